@@ -1,0 +1,40 @@
+"""What can go wrong between an image and a feature table.
+
+    FeaturesError
+    ├── SourceError    the images asked for are not there, or not labelled
+    ├── DecodeError    one image cannot be turned into pixels (goes to the table's ledger)
+    ├── TrunkError     an unknown backbone or node, or weights that do not fit
+    ├── DeviceError    a device that this machine does not have
+    ├── TableError     a feature table that is missing, cut short, or another one
+    └── OutputError    a place that cannot be written
+
+Every message is one sentence for the person at the keyboard: what came, what was expected, what to do.
+"""
+
+
+class FeaturesError(Exception):
+    """Base of everything that `features` raises on purpose."""
+
+
+class SourceError(FeaturesError):
+    """The images asked for are not there, or are not labelled."""
+
+
+class DecodeError(FeaturesError):
+    """One image cannot be turned into pixels."""
+
+
+class TrunkError(FeaturesError):
+    """An unknown backbone or node, or weights that do not fit."""
+
+
+class DeviceError(FeaturesError):
+    """A device that this machine does not have."""
+
+
+class TableError(FeaturesError):
+    """A feature table that is missing, cut short, or not the one asked for."""
+
+
+class OutputError(FeaturesError):
+    """A file or folder that cannot be written."""

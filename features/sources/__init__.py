@@ -1,0 +1,42 @@
+"""Image sources: what `--dataset` names, opened as a list of labelled images with their splits decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from features.errors import SourceError
+from features.sources.base import Source
+from features.sources.builtin import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
+from features.sources.folders import open_folder
+from features.sources.hub import hub_files, open_hub
+from features.sources.manifests import open_manifest
+from features.sources.splits import complete_splits
+
+KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
+
+
+def open_source(dataset: str, *, data_dir: Path, train_limit: int | None = None, seed: int = 0) -> Source:
+    """Open an image set by name, or from a folder, a manifest file or a folder of Parquet files.
+
+    `data_dir` is where sets known by name lie or are downloaded to. Raises SourceError.
+    """
+    source = _open(dataset, data_dir)
+    return replace(source, items=complete_splits(source.items, train_limit, seed))
+
+
+def _open(dataset: str, data_dir: Path) -> Source:
+    name, path = dataset.lower(), Path(dataset)
+    if name == "digits":
+        return open_digits()
+    if name in MNIST_KIN:
+        return open_mnist_kin(name, data_dir)
+    if name in TORCHVISION:
+        return open_torchvision(name, data_dir)
+    if path.is_dir():
+        return open_hub(path) if hub_files(path) else open_folder(path)
+    if path.is_file():
+        return open_manifest(path)
+    raise SourceError(
+        f"unknown data set {dataset!r}: expected a folder of images, a CSV or Parquet manifest, or one of {', '.join(KNOWN)}"
+    )

@@ -1,0 +1,77 @@
+"""Folders with a folder of images for each class, with or without train/, val/ and test/ above them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from features.errors import SourceError
+from features.sources.base import SPLIT_ALIASES, Source, check_labelled, listing, name_classes
+
+LITTER = {"thumbs.db", "desktop.ini"}
+"""Files that operating systems leave behind; hidden files are passed over as well."""
+
+
+def open_folder(root: Path) -> Source:
+    """List every file below each class folder; what is no image is found out, and counted, when it is decoded.
+
+    Raises SourceError for a folder without images, an empty class folder, or one class only.
+    """
+    try:
+        parts = _split_folders(root)
+        rows = [
+            (path, split, name)
+            for split, folder in parts
+            for name, class_folder in _class_folders(folder)
+            for path in files_below(class_folder)
+        ]
+        stamps = [file_stamp(path) for path, _, _ in rows]
+    except OSError as error:
+        raise SourceError(f"cannot list {error.filename or root} ({error.strerror}): check its permissions") from error
+    classes, labels = name_classes([name for _, _, name in rows])
+    keys = [path.relative_to(root).as_posix() for path, _, _ in rows]
+    items = listing(keys, [split for _, split, _ in rows], labels, stamps)
+    check_labelled(str(root), items, classes)
+    return Source(name=root.resolve().name, classes=classes, items=items, read=lambda row: rows[row][0].read_bytes())
+
+
+def file_stamp(path: Path) -> str:
+    """Size and time of change: cheap to ask, and different once the file is."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    """The folders that hold class folders, each with its split; the root alone where no splits are given."""
+    folders = _visible_folders(root)
+    splits = [(SPLIT_ALIASES.get(folder.name.lower()), folder) for folder in folders]
+    if not any(split == "train" and _visible_folders(folder) for split, folder in splits):
+        return [("train", root)]
+    strangers = [folder.name for split, folder in splits if split is None]
+    if strangers:
+        raise SourceError(
+            f"{root} has {strangers[0]!r} beside its train folder: expected train, validation and test only, move it away"
+        )
+    return [(split, folder) for split, folder in splits if split is not None]
+
+
+def _class_folders(folder: Path) -> list[tuple[str, Path]]:
+    classes = _visible_folders(folder)
+    for class_folder in classes:
+        if not files_below(class_folder):
+            raise SourceError(f"class folder {class_folder} is empty: put images into it or remove it")
+    return [(class_folder.name, class_folder) for class_folder in classes]
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below `folder`, links followed, hidden files and litter left out."""
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if not name.startswith(".") and name.lower() not in LITTER
+    )

@@ -1,0 +1,70 @@
+"""A CSV or Parquet file of `path,label[,split]`; paths are relative to it, or absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from features.errors import SourceError
+from features.sources.base import SPLIT_ALIASES, Source, check_labelled, listing, name_classes
+from features.sources.folders import file_stamp
+
+
+def open_manifest(path: Path) -> Source:
+    """List the images that the manifest names; one that is absent is counted when it is read.
+
+    Raises SourceError for a manifest that cannot be read, lacks a column, or lacks a label or a split in some row.
+    """
+    table = _read(path)
+    missing = {"path", "label"} - set(table.columns)
+    if missing:
+        found = ", ".join(map(str, table.columns)) or "none"
+        raise SourceError(f"{path} has the columns {found}: expected path, label and perhaps split")
+    for column in table.columns.intersection(["path", "label", "split"]):
+        _refuse_gaps(path, table[column])
+    keys = [Path(entry).as_posix() for entry in table["path"].astype(str)]
+    files = [path.parent / key for key in keys]
+    classes, labels = name_classes(table["label"].astype(str).tolist())
+    items = listing(keys, _splits(path, table), labels, [_stamp(file) for file in files])
+    check_labelled(str(path), items, classes)
+    return Source(name=path.stem, classes=classes, items=items, read=lambda row: files[row].read_bytes())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], skipinitialspace=True)
+    except (OSError, ValueError, pa.ArrowException) as error:  # pandas' parser errors are ValueErrors
+        reason = str(error).strip().splitlines()[0]
+        raise SourceError(
+            f"cannot read {path} ({reason}): expected a CSV or Parquet file of path,label[,split]"
+        ) from error
+
+
+def _refuse_gaps(path: Path, column: pd.Series[str]) -> None:
+    gaps = column.index[column.isna()]
+    if len(gaps):
+        raise SourceError(
+            f"{path} has no {column.name} in {len(gaps)} of {len(column)} rows (first: row {gaps[0] + 1}): "
+            "fill them in or remove the rows"
+        )
+
+
+def _splits(path: Path, table: pd.DataFrame) -> list[str]:
+    if "split" not in table:
+        return ["train"] * len(table)
+    splits = table["split"].astype(str).str.strip().str.lower()
+    unknown = splits[~splits.isin(list(SPLIT_ALIASES))]
+    if not unknown.empty:
+        raise SourceError(f"{path} has the split {unknown.iloc[0]!r}: expected train, validation or test")
+    return splits.map(SPLIT_ALIASES).tolist()
+
+
+def _stamp(file: Path) -> str:
+    try:
+        return file_stamp(file)
+    except OSError:
+        return "absent"

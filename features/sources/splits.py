@@ -1,0 +1,59 @@
+"""Train, validation and test, decided once. What a source does not give is taken from its training images."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+from features.errors import SourceError
+from features.sources.base import SPLITS
+
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.1
+
+
+def complete_splits(items: pd.DataFrame, train_limit: int | None, seed: int) -> pd.DataFrame:
+    """Add the splits that are missing, keep `train_limit` training images, and order rows by split and key.
+
+    Without a test split, TEST_SHARE of training becomes one; then training is cut to `train_limit` images; then,
+    without a validation split, VALIDATION_SHARE of what is left becomes one, so that the limit counts every labelled
+    image that a classifier may learn from. Each choice hashes the image's key: adding images never moves old ones.
+    """
+    items = items.copy()
+    if not (items["split"] == "test").any():
+        _move(items, "test", TEST_SHARE)
+    if train_limit is not None:
+        items = _limit_training(items, train_limit, seed)
+    if not (items["split"] == "validation").any():
+        _move(items, "validation", VALIDATION_SHARE)
+    items["split"] = pd.Categorical(items["split"], categories=SPLITS, ordered=True)
+    items = items.sort_values(["split", "key"])
+    items["split"] = items["split"].astype(object)
+    return items
+
+
+def _move(items: pd.DataFrame, split: str, share: float) -> None:
+    """Move about `share` of the training rows to `split`, in place."""
+    train = items["split"] == "train"
+    chosen = items.loc[train, "key"].map(lambda key: _uniform(f"{split}:{key}") < share)
+    items.loc[chosen.index[chosen.astype(bool)], "split"] = split
+
+
+def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
+    """Keep `limit` training rows, each class in proportion, chosen by a seeded hash of the key."""
+    if limit < 2:
+        raise SourceError(f"--train-limit {limit} leaves nothing to learn from: give 2 or more")
+    train = items[items["split"] == "train"]
+    draw = train["key"].map(lambda key: _uniform(f"limit:{seed}:{key}"))
+    by_class = draw.groupby(train["label"])
+    # A class's rows spread evenly over (0, 1); the lowest `limit` of all then hold every class in proportion.
+    quantile = (by_class.rank(method="first") - 0.5) / by_class.transform("size")
+    order = pd.DataFrame({"quantile": quantile, "draw": draw}).sort_values(["quantile", "draw"])
+    dropped = order.index[limit:]
+    return items.drop(index=dropped)
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

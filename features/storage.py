@@ -1,0 +1,68 @@
+"""Files written beside and renamed, and JSON with one spelling, so that a digest of it means something."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from features.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; on success it takes `path`'s name, on failure it is removed.
+
+    Raises OutputError where the operating system refuses (disk full, no permission, not a folder).
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}): free some space or choose another --out"
+        ) from error
+    finally:
+        _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    try:
+        scratch.unlink(missing_ok=True)
+    except OSError:  # the folder itself cannot be reached: nothing was written there
+        pass
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and see that files can be made in it, before hours are spent; raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another --out") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digest(content: Any) -> str:
+    """SHA-256 (64 hex digits) of `content` as canonical JSON: keys sorted, no spaces."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,273 @@
+"""The feature table: Parquet shards with one fixed-size-list column, a ledger of what could not be read, a manifest.
+
+    <folder>/part-00000.parquet …   key, split, label, sha256, features
+    <folder>/errors.parquet         key, reason, exception
+    <folder>/manifest.json          written last: a folder without it is not a table yet
+
+Shards hold the same bytes for the same inputs. Rows are found by key, never by position.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from features.errors import TableError
+from features.storage import digest, replacing, write_json
+from features.trunks import TrunkSpec
+
+FORMAT = 1
+"""Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""
+
+MANIFEST = "manifest.json"
+LEDGER = "errors.parquet"
+
+ROW_GROUP = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """What a table is made of; two tables with the same `fingerprint` are the same table.
+
+    `source_sha256` covers every image's key, split, label and stamp (see `Source.digest`).
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    source_sha256: str
+    trunk: TrunkSpec
+    dim: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the whole spec and of the table's format."""
+        return digest({"format": FORMAT, **self.to_json()})
+
+    @property
+    def folder_name(self) -> str:
+        """`<dataset>-<backbone>-<node>-<8 hex of the fingerprint>`."""
+        name = f"{self.dataset}-{self.trunk.backbone}-{self.trunk.node}-{self.fingerprint[:8]}"
+        return re.sub(r"[^\w.-]+", "_", name)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; `from_json` turns it back."""
+        return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TableSpec:
+        """The spec that `to_json` wrote."""
+        trunk = TrunkSpec.from_json(content["trunk"])
+        return cls(**content | {"classes": tuple(content["classes"]), "trunk": trunk})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a table: `keys` (n,) str, `x` (n, dim) float32, `y` (n,) int32, indices into the table's classes."""
+
+    keys: NDArray[np.object_]
+    x: NDArray[np.float32]
+    y: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class FeatureTable:
+    """A complete table on disk, read back as arrays, in batches, or as pandas. Use `open`."""
+
+    def __init__(self, folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.rows = rows
+        self.errors = errors
+        self._shards = shards
+
+    @classmethod
+    def open(cls, folder: Path, fingerprint: str | None = None) -> FeatureTable:
+        """Open the table in `folder`, and check that it is whole and, where given, that it has this fingerprint.
+
+        Raises TableError.
+        """
+        content = _read_manifest(folder / MANIFEST)
+        try:
+            spec = TableSpec.from_json(content["spec"])
+            table = cls(folder, spec, content["rows"], content["errors"], list(content["shards"]))
+            sizes = {name: int(size) for name, size in content["shards"].items()}
+            recorded = content["fingerprint"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise TableError(f"{folder}/manifest.json is of another format ({error!r}): delete {folder}") from error
+        if recorded != spec.fingerprint or fingerprint not in (None, recorded):
+            raise TableError(
+                f"{folder} was made with other settings (fingerprint {recorded[:8]}, expected "
+                f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another --out"
+            )
+        for name, size in sizes.items():
+            found = (folder / name).stat().st_size if (folder / name).is_file() else 0
+            if found != size:
+                raise TableError(
+                    f"{folder / name} has {found} bytes, expected {size}: delete it and manifest.json, run again"
+                )
+        return table
+
+    def read(self, split: str) -> Rows:
+        """All rows of `train`, `validation` or `test`, in the table's order."""
+        count, dim = self.rows.get(split, 0), self.spec.dim
+        whole = Rows(keys=np.empty(count, object), x=np.empty((count, dim), np.float32), y=np.empty(count, np.int32))
+        start = 0
+        for rows in self.batches(split):
+            end = start + len(rows)
+            whole.keys[start:end], whole.x[start:end], whole.y[start:end] = rows.keys, rows.x, rows.y
+            start = end
+        return whole
+
+    def batches(self, split: str, size: int = ROW_GROUP) -> Iterator[Rows]:
+        """The rows of a split, at most `size` at a time, holding no more than a row group in memory."""
+        for shard in self._shards:
+            with pq.ParquetFile(self.folder / shard) as file:
+                for batch in file.iter_batches(batch_size=size, columns=["key", "split", "label", "features"]):
+                    chosen = np.asarray(batch["split"]) == split
+                    if chosen.any():
+                        yield Rows(
+                            keys=np.asarray(batch["key"])[chosen],
+                            x=_matrix(batch["features"])[chosen].astype(np.float32),
+                            y=np.asarray(batch["label"])[chosen],
+                        )
+
+    def to_pandas(self, split: str | None = None) -> pd.DataFrame:
+        """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""
+        splits = [split] if split else list(self.rows)
+        rows = [self.read(name) for name in splits]
+        features = pd.DataFrame(
+            np.concatenate([part.x for part in rows]), columns=[f"f{i}" for i in range(self.spec.dim)]
+        )
+        keys = pd.DataFrame({"key": np.concatenate([part.keys for part in rows])})
+        return pd.concat([keys.merge(self.index(), on="key", how="left", validate="1:1"), features], axis=1)
+
+    def index(self) -> pd.DataFrame:
+        """Every row's `key`, `split`, `label` and `sha256`, without its features."""
+        columns = ["key", "split", "label", "sha256"]
+        parts = [pq.read_table(self.folder / shard, columns=columns).to_pandas() for shard in self._shards]
+        return pd.concat(parts, ignore_index=True)
+
+    def test_duplicates(self) -> int:
+        """How many test images are, byte for byte, training or validation images as well."""
+        index = self.index()
+        test = index["split"] == "test"
+        return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
+
+    def ledger(self) -> pd.DataFrame:
+        """What could not be read: `key`, `reason` and `exception`."""
+        return pq.read_table(self.folder / LEDGER).to_pandas()
+
+
+def shard_name(number: int) -> str:
+    """The file name of shard `number`."""
+    return f"part-{number:05d}.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSummary:
+    """What a shard adds to its table: rows of each split, and ledger entries of key, reason and exception."""
+
+    rows: dict[str, int]
+    errors: list[dict[str, str]]
+
+
+def write_shard(
+    path: Path, spec: TableSpec, rows: pd.DataFrame, features: NDArray[np.float16], errors: list[dict[str, str]]
+) -> ShardSummary:
+    """Write one shard: `rows` has key, split, label and sha256, `features` is (n, dim) float16 in the same order.
+
+    The shard carries its part of the ledger in its metadata, so that a finished shard need never be looked at again.
+    """
+    schema = _schema(spec, errors)
+    values = pa.array(features.reshape(-1), type=pa.float16())
+    arrays = [pa.array(rows[field.name].tolist(), type=field.type) for field in list(schema)[:-1]]
+    arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field("features").type))
+    with replacing(path) as scratch:
+        pq.write_table(
+            pa.Table.from_arrays(arrays, schema=schema),
+            scratch,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            use_dictionary=["split"],
+            write_statistics=["key", "split", "label"],
+        )
+    return ShardSummary(rows=_count(rows["split"]), errors=errors)
+
+
+def shard_summary(path: Path) -> ShardSummary | None:
+    """The summary of a finished shard, or None where there is none that can be read."""
+    try:
+        split = pq.read_table(path, columns=["split"])["split"].to_pandas()
+        errors = json.loads(pq.read_schema(path).metadata[b"treehead.errors"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+    return ShardSummary(rows=_count(split), errors=errors)
+
+
+def write_ledger(folder: Path, errors: list[dict[str, str]]) -> None:
+    """Write the ledger, also when it is empty."""
+    schema = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("key", "reason", "exception")])
+    with replacing(folder / LEDGER) as scratch:
+        pq.write_table(pa.Table.from_pylist(errors, schema=schema), scratch, compression="zstd")
+
+
+def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
+    """Declare the table complete."""
+    content = {
+        "fingerprint": spec.fingerprint,
+        "transfer_learning": spec.trunk.pretrained,
+        "rows": rows,
+        "errors": errors,
+        "shards": {name: (folder / name).stat().st_size for name in shards},
+        "spec": spec.to_json(),
+    }
+    write_json(folder / MANIFEST, content)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TableError(
+            f"{path} is missing, so {path.parent} is no complete feature table: run features first"
+        ) from error
+    except ValueError as error:
+        raise TableError(
+            f"{path} is cut short or damaged: delete it and run again, finished shards are kept"
+        ) from error
+    return dict(content)
+
+
+def _matrix(column: pa.FixedSizeListArray) -> NDArray[np.float16]:
+    """The column as an (n, dim) array, without a copy."""
+    return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def _schema(spec: TableSpec, errors: list[dict[str, str]]) -> pa.Schema:
+    item = pa.field("item", pa.float16(), nullable=False)
+    kinds = {
+        "key": pa.string(),
+        "split": pa.string(),
+        "label": pa.int32(),
+        "sha256": pa.string(),
+        "features": pa.list_(item, spec.dim),
+    }
+    about = {**spec.to_json(), "transfer_learning": spec.trunk.pretrained}
+    fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
+    return pa.schema(fields, metadata={"treehead": json.dumps(about), "treehead.errors": json.dumps(errors)})
+
+
+def _count(splits: pd.Series[str]) -> dict[str, int]:
+    return {str(name): int(count) for name, count in splits.value_counts().items()}

@@ -1,0 +1,136 @@
+"""The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import OneCycleLR
+
+from models.base import Head, OnStep, Probabilities, TrainingData
+
+PREDICT_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpSettings:
+    """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
+
+    `hidden`: units of each hidden layer; `dropout`: share of inputs dropped before each dense layer but the last;
+    `learning_rate`: the schedule's highest.
+    """
+
+    hidden: tuple[int, ...] = (1024, 1024)
+    dropout: float = 0.5
+    epochs: int = 12
+    batch_rows: int = 128
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+
+
+class DenseLayers(nn.Module):
+    """(n, d) float32 features, centred and scaled, through dropout, dense layers and ReLU, to (n, k) logits."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, widths: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(widths[0]))
+        self.register_buffer("scale", torch.ones(()))
+        self.dense = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(widths))
+        self.dropout = nn.Dropout(dropout)
+
+    def scale_to(self, x: NDArray[np.float32]) -> None:
+        """Take each column's mean, and one scale for all of them, from training rows (n, d)."""
+        mean = x.mean(axis=0)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.fill_(1 / max(float(np.sqrt(np.mean(np.square(x - mean)))), 1e-12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the features."""
+        x = (x - self.mean) * self.scale
+        for layer in self.dense[:-1]:
+            x = layer(self.dropout(x)).relu()
+        logits: torch.Tensor = self.dense[-1](x)
+        return logits
+
+
+class MlpHead(Head):
+    """Dense layers in PyTorch; saved as safetensors."""
+
+    name: ClassVar[str] = "mlp"
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    settings: MlpSettings
+    network_: DenseLayers
+
+    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
+        settings = self.settings
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            network = DenseLayers([data.x.shape[1], *settings.hidden, len(data.classes)], settings.dropout)
+            network.scale_to(data.x)
+            network.to(self.device)
+            optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
+            steps = settings.epochs * ceil(len(data.y) / settings.batch_rows)
+            schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
+            best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
+            for epoch in range(1, settings.epochs + 1):
+                self._train_epoch(network, optimizer, schedule, data)
+                loss = self._validation_loss(network, data)
+                on_step(epoch, settings.epochs, f"validation log-loss {loss:.4f}")
+                if loss < best_loss:
+                    best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
+        network.load_state_dict(best_state)
+        self.network_ = network.eval().cpu()
+        self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
+
+    def _train_epoch(
+        self, network: DenseLayers, optimizer: torch.optim.Optimizer, schedule: OneCycleLR, data: TrainingData
+    ) -> None:
+        network.train()
+        x, y = torch.from_numpy(data.x), torch.from_numpy(data.y).long()
+        for rows in torch.randperm(len(y)).split(self.settings.batch_rows):
+            optimizer.zero_grad()
+            cross_entropy(network(x[rows].to(self.device)), y[rows].to(self.device)).backward()
+            optimizer.step()
+            schedule.step()
+
+    def _validation_loss(self, network: DenseLayers, data: TrainingData) -> float:
+        logits = torch.cat(list(_logits(network.eval(), data.x_validation, self.device)))
+        return float(cross_entropy(logits, torch.from_numpy(data.y_validation).long()))
+
+    def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
+        """Class probabilities of (n, d) float32 features, on the CPU."""
+        logits = torch.cat(list(_logits(self.network_, x, torch.device("cpu"))))
+        return logits.softmax(dim=1).numpy()
+
+    def save(self, path: Path, suffix: str) -> None:
+        """Write the layers, and the mean and scale of their input."""
+        path.write_bytes(safetensors.torch.save(self.network_.state_dict()))
+
+    def restore(self, path: Path) -> None:
+        """Rebuild the layers from the shapes that `path` holds."""
+        state = safetensors.torch.load_file(path)
+        weights = [state[f"dense.{number}.weight"] for number in range((len(state) - 2) // 2)]
+        network = DenseLayers([weights[0].shape[1], *(weight.shape[0] for weight in weights)])
+        network.load_state_dict(state)
+        self.network_ = network.eval()
+
+
+@torch.inference_mode()
+def _logits(network: DenseLayers, x: NDArray[np.float32], device: torch.device) -> Iterator[torch.Tensor]:
+    """Logits on the CPU, PREDICT_ROWS rows at a time."""
+    for rows in torch.from_numpy(x).split(PREDICT_ROWS):
+        yield network(rows.to(device)).cpu()

@@ -1,0 +1,154 @@
+"""A classifier on disk: the head's own files and a card that names their SHA-256, checked before they are read.
+
+xgb.joblib   scikit-learn and xgboost objects only: `joblib.load` needs nothing of this project
+xgb.ubj      the same trees in the format that xgboost keeps readable across versions
+xgb.json     the card, written last
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.storage import digest, file_sha256, replacing, write_json
+from features.table import FeatureTable
+from features.trunks import TrunkSpec
+from models.base import Head
+from models.errors import ClassifierError
+from models.heads import HEADS, make_head
+
+FORMAT = 1
+"""Raised when the meaning of a classifier's files changes."""
+
+PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a classifier is. `classes` are in the order of its probabilities' columns.
+
+    `weights` is what `--weights` was given for the trunk: `imagenet`, `random` or a file's absolute path; `files` maps
+    each file's name to its `sha256` and `bytes`; `validation` holds the head's accuracy and log-loss on that split.
+    """
+
+    head: str
+    classes: tuple[str, ...]
+    table: str
+    table_fingerprint: str
+    trunk: TrunkSpec
+    transfer_learning: bool
+    weights: str
+    parameters: Mapping[str, Any]
+    learned: Mapping[str, Any]
+    validation: Mapping[str, float]
+    fit_seconds: float
+    device: str
+    versions: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def main_file(self) -> str:
+        """The name of the file that prediction reads."""
+        return next(iter(self.files))
+
+    @property
+    def bytes(self) -> int:
+        """The size of that file."""
+        return int(self.files[self.main_file]["bytes"])
+
+
+def classifier_folder(head: Head, table: FeatureTable) -> str:
+    """`<head>-<8 hex>`, another for every head, setting, device and table."""
+    what = {
+        "format": FORMAT,
+        "head": head.name,
+        "parameters": head.parameters(),
+        "device": head.device.type,
+        "table": table.spec.fingerprint,
+    }
+    return f"{head.name}-{digest(what)[:8]}"
+
+
+def save_classifier(
+    head: Head, table: FeatureTable, folder: Path, *, weights: str, validation: Mapping[str, float]
+) -> Path:
+    """Write a fitted head's files and then its card into `folder`; returns the file that prediction reads."""
+    files = {}
+    for suffix in head.suffixes:
+        path = folder / f"{head.name}{suffix}"
+        with replacing(path) as scratch:
+            head.save(scratch, suffix)
+        files[path.name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    card = Card(
+        head=head.name,
+        classes=head.classes_,
+        table=table.spec.folder_name,
+        table_fingerprint=table.spec.fingerprint,
+        trunk=table.spec.trunk,
+        transfer_learning=table.spec.trunk.pretrained,
+        weights=weights,
+        parameters=head.parameters(),
+        learned=head.learned_,
+        validation=validation,
+        fit_seconds=head.fit_seconds_,
+        device=str(head.device),
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        files=files,
+    )
+    content = {"format": FORMAT, **asdict(card), "trunk": card.trunk.to_json()}
+    write_json(folder / f"{head.name}.json", {**content, "card_sha256": digest(content)})
+    return folder / card.main_file
+
+
+def load_classifier(path: Path) -> tuple[Head, Card]:
+    """Read a classifier by the file that prediction reads, after its card and its checksum are found right.
+
+    Raises ClassifierError for a file or card that is missing, cut short, changed, or of another format.
+    """
+    card = read_card(path.with_suffix(".json"))
+    if path.name != card.main_file:
+        raise ClassifierError(
+            f"{path} is not what predictions are made from: expected {path.with_name(card.main_file)}"
+        )
+    if not path.is_file():
+        raise ClassifierError(f"no classifier at {path}: expected a file that xgb or compare has written")
+    if file_sha256(path) != card.files[path.name]["sha256"]:
+        raise ClassifierError(
+            f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
+        )
+    head = make_head(card.head, seed=0, device=torch.device("cpu"))
+    head.restore(path)
+    head.classes_ = card.classes
+    head.fit_seconds_ = card.fit_seconds
+    head.learned_ = dict(card.learned)
+    return head, card
+
+
+def read_card(path: Path) -> Card:
+    """Read a card and check that nobody has changed it; raises ClassifierError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        seal = content.pop("card_sha256")
+        intact = digest(content) == seal
+        kept = content.pop("format")
+    except OSError as error:
+        raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ClassifierError(f"{path} is cut short or no card: delete {path.parent} and train again") from error
+    if not intact:
+        raise ClassifierError(
+            f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
+        )
+    if kept != FORMAT or content["head"] not in HEADS:
+        raise ClassifierError(
+            f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
+        )
+    trunk = TrunkSpec.from_json(content["trunk"])
+    return Card(**content | {"trunk": trunk, "classes": tuple(content["classes"])})

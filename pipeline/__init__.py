@@ -1,0 +1,1 @@
+"""The command line and its stages: features, xgb, compare, predict. All that is printed is printed here."""

@@ -1,0 +1,82 @@
+"""The command line: one command a stage, settings from the stage's dataclass, errors in one line and exit code 2."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from features.errors import FeaturesError
+from models.errors import ModelsError
+from pipeline import predict as predict_stage
+from pipeline import stages
+from pipeline.compare import run_compare
+from pipeline.config import CompareConfig, FeaturesConfig, PredictConfig, XgbConfig
+from pipeline.console import fail, result
+from pipeline.errors import PipelineError
+
+app = App(
+    name="treehead",
+    help="""Labelled images in, the classifier to ship out: deep features, boosted trees, and an honest comparison.
+
+    A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
+    on images that no head has learnt from says what to ship (compare). Each stage first runs those it needs, and no
+    work is done twice. Try: treehead compare --dataset PHOTOS --weights imagenet
+    """,
+)
+
+Flat = Parameter(name="*")
+_FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
+
+
+@app.command
+def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
+    """Run a frozen network over images and write a feature table; prints the table's folder."""
+    result(str(stages.run_features(config).table.folder))
+
+
+@app.command
+def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
+    """Train boosted trees on the feature table; prints the path of xgb.joblib."""
+    result(str(stages.run_xgb(config)))
+
+
+@app.command
+def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
+    """Hold the heads against one another on the test images; prints a table and where the report is."""
+    run_compare(config)
+
+
+@app.command
+def predict(
+    model: Path,
+    images: Annotated[list[Path], Parameter(negative=())],
+    config: Annotated[PredictConfig, Flat] = _PREDICT,
+) -> None:
+    """Classify images with a trained classifier.
+
+    Parameters
+    ----------
+    model
+        A classifier that xgb or compare has written: xgb.joblib, linear.joblib, mlp.safetensors.
+    images
+        Image files, and folders to search for them.
+
+    """
+    predict_stage.run_predict(model, images, config)
+
+
+def main() -> None:
+    """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app(exit_on_error=False, print_error=False)
+    except (FeaturesError, ModelsError, PipelineError, CycloptsError) as error:
+        fail(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        fail("interrupted: what was finished is kept, and the same command goes on from there")
+        sys.exit(2)

@@ -1,0 +1,130 @@
+"""The comparison: every head on the same table, the test rows touched once, here."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import classification_report, confusion_matrix
+
+from features.storage import digest, write_json
+from features.table import FeatureTable, Rows
+from models.base import Head, Probabilities
+from pipeline.config import CompareConfig
+from pipeline.console import remark, result
+from pipeline.errors import PipelineError
+from pipeline.metrics import over_classes, paired_difference, score
+from pipeline.report import summary_table, write_report
+from pipeline.stages import Features, Trained, run_features, train_head
+
+FORMAT = 1
+"""Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
+
+PREDICT_REPEATS = 3
+
+Metrics = dict[str, Any]
+
+
+def run_compare(config: CompareConfig) -> None:
+    """Train the heads that are not trained yet, score them on the test rows, and write the report."""
+    names = config.head_names()
+    features = run_features(config.features)
+    if not features.table.rows.get("test"):
+        raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
+    trained = {name: train_head(name, config, features) for name in names}
+    made_from = {"format": FORMAT, "classifiers": [item.path.parent.name for item in trained.values()]}
+    folder = config.features.out / "compare" / f"{features.table.spec.folder_name}-{digest(made_from)[:8]}"
+    if (folder / "metrics.json").exists() and (folder / "report.html").exists():
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        remark(f"compare: reused {folder / 'metrics.json'}")
+    else:
+        metrics = measure(features, trained)
+        write_report(folder / "report.html", metrics)
+        write_json(folder / "metrics.json", metrics)
+    summary_table(metrics)
+    for line in metrics["verdict"]:
+        result(line)
+    result(f"report: {folder / 'report.html'}")
+
+
+def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
+    """Score each head on the test rows, and each pair of heads against one another; the content of `metrics.json`."""
+    table = features.table
+    test = table.read("test")
+    heads: Metrics = {}
+    right: dict[str, NDArray[np.bool_]] = {}
+    for name, item in trained.items():
+        probabilities, us_per_image = _timed_predictions(item.head, test, table)
+        right[name] = probabilities.argmax(axis=1) == test.y
+        heads[name] = _head_metrics(item, table, test, probabilities) | {"predict_us_per_image": us_per_image}
+    order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
+    differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
+    return {
+        "format": FORMAT,
+        "dataset": table.spec.dataset,
+        "classes": list(table.spec.classes),
+        "table": table.spec.folder_name,
+        "trunk": table.spec.trunk.to_json(),
+        "transfer_learning": table.spec.trunk.pretrained,
+        "rows": table.rows,
+        "unreadable": table.errors,
+        "test_duplicates": table.test_duplicates(),
+        "features_us_per_image": features.us_per_image(),
+        "heads": {name: heads[name] for name in order},
+        "differences": differences,
+        "verdict": verdict(heads, order, differences),
+    }
+
+
+def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> list[str]:
+    """What the figures say, in a line or two: who leads, who cannot be told from it, and whether trees win."""
+    best = order[0]
+    against = {pair["second"]: pair for pair in differences if pair["first"] == best}
+    level = [name for name, pair in against.items() if pair["low"] <= 0]
+    behind = [name for name in against if name not in level]
+    words = [f"{best} has the highest accuracy, {heads[best]['accuracy']:.1%}"]
+    if level:
+        words.append(f"these images cannot tell it from {' or '.join(level)}")
+    words += [f"{name} is behind by {_interval(against[name])}" for name in behind]
+    lines = ["; ".join(words) + "."]
+    if "xgb" in behind:
+        lines.append("Trees do not win here.")
+    elif best == "xgb" and against and not level:
+        lines.append("Trees win here.")
+    return lines
+
+
+def _interval(pair: Metrics) -> str:
+    return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
+
+
+def _timed_predictions(head: Head, test: Rows, table: FeatureTable) -> tuple[Probabilities, float]:
+    """Probabilities over the table's classes, and the fastest of a few runs in microseconds an image."""
+    seconds = []
+    for _ in range(PREDICT_REPEATS):
+        start = time.perf_counter()
+        probabilities = head.predict_proba(test.x)
+        seconds.append(time.perf_counter() - start)
+    return over_classes(probabilities, head.classes_, table.spec.classes), min(seconds) / len(test) * 1e6
+
+
+def _head_metrics(item: Trained, table: FeatureTable, test: Rows, probabilities: Probabilities) -> Metrics:
+    predicted = probabilities.argmax(axis=1)
+    labels = np.arange(len(table.spec.classes))
+    report = {"labels": labels, "target_names": table.spec.classes, "zero_division": 0}
+    return {
+        **asdict(score(probabilities, test.y)),
+        "fit_seconds": item.card.fit_seconds,
+        "bytes": item.card.bytes,
+        "file": str(item.path),
+        "parameters": dict(item.card.parameters),
+        "learned": dict(item.card.learned),
+        "confusion_matrix": confusion_matrix(test.y, predicted, labels=labels).tolist(),
+        "classification_report": classification_report(test.y, predicted, output_dict=True, **report),
+        "classification_report_text": classification_report(test.y, predicted, digits=3, **report),
+    }

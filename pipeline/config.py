@@ -1,0 +1,119 @@
+"""What each stage is told: one frozen dataclass a stage. The command line is made from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from models.boosted import XgbSettings
+from models.heads import HEADS
+from pipeline.errors import ConfigError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """Which images, which trunk, and where results go.
+
+    Attributes
+    ----------
+    dataset
+        A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image Parquet
+        files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
+    data_dir
+        Where the sets known by name lie, or are downloaded to.
+    train_limit
+        Training images to take, each class in proportion; a validation split made from training is part of them.
+    backbone
+        The network: alexnet, resnet18, resnet34, resnet50, resnet101 or resnet152.
+    weights
+        The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth file, or
+        random, which is no transfer learning.
+    node
+        Where in the network features are taken; by default what its own classifier would see.
+    image_size
+        Pixels that the network sees; by default those of its weights.
+    device
+        auto, cpu, cuda or cuda:N.
+    max_bad
+        Share of images that may be unreadable before the run fails.
+    seed
+        Seed of random weights, of --train-limit and of the heads.
+    out
+        Folder that everything is written to.
+
+    """
+
+    dataset: str = "digits"
+    data_dir: Path = Path("data")
+    train_limit: int | None = None
+    backbone: str = "alexnet"
+    weights: str = "random"
+    node: str | None = None
+    image_size: int | None = None
+    device: str = "auto"
+    max_bad: float = 0.01
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad <= 1:
+            raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
+        if self.image_size is not None and self.image_size < 1:
+            raise ConfigError(f"--image-size {self.image_size} is too small: expected pixels, such as 224")
+
+
+@dataclass(frozen=True, kw_only=True)
+class XgbConfig:
+    """The xgb stage: a feature table and the trees on it."""
+
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    trees: Annotated[XgbSettings, Parameter(name="*")] = field(default_factory=XgbSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(XgbConfig):
+    """The comparison stage.
+
+    Attributes
+    ----------
+    heads
+        Heads to compare, separated by commas: xgb, linear, mlp.
+
+    """
+
+    heads: str = ",".join(HEADS)
+
+    def head_names(self) -> list[str]:
+        """The heads asked for, each once; raises ConfigError for one that there is not."""
+        names = list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
+        unknown = [name for name in names if name not in HEADS]
+        if unknown or not names:
+            raise ConfigError(f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(HEADS)}")
+        return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How predictions are made and shown.
+
+    Attributes
+    ----------
+    weights
+        The trunk's weights, where they have moved since training: imagenet or a file.
+    device
+        auto, cpu, cuda or cuda:N.
+    json
+        Print JSON: one object an image, with every class's probability.
+    csv
+        Print CSV: image, class, probability.
+
+    """
+
+    weights: str | None = None
+    device: str = "auto"
+    json: bool = False
+    csv: bool = False

@@ -1,0 +1,64 @@
+"""What a person sees: progress and remarks on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+_stdout = Console(highlight=False, soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """Say how things go, on standard error."""
+    _stderr.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Say what a person should not miss, on standard error."""
+    _stderr.print(f"! {text}", style="yellow", markup=False)
+
+
+def fail(text: str) -> None:
+    """Say in one line why nothing came of it, on standard error."""
+    _stderr.print(f"treehead: {' '.join(text.split())}", style="red", markup=False)
+
+
+def result(text: str) -> None:
+    """Print a result, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def result_table(table: Table) -> None:
+    """Print a table of results, on standard output."""
+    _stdout.print(table)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar; yields a function of the steps just done and a few words to stand beside the bar."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=_stderr, transient=True) as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield lambda steps, note: bar.update(task, advance=steps, note=note)

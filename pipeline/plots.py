@@ -1,0 +1,85 @@
+"""The report's pictures, as SVG text: accuracies and differences with their intervals, confusion matrices."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
+ANNOTATED_CLASSES = 20
+"""Up to this many classes a confusion matrix writes its counts and names; beyond, only its colours are readable."""
+
+
+def accuracy_plot(heads: dict[str, Any]) -> Markup:
+    """Accuracy of each head with its interval, the best at the top."""
+    figure, axes = _row_figure(len(heads))
+    values = [(head["accuracy"], head["accuracy_low"], head["accuracy_high"]) for head in heads.values()]
+    _draw_intervals(axes, list(heads), values)
+    axes.set_xlabel("accuracy on the test images, 95 % interval")
+    return _svg(figure)
+
+
+def difference_plot(differences: list[dict[str, Any]]) -> Markup:
+    """Paired differences with their intervals; what crosses zero cannot be told apart."""
+    figure, axes = _row_figure(len(differences))
+    values = [(pair["difference"], pair["low"], pair["high"]) for pair in differences]
+    _draw_intervals(axes, [f"{pair['first']} − {pair['second']}" for pair in differences], values)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.set_xlabel("difference in accuracy on the same images, 95 % interval")
+    return _svg(figure)
+
+
+def confusion_plot(matrix: list[list[int]], classes: list[str]) -> Markup:
+    """A confusion matrix, true classes down, predicted across, coloured by the share of each true class."""
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(classes) <= ANNOTATED_CLASSES
+    side = 1.6 + 0.38 * len(classes) if few else 6.0
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    if few:
+        axes.set_xticks(range(len(classes)), classes, rotation=90)
+        axes.set_yticks(range(len(classes)), classes)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else INK
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return _svg(figure)
+
+
+def _row_figure(rows: int) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 0.9 + 0.4 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(axis="x", color="#e4e7eb")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _draw_intervals(axes: Axes, names: list[str], values: list[tuple[float, float, float]]) -> None:
+    """A dot and a whisker a row, the first at the top; `values` are (value, low, high)."""
+    for row, (value, low, high) in enumerate(values):
+        axes.plot([low, high], [row, row], color=ACCENT, linewidth=2)
+        axes.plot(value, row, "o", color=ACCENT)
+        axes.annotate(f"{100 * value:.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _svg(figure: Figure) -> Markup:
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "treehead", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])

@@ -1,0 +1,94 @@
+"""Classify images with a saved classifier, through the very trunk and preprocessing that its card names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from features.devices import resolve_device
+from features.extract import BATCH_IMAGES, forward_half, prepare
+from features.sources.folders import files_below
+from features.trunks import Trunk, rebuild_trunk
+from models.base import Head
+from models.persist import load_classifier
+from pipeline.config import PredictConfig
+from pipeline.console import progress, result, result_table, warn
+from pipeline.errors import PredictError
+
+Prediction = dict[str, Any]
+"""`image`, then `class`, `probability` and `probabilities` (class to share), or `error` where it cannot be read."""
+
+
+def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
+    """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
+    head, card = load_classifier(model)
+    trunk = rebuild_trunk(card.trunk, weights=config.weights or card.weights, device=resolve_device(config.device))
+    paths = _expand(images)
+    if not card.transfer_learning:
+        warn("this classifier's network has random weights: it is no transfer learning")
+    with progress("images", len(paths)) as advance:
+        predictions = []
+        for prediction in predict_files(head, trunk, paths):
+            predictions.append(prediction)
+            advance(1, "")
+    _show(predictions, config)
+    unread = [prediction for prediction in predictions if "error" in prediction]
+    if unread:
+        first = unread[0]
+        raise PredictError(
+            f"{len(unread)} of {len(paths)} images could not be read (first: {first['image']}, {first['error']})"
+        )
+
+
+def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
+    """Classify image files in order, a batch at a time."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), BATCH_IMAGES):
+            batch = paths[start : start + BATCH_IMAGES]
+            prepared = list(pool.map(lambda path: prepare(path.read_bytes, trunk), batch))
+            good = [item.image for item in prepared if item.image is not None]
+            rows = iter(head.predict_proba(forward_half(trunk, good).astype(np.float32)) if good else [])
+            for path, item in zip(batch, prepared, strict=True):
+                if item.image is None:
+                    yield {"image": str(path), "error": item.reason}
+                    continue
+                shares = next(rows)
+                best = int(shares.argmax())
+                yield {
+                    "image": str(path),
+                    "class": head.classes_[best],
+                    "probability": float(shares[best]),
+                    "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
+                }
+
+
+def _expand(images: list[Path]) -> list[Path]:
+    paths = [path for image in images for path in (files_below(image) if image.is_dir() else [image])]
+    if not paths:
+        raise PredictError(f"no images in {', '.join(map(str, images))}: give image files, or folders that hold some")
+    return paths
+
+
+def _show(predictions: list[Prediction], config: PredictConfig) -> None:
+    if config.json:
+        result(json.dumps(predictions, indent=2, ensure_ascii=False))
+    elif config.csv:
+        writer = csv.DictWriter(
+            sys.stdout, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(predictions)
+    else:
+        table = Table("image", "class", "probability")
+        for prediction in predictions:
+            shown = prediction.get("class"), f"{prediction.get('probability', 0):.1%}"
+            table.add_row(prediction["image"], *(shown if "class" in prediction else (prediction["error"], "")))
+        result_table(table)

@@ -1,0 +1,131 @@
+"""The stages that others build on: a feature table, and heads trained on it, each made once and then reused."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.devices import resolve_device
+from features.extract import extract, table_spec
+from features.sources import open_source
+from features.storage import check_writable, write_json
+from features.table import FeatureTable
+from features.trunks import build_trunk
+from models.base import Head
+from models.heads import make_head
+from models.persist import Card, classifier_folder, load_classifier, save_classifier
+from pipeline.config import FeaturesConfig, XgbConfig
+from pipeline.console import progress, remark, warn
+from pipeline.metrics import over_classes, score
+
+TIMING = "timing.json"
+"""Beside a table: how long its extraction took. Apart from the manifest, which is the same wherever it is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """A feature table, and the `--weights` its trunk can be built from again: imagenet, random or an absolute path."""
+
+    table: FeatureTable
+    weights: str
+
+    def us_per_image(self) -> float | None:
+        """Microseconds to turn one image into features, as measured when the table was made."""
+        try:
+            timing = json.loads((self.table.folder / TIMING).read_text(encoding="utf-8"))
+            return float(timing["seconds"]) / int(timing["images"]) * 1e6
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A fitted head, its card, and the file that prediction reads."""
+
+    head: Head
+    card: Card
+    path: Path
+
+
+def run_features(config: FeaturesConfig) -> Features:
+    """Make the feature table that `config` asks for, or find it finished."""
+    device = resolve_device(config.device)
+    check_writable(config.out)
+    source = open_source(config.dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
+    trunk = build_trunk(
+        config.backbone,
+        weights=config.weights,
+        node=config.node,
+        image_size=config.image_size,
+        seed=config.seed,
+        device=device,
+    )
+    if not trunk.spec.pretrained:
+        warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
+    folder = config.out / "features" / table_spec(source, trunk).folder_name
+    start = time.perf_counter()
+    with progress(f"features of {source.name}", len(source.items)) as advance:
+        done = extract(source, trunk, folder, max_bad=config.max_bad, on_images=lambda count: advance(count, ""))
+    seconds = time.perf_counter() - start
+    if done.extracted:
+        write_json(folder / TIMING, {"images": done.extracted, "seconds": seconds, "device": str(device)})
+    _say_features(done.table, done.extracted, done.reused, seconds)
+    file = config.weights not in ("imagenet", "random")
+    return Features(table=done.table, weights=str(Path(config.weights).resolve()) if file else config.weights)
+
+
+def run_xgb(config: XgbConfig) -> Trained:
+    """Train the trees that `config` asks for, or find them trained."""
+    return train_head("xgb", config, run_features(config.features))
+
+
+def train_head(name: str, config: XgbConfig, features: Features) -> Trained:
+    """Train one head on a table, or find it trained with the same settings on the same table."""
+    trees = config.trees if name == "xgb" else None
+    on_cuda = trees is not None and trees.tree_method == "gpu_hist"
+    device = resolve_device("cuda" if on_cuda else config.features.device)
+    head = make_head(name, settings=trees, seed=config.features.seed, device=device)
+    table = features.table
+    folder = config.features.out / "models" / table.spec.folder_name / classifier_folder(head, table)
+    path = folder / f"{name}{head.suffixes[0]}"
+    if path.with_suffix(".json").exists():
+        head, card = load_classifier(path)
+        remark(f"{name}: reused {path}")
+        return Trained(head=head, card=card, path=path)
+    with progress(f"{name} learns", None) as advance:
+        head.fit(table, lambda step, steps, note: advance(1, f"of at most {steps}, {note}"))
+    save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
+    learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
+    remark(f"{name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
+    return Trained(head=head, card=load_classifier(path)[1], path=path)
+
+
+def _say_features(table: FeatureTable, extracted: int, reused: int, seconds: float) -> None:
+    spec, rows = table.spec, table.rows
+    counts = ", ".join(f"{rows.get(split, 0):,} {split}" for split in ("train", "validation", "test"))
+    how = f"{extracted:,} images in {seconds:.1f} s, {extracted / seconds:.0f} a second" if extracted else "reused"
+    if extracted and reused:
+        how += f", {reused:,} found in finished shards"
+    remark(
+        f"features: {counts} rows of {spec.dim:,} columns from {spec.trunk.backbone}.{spec.trunk.node}, {how}, {table.folder}"
+    )
+    if table.errors:
+        warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder}/errors.parquet")
+    untrained = sorted(set(range(len(spec.classes))) - set(table.index().query("split == 'train'")["label"]))
+    if untrained:
+        names = ", ".join(spec.classes[label] for label in untrained[:5])
+        warn(f"{len(untrained)} of {len(spec.classes)} classes have no training image and are never predicted: {names}")
+
+
+def _validation_scores(head: Head, table: FeatureTable) -> dict[str, float]:
+    rows = table.read("validation")
+    probabilities = over_classes(head.predict_proba(rows.x), head.classes_, table.spec.classes)
+    scores = score(probabilities, rows.y)
+    return {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def extract(source: Source, trunk: Trunk, folder: Path, *, max_bad: float, on_im
     spec = table_spec(source, trunk)
     if (folder / MANIFEST).exists():
         table = FeatureTable.open(folder, spec.fingerprint)
-        _refuse_many(table.ledger().to_dict("records"), len(source.items), max_bad, folder)
+        _refuse_many(table.ledger(), len(source.items), max_bad, folder)
         return Extraction(table=table, extracted=0, reused=len(source.items))
     shards: list[str] = []
     rows: Counter[str] = Counter()
@@ -99,29 +100,29 @@ def extract(source: Source, trunk: Trunk, folder: Path, *, max_bad: float, on_im
             on_images(len(items))
         rows.update(summary.rows)
         errors += summary.errors
-    write_ledger(folder, errors)
-    _refuse_many(errors, len(source.items), max_bad, folder)
+    ledger = write_ledger(folder, errors)
+    _refuse_many(ledger, len(source.items), max_bad, folder)
     write_manifest(folder, spec, dict(rows), len(errors), shards)
     return Extraction(table=FeatureTable.open(folder), extracted=len(source.items) - reused, reused=reused)
 
 
-def prepare(payload: Callable[[], Payload], trunk: Trunk) -> Prepared:
+def prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
     """Read, decode and resize one image; what goes wrong on the way is its reason, not an exception."""
     sha256 = ""
     try:
-        content = payload()
-        sha256 = hashlib.sha256(content).hexdigest()
+        content = read()
+        sha256 = hashlib.sha256(bytes(content)).hexdigest()
         return Prepared(sha256=sha256, image=trunk.prepare(decode(content)))
     except OSError as error:
         return Prepared(
             sha256=sha256, image=None, reason=f"unreadable: {error.strerror or error}", exception=repr(error)
         )
     except DecodeError as error:
-        return Prepared(sha256=sha256, image=None, reason=str(error), exception=repr(error.__cause__))
+        return Prepared(sha256=sha256, image=None, reason=str(error), exception=repr(error.__cause__ or error))
 
 
 def forward_half(trunk: Trunk, images: list[torch.Tensor]) -> NDArray[np.float16]:
-    """Features as a table holds them: n prepared images to (n, dim) float16; raises TrunkError if they do not fit it."""
+    """Features as a table holds them: n prepared images to (n, dim) float16; raises TrunkError if they do not fit."""
     features = trunk.forward(torch.stack(images)).astype(np.float16)
     if not np.isfinite(features).all():
         raise TrunkError(
@@ -159,7 +160,7 @@ def _prepared_batches(source: Source, trunk: Trunk, rows: list[int]) -> Iterator
     try:
         for start in range(0, len(rows), BATCH_IMAGES):
             batch = rows[start : start + BATCH_IMAGES]
-            waiting.append([(row, pool.submit(prepare, lambda row=row: source.read(row), trunk)) for row in batch])
+            waiting.append([(row, pool.submit(prepare, partial(source.read, row), trunk)) for row in batch])
             if len(waiting) > BATCHES_AHEAD:
                 yield [(row, future.result()) for row, future in waiting.popleft()]
         while waiting:
@@ -168,10 +169,10 @@ def _prepared_batches(source: Source, trunk: Trunk, rows: list[int]) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _refuse_many(errors: list[dict[str, str]], listed: int, max_bad: float, folder: Path) -> None:
-    if len(errors) > max_bad * listed:
-        first = errors[0]
+def _refuse_many(ledger: pd.DataFrame, listed: int, max_bad: float, folder: Path) -> None:
+    if len(ledger) > max_bad * listed:
+        first = ledger.iloc[0]
         raise SourceError(
-            f"{len(errors)} of {listed} images could not be read, more than --max-bad {max_bad} allows (first: "
+            f"{len(ledger)} of {listed} images could not be read, more than --max-bad {max_bad} allows (first: "
             f"{first['key']}, {first['reason']}; all in {folder / LEDGER}): mend or remove them, or raise --max-bad"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as F
+from torchvision.transforms import v2
 
 MAX_ASPECT = 4
 """Longer sides are cropped to this multiple of the shorter before resizing: the centre crop drops the rest anyway."""
@@ -18,11 +18,11 @@ def to_square(pixels: NDArray[np.uint8], *, resize: int, size: int, interpolatio
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     shorter = min(image.shape[1:])
     if max(image.shape[1:]) > MAX_ASPECT * shorter:
-        image = F.center_crop(image, [min(side, MAX_ASPECT * shorter) for side in image.shape[1:]])
-    image = F.resize(image, [resize], interpolation=F.InterpolationMode(interpolation), antialias=True)
-    return F.center_crop(image, [size, size])
+        image = v2.functional.center_crop(image, [min(side, MAX_ASPECT * shorter) for side in image.shape[1:]])
+    image = v2.functional.resize(image, [resize], interpolation=v2.InterpolationMode(interpolation), antialias=True)
+    return v2.functional.center_crop(image, [size, size])
 
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(n, 3, s, s) uint8 to float32, scaled to 0..1, less `mean`, over `std`, on the images' own device."""
-    return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(mean), list(std))
+    return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))

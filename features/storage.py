@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,14 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
-        os.replace(scratch, path)
+        scratch.replace(path)
     except OSError as error:
         raise OutputError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another --out"
         ) from error
     finally:
-        _remove(scratch)
-
-
-def _remove(scratch: Path) -> None:
-    try:
-        scratch.unlink(missing_ok=True)
-    except OSError:  # the folder itself cannot be reached: nothing was written there
-        pass
+        with suppress(OSError):  # where the folder itself cannot be reached, nothing was written
+            scratch.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -200,7 +200,7 @@ def write_shard(
             scratch,
             compression="zstd",
             row_group_size=ROW_GROUP,
-            use_dictionary=["split"],
+            use_dictionary=False,
             write_statistics=["key", "split", "label"],
         )
     return ShardSummary(rows=_count(rows["split"]), errors=errors)
@@ -216,11 +216,13 @@ def shard_summary(path: Path) -> ShardSummary | None:
     return ShardSummary(rows=_count(split), errors=errors)
 
 
-def write_ledger(folder: Path, errors: list[dict[str, str]]) -> None:
-    """Write the ledger, also when it is empty."""
+def write_ledger(folder: Path, errors: list[dict[str, str]]) -> pd.DataFrame:
+    """Write the ledger, also when it is empty; returns it as `FeatureTable.ledger` does."""
     schema = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("key", "reason", "exception")])
+    table = pa.Table.from_pylist(errors, schema=schema)
     with replacing(folder / LEDGER) as scratch:
-        pq.write_table(pa.Table.from_pylist(errors, schema=schema), scratch, compression="zstd")
+        pq.write_table(table, scratch, compression="zstd")
+    return table.to_pandas()
 
 
 def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
@@ -250,9 +252,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _matrix(column: pa.FixedSizeListArray) -> NDArray[np.float16]:
+def _matrix(column: Any) -> NDArray[np.float16]:
     """The column as an (n, dim) array, without a copy."""
-    return column.flatten().to_numpy().reshape(len(column), -1)
+    matrix: NDArray[np.float16] = column.flatten().to_numpy().reshape(len(column), -1)
+    return matrix
 
 
 def _schema(spec: TableSpec, errors: list[dict[str, str]]) -> pa.Schema:

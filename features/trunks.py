@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
@@ -69,7 +70,7 @@ class Trunk:
 
     def __init__(self, spec: TrunkSpec, module: nn.Module, device: torch.device) -> None:
         self.spec = spec
-        self.module = module.to(device, memory_format=torch.channels_last)
+        self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
         self.device = device
         self.dim = _output_dim(self)
 
@@ -130,8 +131,8 @@ def rebuild_trunk(spec: TrunkSpec, *, weights: str, device: torch.device) -> Tru
     )
     if trunk.spec.weights_sha256 != spec.weights_sha256:
         raise TrunkError(
-            f"the weights in {weights} are not the ones the classifier was trained with "
-            f"(SHA-256 {trunk.spec.weights_sha256[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
+            f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
+            f"{trunk.spec.weights_sha256[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
         )
     return trunk
 
@@ -168,7 +169,8 @@ def _preprocessing(preset: WeightsEnum, image_size: int | None) -> dict[str, Any
 def _output_dim(trunk: Trunk) -> int:
     spec = trunk.spec
     try:
-        return trunk.forward(torch.zeros(1, 3, spec.image_size, spec.image_size, dtype=torch.uint8)).shape[1]
+        blank = torch.zeros(1, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
+        return int(trunk.forward(blank).shape[1])
     except RuntimeError as error:
         raise TrunkError(
             f"{spec.backbone} cannot take images of {spec.image_size} px at node {spec.node!r} "

@@ -36,7 +36,8 @@ def imagenet_state(weights: WeightsEnum) -> State:
             ) from error
     if not file_sha256(path).startswith(prefix):
         raise TrunkError(f"{path} is damaged (its SHA-256 does not begin with {prefix}): delete it and run again")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def file_state(path: Path) -> State:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from features.table import FeatureTable, Rows
 from models.errors import DataError
 
-OnStep = Callable[[int, int, str], None]
-"""Called with the steps done, the most there can be, and a few words on how it goes."""
+OnStep = Callable[[str], None]
+"""Called after each step of training with a few words on how it goes."""
 
 Probabilities = NDArray[np.float32]
 """(n, k) float32, rows sum to 1, columns in the order of a head's `classes_`."""
@@ -90,6 +90,11 @@ class Head(ABC):
     def parameters(self) -> dict[str, Any]:
         """The settings and the seed: with the table, all that decides what is learnt."""
         return {**asdict(self.settings), "seed": self.seed}
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many steps training takes at most."""
 
     @abstractmethod
     def _fit(self, data: TrainingData, on_step: OnStep) -> None: ...

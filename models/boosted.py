@@ -22,7 +22,7 @@ from models.base import Head, OnStep, Probabilities, TrainingData
 class XgbSettings:
     """Settings of the boosted trees.
 
-    Attributes
+    Attributes:
     ----------
     columns
         Feature columns that the trees see: those with the highest ANOVA F value on the training rows.
@@ -65,6 +65,11 @@ class BoostedHead(Head):
         """The settings and the seed; gpu_hist is hist, the device is told apart."""
         return super().parameters() | {"tree_method": "hist"}
 
+    @property
+    def steps(self) -> int:
+        """Boosting rounds."""
+        return self.settings.rounds
+
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
         select = SelectKBest(f_classif, k=min(settings.columns, data.x.shape[1]))
@@ -82,7 +87,7 @@ class BoostedHead(Head):
             device=str(self.device),
             eval_metric="logloss" if len(data.classes) == 2 else "mlogloss",
             random_state=self.seed,
-            callbacks=[_Steps(settings.rounds, on_step)],
+            callbacks=[_Steps(on_step)],
         )
         validation = (select.transform(data.x_validation), data.y_validation)
         trees.fit(select.transform(data.x), data.y, eval_set=[validation], verbose=False)
@@ -101,7 +106,7 @@ class BoostedHead(Head):
         if suffix == ".joblib":
             joblib.dump(self.pipeline_, path, compress=3)
         else:
-            path.write_bytes(self.pipeline_["xgb"].get_booster().save_raw("ubj"))
+            path.write_bytes(self.pipeline_.named_steps["xgb"].get_booster().save_raw("ubj"))
 
     def restore(self, path: Path) -> None:
         """Take back the Pipeline."""
@@ -111,12 +116,11 @@ class BoostedHead(Head):
 class _Steps(TrainingCallback):
     """Tells `on_step` of each boosting round and its validation log-loss."""
 
-    def __init__(self, rounds: int, on_step: OnStep) -> None:
+    def __init__(self, on_step: OnStep) -> None:
         super().__init__()
-        self._rounds = rounds
         self._on_step = on_step
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         loss = next(iter(evals_log["validation_0"].values()))[-1]
-        self._on_step(epoch + 1, self._rounds, f"validation log-loss {loss:.4f}")
+        self._on_step(f"validation log-loss {loss:.4f}")
         return False

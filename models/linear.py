@@ -38,19 +38,24 @@ class LinearHead(Head):
     settings: LinearSettings
     model_: LogisticRegression
 
+    @property
+    def steps(self) -> int:
+        """Penalties to try."""
+        return len(self.settings.penalties)
+
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
         scale = np.float32(1 / max(float(np.sqrt(np.mean(np.square(data.x)))), 1e-12))
         x, x_validation = data.x * scale, data.x_validation * scale
         model = LogisticRegression(warm_start=True, max_iter=settings.iterations)
         best_loss = float("inf")
-        for step, penalty in enumerate(settings.penalties, start=1):
+        for penalty in settings.penalties:
             model.set_params(C=1 / (penalty * len(x)))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early regularises as well
                 model.fit(x, data.y)
-            loss = log_loss(data.y_validation, model.predict_proba(x_validation), labels=model.classes_)
-            on_step(step, len(settings.penalties), f"L2 {penalty:g}, validation log-loss {loss:.4f}")
+            loss = float(log_loss(data.y_validation, model.predict_proba(x_validation), labels=model.classes_))
+            on_step(f"L2 {penalty:g}, validation log-loss {loss:.4f}")
             if loss >= best_loss:
                 break
             best_loss, self.model_ = loss, copy.deepcopy(model)

@@ -75,6 +75,11 @@ class MlpHead(Head):
     settings: MlpSettings
     network_: DenseLayers
 
+    @property
+    def steps(self) -> int:
+        """Epochs."""
+        return self.settings.epochs
+
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
         with torch.random.fork_rng():
@@ -89,7 +94,7 @@ class MlpHead(Head):
             for epoch in range(1, settings.epochs + 1):
                 self._train_epoch(network, optimizer, schedule, data)
                 loss = self._validation_loss(network, data)
-                on_step(epoch, settings.epochs, f"validation log-loss {loss:.4f}")
+                on_step(f"validation log-loss {loss:.4f}")
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)
@@ -101,9 +106,11 @@ class MlpHead(Head):
     ) -> None:
         network.train()
         x, y = torch.from_numpy(data.x), torch.from_numpy(data.y).long()
-        for rows in torch.randperm(len(y)).split(self.settings.batch_rows):
+        order, size = torch.randperm(len(y)), self.settings.batch_rows
+        for start in range(0, len(y), size):
+            rows = order[start : start + size]
             optimizer.zero_grad()
-            cross_entropy(network(x[rows].to(self.device)), y[rows].to(self.device)).backward()
+            torch.autograd.backward(cross_entropy(network(x[rows].to(self.device)), y[rows].to(self.device)))
             optimizer.step()
             schedule.step()
 
@@ -132,5 +139,5 @@ class MlpHead(Head):
 @torch.inference_mode()
 def _logits(network: DenseLayers, x: NDArray[np.float32], device: torch.device) -> Iterator[torch.Tensor]:
     """Logits on the CPU, PREDICT_ROWS rows at a time."""
-    for rows in torch.from_numpy(x).split(PREDICT_ROWS):
-        yield network(rows.to(device)).cpu()
+    for start in range(0, len(x), PREDICT_ROWS):
+        yield network(torch.from_numpy(x[start : start + PREDICT_ROWS]).to(device)).cpu()

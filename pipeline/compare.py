@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -116,7 +117,7 @@ def _timed_predictions(head: Head, test: Rows, table: FeatureTable) -> tuple[Pro
 def _head_metrics(item: Trained, table: FeatureTable, test: Rows, probabilities: Probabilities) -> Metrics:
     predicted = probabilities.argmax(axis=1)
     labels = np.arange(len(table.spec.classes))
-    report = {"labels": labels, "target_names": table.spec.classes, "zero_division": 0}
+    report = partial(classification_report, test.y, predicted, labels=labels, target_names=table.spec.classes)
     return {
         **asdict(score(probabilities, test.y)),
         "fit_seconds": item.card.fit_seconds,
@@ -125,6 +126,6 @@ def _head_metrics(item: Trained, table: FeatureTable, test: Rows, probabilities:
         "parameters": dict(item.card.parameters),
         "learned": dict(item.card.learned),
         "confusion_matrix": confusion_matrix(test.y, predicted, labels=labels).tolist(),
-        "classification_report": classification_report(test.y, predicted, output_dict=True, **report),
-        "classification_report_text": classification_report(test.y, predicted, digits=3, **report),
+        "classification_report": report(output_dict=True, zero_division=0),
+        "classification_report_text": report(digits=3, zero_division=0),
     }

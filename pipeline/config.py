@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 class FeaturesConfig:
     """Which images, which trunk, and where results go.
 
-    Attributes
+    Attributes:
     ----------
     dataset
         A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image Parquet
@@ -78,7 +78,7 @@ class XgbConfig:
 class CompareConfig(XgbConfig):
     """The comparison stage.
 
-    Attributes
+    Attributes:
     ----------
     heads
         Heads to compare, separated by commas: xgb, linear, mlp.
@@ -100,7 +100,7 @@ class CompareConfig(XgbConfig):
 class PredictConfig:
     """How predictions are made and shown.
 
-    Attributes
+    Attributes:
     ----------
     weights
         The trunk's weights, where they have moved since training: imagenet or a file.

@@ -49,7 +49,7 @@ def result_table(table: Table) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar; yields a function of the steps just done and a few words to stand beside the bar."""
+    """Show a progress bar; yields a function of the steps just done and a few words to stand beside the bar."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -59,6 +59,6 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=_stderr, transient=True) as bar:
+    with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
         task = bar.add_task(what, total=total, note="")
         yield lambda steps, note: bar.update(task, advance=steps, note=note)

@@ -55,7 +55,8 @@ def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Predi
             batch = paths[start : start + BATCH_IMAGES]
             prepared = list(pool.map(lambda path: prepare(path.read_bytes, trunk), batch))
             good = [item.image for item in prepared if item.image is not None]
-            rows = iter(head.predict_proba(forward_half(trunk, good).astype(np.float32)) if good else [])
+            x = forward_half(trunk, good).astype(np.float32) if good else np.empty((0, trunk.dim), np.float32)
+            rows = iter(head.predict_proba(x) if good else x)
             for path, item in zip(batch, prepared, strict=True):
                 if item.image is None:
                     yield {"image": str(path), "error": item.reason}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from rich import box
 from rich.table import Table
 
 from features.storage import replacing
@@ -16,13 +17,16 @@ _templates = Environment(loader=PackageLoader("pipeline"), autoescape=True, trim
 
 Metrics = dict[str, Any]
 
+COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/image", "MB")
+"""What `head_rows` has: F1 is the macro mean, µs/image the prediction alone, MB the file that it reads."""
+
 
 def summary_table(metrics: Metrics) -> None:
     """Print one row a head."""
-    table = Table(title=_title(metrics), title_justify="left", title_style="bold")
+    table = Table(title=_title(metrics), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("head")
-    for name in ("accuracy %", "95 % interval", "macro F1 %", "log-loss", "fit s", "predict µs", "size"):
-        table.add_column(name, justify="right")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in head_rows(metrics).items():
         table.add_row(name, *row)
     result_table(table)
@@ -33,6 +37,7 @@ def write_report(path: Path, metrics: Metrics) -> None:
     page = _templates.get_template("report.html").render(
         metrics=metrics,
         title=_title(metrics),
+        columns=COLUMNS,
         rows=head_rows(metrics),
         accuracy=accuracy_plot(metrics["heads"]),
         difference=difference_plot(metrics["differences"]),
@@ -46,16 +51,16 @@ def write_report(path: Path, metrics: Metrics) -> None:
 
 
 def head_rows(metrics: Metrics) -> dict[str, list[str]]:
-    """Each head's figures as they are shown: accuracy, interval, F1, log-loss, fit, predict, size."""
+    """Each head's figures as they are shown, in the order of COLUMNS."""
     return {
         name: [
             f"{100 * head['accuracy']:.2f}",
-            f"{100 * head['accuracy_low']:.2f} to {100 * head['accuracy_high']:.2f}",
+            f"{100 * head['accuracy_low']:.2f}–{100 * head['accuracy_high']:.2f}",
             f"{100 * head['macro_f1']:.2f}",
             f"{head['log_loss']:.4f}",
             f"{head['fit_seconds']:.1f}",
             f"{head['predict_us_per_image']:.1f}",
-            _size(head["bytes"]),
+            f"{head['bytes'] / 1e6:.1f}",
         ]
         for name, head in metrics["heads"].items()
     }
@@ -67,7 +72,3 @@ def _title(metrics: Metrics) -> str:
         f"{metrics['dataset']}, {metrics['rows']['test']:,} test images, "
         f"{trunk['backbone']}.{trunk['node']} with {trunk['weights']} weights"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -12,7 +12,7 @@ from features.devices import resolve_device
 from features.extract import extract, table_spec
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from features.table import FeatureTable
+from features.table import LEDGER, FeatureTable
 from features.trunks import build_trunk
 from models.base import Head
 from models.heads import make_head
@@ -95,8 +95,8 @@ def train_head(name: str, config: XgbConfig, features: Features) -> Trained:
         head, card = load_classifier(path)
         remark(f"{name}: reused {path}")
         return Trained(head=head, card=card, path=path)
-    with progress(f"{name} learns", None) as advance:
-        head.fit(table, lambda step, steps, note: advance(1, f"of at most {steps}, {note}"))
+    with progress(f"{name} learns", head.steps) as advance:
+        head.fit(table, lambda note: advance(1, note))
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
@@ -109,11 +109,10 @@ def _say_features(table: FeatureTable, extracted: int, reused: int, seconds: flo
     how = f"{extracted:,} images in {seconds:.1f} s, {extracted / seconds:.0f} a second" if extracted else "reused"
     if extracted and reused:
         how += f", {reused:,} found in finished shards"
-    remark(
-        f"features: {counts} rows of {spec.dim:,} columns from {spec.trunk.backbone}.{spec.trunk.node}, {how}, {table.folder}"
-    )
+    where = f"{spec.trunk.backbone}.{spec.trunk.node}"
+    remark(f"features: {counts} rows of {spec.dim:,} columns from {where}, {how}, {table.folder}")
     if table.errors:
-        warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder}/errors.parquet")
+        warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")
     untrained = sorted(set(range(len(spec.classes))) - set(table.index().query("split == 'train'")["label"]))
     if untrained:
         names = ", ".join(spec.classes[label] for label in untrained[:5])

@@ -38,5 +38,6 @@ def _open(dataset: str, data_dir: Path) -> Source:
     if path.is_file():
         return open_manifest(path)
     raise SourceError(
-        f"unknown data set {dataset!r}: expected a folder of images, a CSV or Parquet manifest, or one of {', '.join(KNOWN)}"
+        f"unknown data set {dataset!r}: expected a folder of images, a CSV or Parquet manifest, "
+        f"or one of {', '.join(KNOWN)}"
     )

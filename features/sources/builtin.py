@@ -58,7 +58,7 @@ TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
 
 def open_digits() -> Source:
     """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
-    bunch = load_digits()
+    bunch: Any = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     rows = np.arange(len(pixels))
     rest, test = train_test_split(rows, test_size=0.25, stratify=bunch.target, random_state=0)

@@ -50,7 +50,8 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
     strangers = [folder.name for split, folder in splits if split is None]
     if strangers:
         raise SourceError(
-            f"{root} has {strangers[0]!r} beside its train folder: expected train, validation and test only, move it away"
+            f"{root} has {strangers[0]!r} beside its train folder: "
+            "expected train, validation and test only, move it away"
         )
     return [(split, folder) for split, folder in splits if split is not None]
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,10 +68,11 @@ class _HubReader:
             raise OSError("the row holds no image bytes")
         return bytes(encoded)
 
-    def _read_group(self, number: int) -> pa.Array:
+    def _read_group(self, number: int) -> Any:
         path, group, _ = self._groups[number]
         with pq.ParquetFile(path) as file:
-            return file.read_row_group(group, columns=["image"])["image"].combine_chunks().field("bytes")
+            images: Any = file.read_row_group(group, columns=["image"])["image"].combine_chunks()
+        return images.field("bytes")
 
 
 def _labels(path: Path) -> list[str]:

@@ -1,0 +1,52 @@
+# `make help` lists the targets. Variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE PYTHON
+PYTHON ?= python3
+OUT ?= artifacts
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+SETTINGS = --out "$(OUT)" \
+	$(if $(DATASET),--dataset "$(DATASET)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
+	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
+	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
+
+.PHONY: help setup features xgb compare predict test lint check clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS, as in: make compare DATASET=photos WEIGHTS=imagenet"
+
+setup: $(READY) ## make .venv with the tested versions; does nothing while they are unchanged
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+features: $(READY) ## images to a feature table
+	@$(BIN)/python -m pipeline features $(SETTINGS)
+
+xgb: $(READY) ## boosted trees on the feature table
+	@$(BIN)/python -m pipeline xgb $(SETTINGS)
+
+compare: $(READY) ## trees against the linear and the neural head, with a report
+	@$(BIN)/python -m pipeline compare $(SETTINGS)
+
+predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
+	@test -n "$(IMAGE)" || { echo "make predict needs an image: make predict IMAGE=photo.jpg" >&2; exit 2; }
+	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)"
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## lint and test: what CI runs
+
+clean: ## remove the tables, classifiers and comparisons in OUT, and caches; .venv stays
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/compare" .mypy_cache .ruff_cache .pytest_cache
+	@rmdir "$(OUT)" 2>/dev/null || true

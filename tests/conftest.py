@@ -1,0 +1,97 @@
+"""Small images and a small trunk that the tests make themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from features.trunks import Trunk, TrunkSpec, freeze
+from pipeline import cli
+
+CPU = torch.device("cpu")
+COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+
+Run = Callable[..., int]
+
+
+def write_images(folder: Path, colour: str, count: int, start: int = 0) -> None:
+    """Write `count` noisy images of 24 × 20 pixels in one colour, each different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        noise = np.random.default_rng(number).integers(-35, 35, (20, 24, 3))
+        pixels = np.clip(np.asarray(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of class folders without splits, 40 images a class."""
+    for colour in COLOURS:
+        write_images(tmp_path / "photos" / colour, colour, 40)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def split_photos(tmp_path: Path) -> Path:
+    """A folder with train, val and test, the file names of each class distinct."""
+    for offset, (split, count) in enumerate({"train": 12, "val": 4, "test": 6}.items()):
+        for colour in COLOURS:
+            write_images(tmp_path / "split photos" / split / colour, colour, count, start=100 * offset)
+    return tmp_path / "split photos"
+
+
+class TinyNetwork(nn.Module):
+    """A convolution with batch norm, pooled to 4 × 4: (n, 3, 16, 16) to 128 features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.pool = nn.AdaptiveAvgPool2d(4)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": self.pool(self.norm(self.convolution(images)).relu())}
+
+
+def make_tiny_trunk(node: str = "pool") -> Trunk:
+    spec = TrunkSpec(
+        backbone="tiny",
+        weights="random",
+        weights_sha256="0" * 64,
+        seed=0,
+        node=node,
+        image_size=16,
+        resize=16,
+        interpolation="bilinear",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+    torch.manual_seed(0)
+    return Trunk(spec, freeze(TinyNetwork()), CPU)
+
+
+@pytest.fixture
+def tiny_trunk() -> Trunk:
+    return make_tiny_trunk()
+
+
+@pytest.fixture
+def treehead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command line, called in this process in an empty folder; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr("sys.argv", ["treehead", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run

@@ -1,0 +1,43 @@
+"""Imports run features ← models ← pipeline, never back."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "features": {"features"},
+    "models": {"features", "models"},
+    "pipeline": {"features", "models", "pipeline"},
+}
+MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_packages(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_never_run_backwards(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    assert imported_packages(path) & set(MAY_IMPORT) <= MAY_IMPORT[package]
+
+
+def test_a_backward_import_would_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("def late():\n    from pipeline.cli import main\n    import models.base\n")
+    assert {"pipeline", "models"} <= imported_packages(path)
+
+
+def test_modules_are_found() -> None:
+    assert len(MODULES) > 20

@@ -123,7 +123,8 @@ def prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
 
 def forward_half(trunk: Trunk, images: list[torch.Tensor]) -> NDArray[np.float16]:
     """Features as a table holds them: n prepared images to (n, dim) float16; raises TrunkError if they do not fit."""
-    features = trunk.forward(torch.stack(images)).astype(np.float16)
+    with np.errstate(over="ignore"):  # what does not fit is refused below
+        features = trunk.forward(torch.stack(images)).astype(np.float16)
     if not np.isfinite(features).all():
         raise TrunkError(
             f"features at node {trunk.spec.node!r} do not fit float16 (infinite or not a number): choose another --node"

@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 
 app = App(
     name="treehead",
+    suppress_keyboard_interrupt=False,
     help="""Labelled images in, the classifier to ship out: deep features, boosted trees, and an honest comparison.
 
     A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
@@ -41,7 +42,7 @@ def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
 @app.command
 def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
     """Train boosted trees on the feature table; prints the path of xgb.joblib."""
-    result(str(stages.run_xgb(config)))
+    result(str(stages.run_xgb(config).path))
 
 
 @app.command
@@ -73,7 +74,7 @@ def main() -> None:
     """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (FeaturesError, ModelsError, PipelineError, CycloptsError) as error:
         fail(str(error))
         sys.exit(2)

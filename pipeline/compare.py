@@ -21,7 +21,7 @@ from pipeline.console import remark, result
 from pipeline.errors import PipelineError
 from pipeline.metrics import over_classes, paired_difference, score
 from pipeline.report import summary_table, write_report
-from pipeline.stages import Features, Trained, run_features, train_head
+from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
 
 FORMAT = 1
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
@@ -33,11 +33,11 @@ Metrics = dict[str, Any]
 
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
-    names = config.head_names()
+    heads = [unfitted_head(name, config) for name in config.head_names()]
     features = run_features(config.features)
     if not features.table.rows.get("test"):
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
-    trained = {name: train_head(name, config, features) for name in names}
+    trained = {head.name: train_head(head, features, config.features.out) for head in heads}
     made_from = {"format": FORMAT, "classifiers": [item.path.parent.name for item in trained.values()]}
     folder = config.features.out / "compare" / f"{features.table.spec.folder_name}-{digest(made_from)[:8]}"
     if (folder / "metrics.json").exists() and (folder / "report.html").exists():

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from rich import box
 from rich.table import Table
 
 from features.storage import replacing
@@ -23,8 +22,10 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 
 def summary_table(metrics: Metrics) -> None:
     """Print one row a head."""
-    table = Table(title=_title(metrics), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("head")
+    table = Table(
+        title=_title(metrics), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    table.add_column("head", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in head_rows(metrics).items():

@@ -79,27 +79,32 @@ def run_features(config: FeaturesConfig) -> Features:
 
 def run_xgb(config: XgbConfig) -> Trained:
     """Train the trees that `config` asks for, or find them trained."""
-    return train_head("xgb", config, run_features(config.features))
+    head = unfitted_head("xgb", config)
+    return train_head(head, run_features(config.features), config.features.out)
 
 
-def train_head(name: str, config: XgbConfig, features: Features) -> Trained:
-    """Train one head on a table, or find it trained with the same settings on the same table."""
-    trees = config.trees if name == "xgb" else None
-    on_cuda = trees is not None and trees.tree_method == "gpu_hist"
-    device = resolve_device("cuda" if on_cuda else config.features.device)
-    head = make_head(name, settings=trees, seed=config.features.seed, device=device)
+def unfitted_head(name: str, config: XgbConfig) -> Head:
+    """One of HEADS with the settings of `config`; raises DeviceError before any work is done."""
+    if name != "xgb":
+        return make_head(name, seed=config.features.seed, device=resolve_device(config.features.device))
+    device = "cuda" if config.trees.tree_method == "gpu_hist" else config.features.device
+    return make_head(name, settings=config.trees, seed=config.features.seed, device=resolve_device(device))
+
+
+def train_head(head: Head, features: Features, out: Path) -> Trained:
+    """Train a head on a table, or find it trained with the same settings on the same table."""
     table = features.table
-    folder = config.features.out / "models" / table.spec.folder_name / classifier_folder(head, table)
-    path = folder / f"{name}{head.suffixes[0]}"
+    folder = out / "models" / table.spec.folder_name / classifier_folder(head, table)
+    path = folder / f"{head.name}{head.suffixes[0]}"
     if path.with_suffix(".json").exists():
         head, card = load_classifier(path)
-        remark(f"{name}: reused {path}")
+        remark(f"{head.name}: reused {path}")
         return Trained(head=head, card=card, path=path)
-    with progress(f"{name} learns", head.steps) as advance:
+    with progress(f"{head.name} learns", head.steps) as advance:
         head.fit(table, lambda note: advance(1, note))
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
-    remark(f"{name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
+    remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
     return Trained(head=head, card=load_classifier(path)[1], path=path)
 
 

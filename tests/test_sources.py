@@ -253,7 +253,9 @@ def test_mnist_is_read_packed_and_unpacked_and_never_written_to(tmp_path: Path, 
 
 def test_mnist_absent_and_offline_names_the_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["file:///nowhere/"])
-    with pytest.raises(SourceError, match=r"missing: .*MNIST/raw/train-images-idx3-ubyte.gz.*t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(
+        SourceError, match=r"missing: .*MNIST/raw/train-images-idx3-ubyte.gz.*t10k-labels-idx1-ubyte.gz"
+    ):
         opened("mnist", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

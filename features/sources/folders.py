@@ -36,8 +36,11 @@ def open_folder(root: Path) -> Source:
 
 
 def file_stamp(path: Path) -> str:
-    """Size and time of change: cheap to ask, and different once the file is."""
-    status = path.stat()
+    """Size and time of change: cheap to ask, and different once the file is; `absent` where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 

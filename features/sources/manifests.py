@@ -27,7 +27,7 @@ def open_manifest(path: Path) -> Source:
     keys = [Path(entry).as_posix() for entry in table["path"].astype(str)]
     files = [path.parent / key for key in keys]
     classes, labels = name_classes(table["label"].astype(str).tolist())
-    items = listing(keys, _splits(path, table), labels, [_stamp(file) for file in files])
+    items = listing(keys, _splits(path, table), labels, [file_stamp(file) for file in files])
     check_labelled(str(path), items, classes)
     return Source(name=path.stem, classes=classes, items=items, read=lambda row: files[row].read_bytes())
 
@@ -61,10 +61,3 @@ def _splits(path: Path, table: pd.DataFrame) -> list[str]:
     if not unknown.empty:
         raise SourceError(f"{path} has the split {unknown.iloc[0]!r}: expected train, validation or test")
     return splits.map(SPLIT_ALIASES).tolist()
-
-
-def _stamp(file: Path) -> str:
-    try:
-        return file_stamp(file)
-    except OSError:
-        return "absent"

@@ -1,0 +1,376 @@
+"""The command line from end to end, on small images and a small network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import resource
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from features import extract as extraction
+from features.storage import file_sha256
+from pipeline import stages
+from tests.conftest import Run
+
+SMALL = ("--backbone", "resnet18", "--image-size", "32", "--rounds", "8")
+REPORT = re.compile(r"report: (.*report\.html)")
+
+
+def files(folder: Path) -> dict[str, tuple[int, str]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, file_sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def compared(treehead: Run, split_photos: Path) -> Path:
+    """The output folder of a comparison on `split_photos`."""
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    return Path("artifacts")
+
+
+@pytest.fixture
+def model(compared: Path) -> Path:
+    return next(compared.glob("models/*/xgb-*/xgb.joblib"))
+
+
+def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a command that must fail with exit code 2."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line and not line.startswith("!")]
+    assert captured.out == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("treehead: ")
+    return lines[0]
+
+
+# what the stages leave behind
+
+
+def test_compare_writes_metrics_and_a_report(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    output = capsys.readouterr()
+    found = REPORT.fullmatch(output.out.splitlines()[-1])
+    assert found
+    report = Path(found[1])
+    metrics: dict[str, Any] = json.loads((report.parent / "metrics.json").read_text())
+    assert set(metrics["heads"]) == {"xgb", "linear", "mlp"}
+    for head in metrics["heads"].values():
+        assert head["accuracy_low"] <= head["accuracy"] <= head["accuracy_high"]
+        assert sum(map(sum, head["confusion_matrix"])) == 18
+        assert Path(head["file"]).stat().st_size == head["bytes"]
+        assert min(head["fit_seconds"], head["predict_us_per_image"], head["log_loss"]) > 0
+    assert metrics["heads"]["linear"]["accuracy"] > 0.9
+    assert len(metrics["differences"]) == 3
+    assert metrics["transfer_learning"] is False
+    assert metrics["features_us_per_image"] > 0
+    assert "no transfer learning" in output.err
+    assert "no transfer learning" in report.read_text()
+
+
+def test_the_report_needs_no_other_file(compared: Path) -> None:
+    page = next(compared.glob("compare/*/report.html")).read_text()
+    assert page.count("<svg") == 5
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", page)
+    assert "@import" not in page
+
+
+def test_the_same_settings_never_do_the_work_twice(
+    compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(compared)
+    capsys.readouterr()
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    output = capsys.readouterr()
+    assert files(compared) == before
+    assert REPORT.fullmatch(output.out.splitlines()[-1])
+    for name in ("features", "xgb", "linear", "mlp", "compare"):
+        assert re.search(rf"^{name}: .*reused", output.err, re.MULTILINE)
+
+
+def test_other_settings_overwrite_nothing(compared: Path, treehead: Run, split_photos: Path) -> None:
+    before = files(compared)
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--seed", 1, "--heads", "linear") == 0
+    assert treehead("xgb", "--dataset", split_photos, *SMALL, "--max-depth", 2) == 0
+    after = files(compared)
+    assert {name: after[name] for name in before} == before
+    assert len(list(compared.glob("features/*"))) == 2
+    assert len(list(compared.glob("models/*/xgb-*"))) == 2
+
+
+def test_xgb_reuses_what_compare_has_trained(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert treehead("xgb", "--dataset", split_photos, *SMALL) == 0
+    assert capsys.readouterr().out == f"{model}\n"
+    assert {path.name for path in model.parent.iterdir()} == {"xgb.joblib", "xgb.ubj", "xgb.json"}
+    card = json.loads(model.with_suffix(".json").read_text())
+    assert card["classes"] == ["blue", "green", "red"]
+    assert card["trunk"]["backbone"] == "resnet18"
+    assert card["versions"]["xgboost"]
+    assert card["files"]["xgb.joblib"]["sha256"] == file_sha256(model)
+    assert card["device"] == "cpu"
+
+
+def test_features_prints_where_the_table_is(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("features", "--dataset", split_photos, *SMALL[:4]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert folder.parent == Path("artifacts/features")
+    assert re.fullmatch(r"split_photos-resnet18-flatten-[0-9a-f]{8}", folder.name)
+    assert {path.name for path in folder.iterdir()} == {
+        "part-00000.parquet",
+        "errors.parquet",
+        "manifest.json",
+        "timing.json",
+    }
+
+
+def test_weights_from_a_file_are_named_everywhere(
+    treehead: Run, split_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision.models import resnet18
+
+    safetensors.torch.save_file(resnet18().state_dict(), tmp_path / "mine.safetensors")
+    options = (*SMALL, "--weights", "mine.safetensors", "--heads", "xgb")
+    assert treehead("compare", "--dataset", split_photos, *options) == 0
+    output = capsys.readouterr()
+    assert "no transfer learning" not in output.err
+    assert "mine.safetensors weights" in output.out
+    model = next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.safetensors").rename(tmp_path / "elsewhere" / "moved.safetensors")
+    image = split_photos / "test/red/200.png"
+    assert "unknown weights" in refused(treehead, capsys, "predict", model, image)
+    assert treehead("predict", model, image, "--weights", "elsewhere/moved.safetensors") == 0
+
+
+# predict
+
+
+def test_predict_agrees_with_the_table(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert treehead("predict", model, split_photos / "test", "--json") == 0
+    predictions = json.loads(capsys.readouterr().out)
+    metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())
+    right = sum(prediction["class"] == Path(prediction["image"]).parent.name for prediction in predictions)
+    assert len(predictions) == 18
+    assert right / 18 == metrics["heads"]["xgb"]["accuracy"]
+    for prediction in predictions:
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert prediction["probability"] == max(prediction["probabilities"].values())
+
+
+@pytest.mark.parametrize("pattern", ["linear-*/linear.joblib", "mlp-*/mlp.safetensors"])
+def test_predict_takes_every_head(
+    pattern: str, compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    path = next(compared.glob(f"models/*/{pattern}"))
+    image = split_photos / "test/green/200.png"
+    assert treehead("predict", path, image, "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["image"] for row in rows] == [str(image)]
+    assert rows[0]["class"] in {"blue", "green", "red"}
+    assert treehead("predict", path, image) == 0
+    assert rows[0]["class"] in capsys.readouterr().out
+
+
+def test_predict_shows_what_it_could_before_it_fails(
+    model: Path, treehead: Run, split_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_text("no image")
+    capsys.readouterr()
+    image = split_photos / "test/red/200.png"
+    assert treehead("predict", model, "bad.png", image, "absent.png", "--json") == 2
+    output = capsys.readouterr()
+    first, second, third = json.loads(output.out)
+    assert first == {"image": "bad.png", "error": "not an image"}
+    assert second["image"] == str(image)
+    assert third["error"] == "unreadable: No such file or directory"
+    assert "2 of 3 images could not be read (first: bad.png, not an image)" in output.err
+
+
+# what goes wrong is one line and exit code 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset", "absent"), "unknown data set 'absent': expected a folder"),
+        (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected one of alexnet"),
+        (("--node", "nowhere"), "unknown node 'nowhere' of alexnet: expected one of features.0"),
+        (("--weights", "absent.pth"), "unknown weights 'absent.pth'"),
+        (("--device", "tpu"), "unknown device 'tpu': expected auto, cpu, cuda or cuda:N"),
+        (("--max-bad", "2"), "--max-bad 2.0 is no share"),
+        (("--image-size", "0"), "--image-size 0 is too small"),
+        (("--train-limit", "many"), "many"),
+        (("--no-such-option", "1"), "--no-such-option"),
+    ],
+)
+def test_wrong_settings(
+    arguments: tuple[str, ...], message: str, treehead: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(treehead, capsys, "features", *arguments)
+    assert not list(Path().glob("artifacts/*/*"))
+
+
+def test_wrong_settings_of_a_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
+    assert "exact" in refused(treehead, capsys, "xgb", "--tree-method", "exact")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.parametrize("option", [("--device", "cuda"), ("--tree-method", "gpu_hist")])
+def test_a_gpu_that_is_not_there(
+    option: tuple[str, str], treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "but 0 CUDA GPUs were found here" in refused(
+        treehead, capsys, "xgb", "--dataset", split_photos, *SMALL, *option
+    )
+    assert not list(Path().glob("artifacts/models/*"))
+
+
+def test_a_folder_without_images(treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    assert "photos holds no images" in refused(treehead, capsys, "features", "--dataset", "photos")
+
+
+def test_a_manifest_that_is_missing_or_cut_short(
+    treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "unknown data set 'list.csv'" in refused(treehead, capsys, "features", "--dataset", "list.csv")
+    (tmp_path / "list.csv").write_text("path,label\na.png,x\nb.pn")
+    assert "has no label in 1 of 2 rows" in refused(treehead, capsys, "features", "--dataset", "list.csv")
+
+
+@pytest.mark.parametrize("content", [b"no image", b""])
+def test_images_that_cannot_be_read(
+    content: bytes, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (split_photos / "train/red/bad.png").write_bytes(content)
+    line = refused(treehead, capsys, "features", "--dataset", split_photos, *SMALL[:4])
+    assert "1 of 67 images could not be read, more than --max-bad 0.01 allows (first: train/red/bad.png" in line
+    assert treehead("features", "--dataset", split_photos, *SMALL[:4], "--max-bad", 0.1) == 0
+    assert "1 images could not be read and are not in the table" in capsys.readouterr().err
+
+
+def test_a_class_without_training_images_is_said(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(split_photos / "train/blue")
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear") == 0
+    assert "1 of 3 classes have no training image and are never predicted: blue" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["xgb.joblib", "xgb.json"])
+def test_a_tampered_classifier(
+    name: str, model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model.with_name(name)
+    path.write_bytes(path.read_bytes()[:-20] + b"x" * 20)
+    image = split_photos / "test/red/200.png"
+    assert re.search("differs|cut short", refused(treehead, capsys, "predict", model, image))
+
+
+def test_a_table_that_was_cut_short_or_is_another(
+    compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = next(compared.glob("features/*/manifest.json"))
+    text = manifest.read_text()
+    command = ("features", "--dataset", split_photos, *SMALL[:4])
+    manifest.write_text(text[:-50])
+    assert "manifest.json is cut short or damaged: delete it" in refused(treehead, capsys, *command)
+    manifest.write_text(text.replace('"seed": 0', '"seed": 5'))
+    assert "was made with other settings" in refused(treehead, capsys, *command)
+    manifest.unlink()
+    assert treehead(*command) == 0
+    assert manifest.read_text() == text
+
+
+def test_an_output_folder_that_cannot_be_written(
+    treehead: Run, split_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = refused(treehead, capsys, "features", "--dataset", split_photos, "--out", "file/out")
+    assert "cannot write to file/out (Not a directory): choose another --out" in line
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        line = refused(treehead, capsys, "features", "--dataset", split_photos, *SMALL[:4])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot write" in line
+    assert "part-00000.parquet" in line
+    assert not [path for path in Path("artifacts").rglob("*") if path.is_file()]
+    assert treehead("features", "--dataset", split_photos, *SMALL[:4]) == 0
+
+
+def test_interrupting_keeps_finished_shards(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "SHARD_IMAGES", 20)
+    monkeypatch.setattr(extraction, "BATCH_IMAGES", 10)
+    whole = extraction.forward_half
+    calls: list[int] = []
+
+    def interrupt_later(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(extraction, "forward_half", interrupt_later)
+    command = ("features", "--dataset", split_photos, *SMALL[:4])
+    assert "interrupted: what was finished is kept" in refused(treehead, capsys, *command)
+    left = [path.name for path in Path("artifacts").rglob("*") if path.is_file()]
+    assert left == ["part-00000.parquet"]
+    assert treehead(*command) == 0
+    assert "20 found in finished shards" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden(treehead: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stages, "open_source", fail)
+    with pytest.raises(ZeroDivisionError):
+        treehead("features")
+
+
+@pytest.mark.parametrize("command", [(), ("features",), ("xgb",), ("compare",), ("predict",)])
+def test_help_teaches(command: tuple[str, ...], treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert treehead(*command, "--help") == 0
+    text = capsys.readouterr().out
+    assert "Usage: treehead" in text
+    assert len(text.splitlines()) > 10
+
+
+def test_the_three_packages_are_all_there_is() -> None:
+    with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
+        include = tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert include == ["features*", "models*", "pipeline*"]

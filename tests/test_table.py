@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from features import extract as extraction
+from features.errors import SourceError, TableError, TrunkError
+from features.extract import extract, table_spec
+from features.sources import open_source
+from features.table import FeatureTable
+from features.trunks import Trunk
+from tests.conftest import make_tiny_trunk, write_images
+
+
+def make_table(photos: Path, folder: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01) -> FeatureTable:
+    source = open_source(str(photos), data_dir=Path("absent"))
+    return extract(source, trunk or make_tiny_trunk(), folder, max_bad=max_bad, on_images=lambda _: None).table
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "SHARD_IMAGES", 25)
+    monkeypatch.setattr(extraction, "BATCH_IMAGES", 8)
+
+
+@pytest.fixture
+def table(photos: Path, tmp_path: Path) -> FeatureTable:
+    return make_table(photos, tmp_path / "table")
+
+
+def test_schema_is_the_contract(table: FeatureTable) -> None:
+    schema = pq.read_schema(table.folder / "part-00000.parquet")
+    assert schema.names == ["key", "split", "label", "sha256", "features"]
+    assert schema.field("features").type == pa.list_(pa.field("item", pa.float16(), nullable=False), 128)
+    assert not any(field.nullable for field in schema)
+    about = json.loads(schema.metadata[b"treehead"])
+    assert about["trunk"]["backbone"] == "tiny"
+    assert about["classes"] == ["blue", "green", "red"]
+    assert about["transfer_learning"] is False
+    column = pq.ParquetFile(table.folder / "part-00000.parquet").metadata.row_group(0).column(4)
+    assert column.compression == "ZSTD"
+
+
+def test_rows_are_what_the_trunk_says_of_each_image(table: FeatureTable, photos: Path) -> None:
+    trunk = make_tiny_trunk()
+    for split in ("train", "validation", "test"):
+        rows = table.read(split)
+        assert (rows.x.dtype, rows.y.dtype) == (np.float32, np.int32)
+        assert len(rows) == table.rows[split] > 0
+        for key, x, label in zip(rows.keys, rows.x, rows.y, strict=True):
+            image = trunk.prepare(np.asarray(Image.open(photos / key)))
+            assert x == pytest.approx(trunk.forward(image[None])[0], abs=2e-3)
+            assert table.spec.classes[label] == Path(key).parent.name
+
+
+def test_index_has_each_images_own_hash(table: FeatureTable, photos: Path) -> None:
+    index = table.index()
+    assert len(index) == 120
+    assert all(hashlib.sha256((photos / row.key).read_bytes()).hexdigest() == row.sha256 for row in index.itertuples())
+
+
+def test_batches_and_pandas_agree_with_read(table: FeatureTable) -> None:
+    whole, batches = table.read("train"), list(table.batches("train", size=7))
+    assert max(len(batch) for batch in batches) <= 7
+    assert np.array_equal(np.concatenate([batch.x for batch in batches]), whole.x)
+    frame = table.to_pandas("train")
+    assert frame["key"].tolist() == whole.keys.tolist()
+    assert np.array_equal(frame.filter(regex=r"^f\d+$").to_numpy(), whole.x)
+    assert len(table.to_pandas()) == 120
+
+
+def test_same_inputs_same_bytes(photos: Path, table: FeatureTable, tmp_path: Path) -> None:
+    again = make_table(photos, tmp_path / "again")
+    assert contents(again.folder) == contents(table.folder)
+
+
+def test_finished_shards_are_not_redone(photos: Path, table: FeatureTable) -> None:
+    undisturbed = contents(table.folder)
+    for name in ("manifest.json", "errors.parquet", "part-00003.parquet", "part-00004.parquet"):
+        (table.folder / name).unlink()
+    (table.folder / "part-00002.parquet").write_bytes(undisturbed["part-00002.parquet"][:-100])
+    source = open_source(str(photos), data_dir=Path("absent"))
+    done = extract(source, make_tiny_trunk(), table.folder, max_bad=0, on_images=lambda _: None)
+    assert (done.reused, done.extracted) == (50, 70)
+    assert contents(table.folder) == undisturbed
+
+
+def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:
+    def name(trunk: Trunk, **options: int) -> str:
+        return table_spec(open_source(str(photos), data_dir=Path("absent"), **options), trunk).folder_name
+
+    names = [name(tiny_trunk), name(make_tiny_trunk("other")), name(tiny_trunk, train_limit=20)]
+    names.append(name(tiny_trunk, train_limit=20, seed=1))
+    write_images(photos / "red", "red", 1, start=99)
+    assert len({*names, name(tiny_trunk)}) == 5
+
+
+def test_listed_images_are_rows_plus_errors(photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "green" / "empty.png").write_bytes(b"")
+    (photos / "blue" / "gone.png").symlink_to(photos / "nowhere.png")
+    listed = len(list(photos.glob("*/*")))
+    table = make_table(photos, tmp_path / "table", max_bad=0.1)
+    ledger = table.ledger().set_index("key")["reason"].to_dict()
+    assert ledger == {
+        "blue/gone.png": "unreadable: No such file or directory",
+        "green/empty.png": "empty file",
+        "red/notes.txt": "not an image",
+    }
+    assert sum(table.rows.values()) + table.errors == listed
+
+
+def test_too_many_bad_images_fail_the_run(photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
+    folder = tmp_path / "table"
+    message = r"2 of 122 images could not be read, more than --max-bad 0.01 allows \(first: red/.*errors.parquet\)"
+    with pytest.raises(SourceError, match=message):
+        make_table(photos, folder)
+    assert not (folder / "manifest.json").exists()
+    assert set(pq.read_table(folder / "errors.parquet")["key"].to_pylist()) == {"red/notes.txt", "red/cut.png"}
+    assert make_table(photos, folder, max_bad=0.1).errors == 2
+    with pytest.raises(SourceError, match="2 of 122 images could not be read"):
+        make_table(photos, folder)
+
+
+def test_images_that_vanish_while_it_runs_are_in_the_ledger(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
+    source = open_source(str(photos), data_dir=Path("absent"))
+    (photos / "red" / "003.png").unlink()
+    table = extract(source, tiny_trunk, tmp_path / "table", max_bad=0.1, on_images=lambda _: None).table
+    assert table.ledger()["reason"].tolist() == ["unreadable: No such file or directory"]
+
+
+def test_every_image_is_reported_once(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
+    source = open_source(str(photos), data_dir=Path("absent"))
+    seen: list[int] = []
+    extract(source, tiny_trunk, tmp_path / "table", max_bad=0, on_images=seen.append)
+    assert sum(seen) == 120
+
+
+def test_features_beyond_float16(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
+    tiny_trunk.module.get_submodule("norm").weight.data.fill_(1e6)
+    with pytest.raises(TrunkError, match="features at node 'pool' do not fit float16"):
+        make_table(photos, tmp_path / "table", trunk=tiny_trunk)
+
+
+def test_test_images_that_are_training_images_are_counted(split_photos: Path, tmp_path: Path) -> None:
+    assert make_table(split_photos, tmp_path / "before").test_duplicates() == 0
+    copied = (split_photos / "train/red/000.png").read_bytes()
+    (split_photos / "test/red/copy.png").write_bytes(copied)
+    assert make_table(split_photos, tmp_path / "after").test_duplicates() == 1
+
+
+def test_a_folder_without_manifest_is_no_table(table: FeatureTable) -> None:
+    (table.folder / "manifest.json").unlink()
+    with pytest.raises(TableError, match="manifest.json is missing, so .* is no complete feature table: run features"):
+        FeatureTable.open(table.folder)
+
+
+def test_a_manifest_cut_short(table: FeatureTable) -> None:
+    manifest = table.folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    with pytest.raises(TableError, match="manifest.json is cut short or damaged: delete it and run again"):
+        FeatureTable.open(table.folder)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"spec": {}}'])
+def test_a_manifest_of_another_format(table: FeatureTable, content: str) -> None:
+    (table.folder / "manifest.json").write_text(content)
+    with pytest.raises(TableError, match="manifest.json is"):
+        FeatureTable.open(table.folder)
+
+
+def test_a_table_from_other_settings(table: FeatureTable) -> None:
+    with pytest.raises(TableError, match="was made with other settings .*expected 00000000"):
+        FeatureTable.open(table.folder, "0" * 64)
+    manifest = table.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dim": 128', '"dim": 64'))
+    with pytest.raises(TableError, match="was made with other settings"):
+        FeatureTable.open(table.folder)
+
+
+def test_a_shard_cut_short(table: FeatureTable) -> None:
+    shard = table.folder / "part-00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(TableError, match=r"part-00001.parquet has \d+ bytes, expected \d+: delete it"):
+        FeatureTable.open(table.folder)

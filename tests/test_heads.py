@@ -60,7 +60,8 @@ def test_learns_what_can_be_learnt(name: str) -> None:
     head = fitted(name, table)
     probabilities = head.predict_proba(table.read("test").x)
     assert head.classes_ == CLASSES
-    assert (probabilities.shape, probabilities.dtype) == ((90, 3), np.float32)
+    assert probabilities.shape == (90, 3)
+    assert probabilities.dtype == np.float32
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert (probabilities.argmax(axis=1) == table.read("test").y).mean() > 0.9
     assert head.fit_seconds_ > 0
@@ -98,12 +99,12 @@ def test_reports_its_steps(name: str) -> None:
 
 
 def test_one_training_class(name: str) -> None:
-    with pytest.raises(DataError, match="has 1 classes in its training rows: two or more are needed"):
+    with pytest.raises(DataError, match=r"has 1 classes in its training rows: two or more are needed"):
         fitted(name, toy_table(labels=(1,)))
 
 
 def test_no_validation_row_of_a_training_class(name: str) -> None:
-    with pytest.raises(DataError, match="has no validation rows of its training classes"):
+    with pytest.raises(DataError, match=r"has no validation rows of its training classes"):
         fitted(name, toy_table(labels=(0, 1), validation=(2,)))
 
 

@@ -86,7 +86,7 @@ def test_a_damaged_classifier_is_not_read(name: str, damage: str, tmp_path: Path
         path.unlink()
     else:
         path.write_bytes(content[:-10] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ClassifierError, match="no classifier at|is not the file its card names"):
+    with pytest.raises(ClassifierError, match=r"no classifier at|is not the file its card names"):
         load_classifier(path)
 
 
@@ -95,13 +95,13 @@ def test_a_changed_card_is_not_read(tmp_path: Path) -> None:
     card = path.with_suffix(".json")
     text = card.read_text()
     card.write_text(text.replace('"a",', '"z",'))
-    with pytest.raises(ClassifierError, match="xgb.json has been changed since it was written"):
+    with pytest.raises(ClassifierError, match=r"xgb.json has been changed since it was written"):
         load_classifier(path)
     card.write_text(text[:-30])
-    with pytest.raises(ClassifierError, match="xgb.json is cut short or no card"):
+    with pytest.raises(ClassifierError, match=r"xgb.json is cut short or no card"):
         load_classifier(path)
     card.unlink()
-    with pytest.raises(ClassifierError, match="no card at .*xgb.json"):
+    with pytest.raises(ClassifierError, match=r"no card at .*xgb.json"):
         load_classifier(path)
 
 
@@ -112,7 +112,7 @@ def test_a_card_of_another_format(tmp_path: Path) -> None:
     del content["card_sha256"]
     content["format"] = 99
     card.write_text(json.dumps({**content, "card_sha256": digest(content)}))
-    with pytest.raises(ClassifierError, match="is of format 99, expected 1"):
+    with pytest.raises(ClassifierError, match=r"is of format 99, expected 1"):
         load_classifier(path)
 
 
@@ -149,7 +149,7 @@ def test_joblib_load_works_where_only_xgboost_scikit_learn_and_joblib_are(tmp_pa
         for file in distribution(name).files or []:
             top = file.parts[0]
             if top != ".." and not (site / top).exists():
-                (site / top).symlink_to(distribution(name).locate_file(top))
+                (site / top).symlink_to(str(distribution(name).locate_file(top)))
     program = (
         "import sys, importlib.util, joblib, numpy as np\n"
         "assert not any(map(importlib.util.find_spec, ['torch', 'pandas', 'features', 'models', 'pipeline']))\n"

@@ -67,7 +67,7 @@ def test_default_node_is_what_the_classifier_sees(backbone: str, dim: int) -> No
     network = get_model(backbone, weights=None).eval()
     network.load_state_dict(trunk.module.state_dict(), strict=False)
     seen: list[torch.Tensor] = []
-    head = network.classifier if backbone == "alexnet" else network.fc
+    head = network.get_submodule("classifier" if backbone == "alexnet" else "fc")
     head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         network(normalise(images(2), trunk.spec.mean, trunk.spec.std))
@@ -186,7 +186,7 @@ def test_imagenet_weights_in_the_cache_are_checked(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     torch.save(build().module.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
-    with pytest.raises(TrunkError, match="is damaged .*does not begin with f37072fd.*: delete it and run again"):
+    with pytest.raises(TrunkError, match=r"is damaged .*does not begin with f37072fd.*: delete it and run again"):
         build(weights="imagenet")
 
 
@@ -195,5 +195,5 @@ def test_rebuilding_needs_the_very_weights(tmp_path: Path) -> None:
     path = str(tmp_path / "weights.pth")
     torch.save(other.module.state_dict(), path)
     assert rebuild_trunk(first.spec, weights="random", device=CPU).spec == first.spec
-    with pytest.raises(TrunkError, match="are not the ones the classifier was trained with"):
+    with pytest.raises(TrunkError, match=r"are not the ones the classifier was trained with"):
         rebuild_trunk(first.spec, weights=path, device=CPU)

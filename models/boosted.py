@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -16,41 +15,7 @@ from xgboost import XGBClassifier
 from xgboost.callback import TrainingCallback
 
 from models.base import Head, OnStep, Probabilities, TrainingData
-
-
-@dataclass(frozen=True, kw_only=True)
-class XgbSettings:
-    """Settings of the boosted trees.
-
-    Attributes:
-    ----------
-    columns
-        Feature columns that the trees see: those with the highest ANOVA F value on the training rows.
-    rounds
-        Boosting rounds at most; training stops earlier once validation log-loss no longer falls.
-    patience
-        Rounds without a lower validation log-loss before training stops.
-    learning_rate
-        Shrinkage of each tree.
-    max_depth
-        Depth of a tree.
-    max_bin
-        Histogram bins per column.
-    column_share
-        Share of the columns that each node of a tree may choose from.
-    tree_method
-        XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
-
-    """
-
-    columns: int = 2048
-    rounds: int = 600
-    patience: int = 20
-    learning_rate: float = 0.2
-    max_depth: int = 4
-    max_bin: int = 16
-    column_share: float = 0.05
-    tree_method: Literal["hist", "gpu_hist"] = "hist"
+from models.settings import XgbSettings
 
 
 class BoostedHead(Head):

@@ -7,19 +7,14 @@ from typing import Any
 import torch
 
 from models.base import Head
-from models.boosted import BoostedHead, XgbSettings
-from models.linear import LinearHead, LinearSettings
-from models.mlp import MlpHead, MlpSettings
+from models.boosted import BoostedHead
+from models.linear import LinearHead
+from models.mlp import MlpHead
+from models.settings import HEAD_SETTINGS
 
-HEADS: dict[str, tuple[type[Head], Any]] = {
-    "xgb": (BoostedHead, XgbSettings()),
-    "linear": (LinearHead, LinearSettings()),
-    "mlp": (MlpHead, MlpSettings()),
-}
-"""Each head's class and its default settings."""
+HEADS: dict[str, type[Head]] = {head.name: head for head in (BoostedHead, LinearHead, MlpHead)}
 
 
 def make_head(name: str, *, settings: Any = None, seed: int, device: torch.device) -> Head:
-    """A head yet to be fitted; `name` is one of HEADS, `settings` default to its own."""
-    kind, defaults = HEADS[name]
-    return kind(settings or defaults, seed=seed, device=device)
+    """Make a head yet to be fitted; `name` is one of HEADS, `settings` default to its own."""
+    return HEADS[name](settings or HEAD_SETTINGS[name], seed=seed, device=device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,18 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from models.base import Head, OnStep, Probabilities, TrainingData
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearSettings:
-    """Settings of the probe.
-
-    `penalties`: L2 weights to try, strongest first, each against the mean loss of a training row whose features have
-    a root mean square of 1; `iterations`: L-BFGS steps at most for each, starting from the one before.
-    """
-
-    penalties: tuple[float, ...] = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
-    iterations: int = 100
+from models.settings import LinearSettings
 
 
 class LinearHead(Head):

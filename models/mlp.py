@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -19,24 +18,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from models.base import Head, OnStep, Probabilities, TrainingData
+from models.settings import MlpSettings
 
 PREDICT_ROWS = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class MlpSettings:
-    """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
-
-    `hidden`: units of each hidden layer; `dropout`: share of inputs dropped before each dense layer but the last;
-    `learning_rate`: the schedule's highest.
-    """
-
-    hidden: tuple[int, ...] = (1024, 1024)
-    dropout: float = 0.5
-    epochs: int = 12
-    batch_rows: int = 128
-    learning_rate: float = 2e-4
-    weight_decay: float = 1e-2
 
 
 class DenseLayers(nn.Module):

@@ -1,4 +1,7 @@
-"""The command line: one command a stage, settings from the stage's dataclass, errors in one line and exit code 2."""
+"""The command line: one command a stage, settings from the stage's dataclass, errors in one line and exit code 2.
+
+Each command imports its stage when it runs, so that help and a mistyped option need not wait for torch.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,6 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
-from pipeline import predict as predict_stage
-from pipeline import stages
-from pipeline.compare import run_compare
 from pipeline.config import CompareConfig, FeaturesConfig, PredictConfig, XgbConfig
 from pipeline.console import fail, result
 from pipeline.errors import PipelineError
@@ -36,38 +36,39 @@ _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConf
 @app.command
 def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
     """Run a frozen network over images and write a feature table; prints the table's folder."""
-    result(str(stages.run_features(config).table.folder))
+    from pipeline.stages import run_features
+
+    result(str(run_features(config).table.folder))
 
 
 @app.command
 def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
     """Train boosted trees on the feature table; prints the path of xgb.joblib."""
-    result(str(stages.run_xgb(config).path))
+    from pipeline.stages import run_xgb
+
+    result(str(run_xgb(config).path))
 
 
 @app.command
 def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
     """Hold the heads against one another on the test images; prints a table and where the report is."""
+    from pipeline.compare import run_compare
+
     run_compare(config)
 
 
 @app.command
 def predict(
-    model: Path,
-    images: Annotated[list[Path], Parameter(negative=())],
+    model: Annotated[
+        Path, Parameter(help="A classifier of xgb or compare: xgb.joblib, linear.joblib, mlp.safetensors.")
+    ],
+    images: Annotated[list[Path], Parameter(negative=(), help="Image files, and folders to search for them.")],
     config: Annotated[PredictConfig, Flat] = _PREDICT,
 ) -> None:
-    """Classify images with a trained classifier.
+    """Classify images with a trained classifier."""
+    from pipeline.predict import run_predict
 
-    Parameters
-    ----------
-    model
-        A classifier that xgb or compare has written: xgb.joblib, linear.joblib, mlp.safetensors.
-    images
-        Image files, and folders to search for them.
-
-    """
-    predict_stage.run_predict(model, images, config)
+    run_predict(model, images, config)
 
 
 def main() -> None:

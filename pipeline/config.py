@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from models.boosted import XgbSettings
-from models.heads import HEADS
+from models.settings import HEAD_SETTINGS, XgbSettings
 from pipeline.errors import ConfigError
 
 
@@ -19,32 +18,20 @@ class FeaturesConfig:
     """Which images, which trunk, and where results go.
 
     Attributes:
-    ----------
-    dataset
-        A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image Parquet
-        files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
-    data_dir
-        Where the sets known by name lie, or are downloaded to.
-    train_limit
-        Training images to take, each class in proportion; a validation split made from training is part of them.
-    backbone
-        The network: alexnet, resnet18, resnet34, resnet50, resnet101 or resnet152.
-    weights
-        The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth file, or
-        random, which is no transfer learning.
-    node
-        Where in the network features are taken; by default what its own classifier would see.
-    image_size
-        Pixels that the network sees; by default those of its weights.
-    device
-        auto, cpu, cuda or cuda:N.
-    max_bad
-        Share of images that may be unreadable before the run fails.
-    seed
-        Seed of random weights, of --train-limit and of the heads.
-    out
-        Folder that everything is written to.
-
+        dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
+            Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
+        data_dir: Where the sets known by name lie, or are downloaded to.
+        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
+            them.
+        backbone: The network: alexnet, resnet18, resnet34, resnet50, resnet101 or resnet152.
+        weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth
+            file, or random, which is no transfer learning.
+        node: Where in the network features are taken; by default what its own classifier would see.
+        image_size: Pixels that the network sees; by default those of its weights.
+        device: auto, cpu, cuda or cuda:N.
+        max_bad: Share of images that may be unreadable before the run fails.
+        seed: Seed of random weights, of --train-limit and of the heads.
+        out: Folder that everything is written to.
     """
 
     dataset: str = "digits"
@@ -79,20 +66,19 @@ class CompareConfig(XgbConfig):
     """The comparison stage.
 
     Attributes:
-    ----------
-    heads
-        Heads to compare, separated by commas: xgb, linear, mlp.
-
+        heads: Heads to compare, separated by commas: xgb, linear, mlp.
     """
 
-    heads: str = ",".join(HEADS)
+    heads: str = ",".join(HEAD_SETTINGS)
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not."""
         names = list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
-        unknown = [name for name in names if name not in HEADS]
+        unknown = [name for name in names if name not in HEAD_SETTINGS]
         if unknown or not names:
-            raise ConfigError(f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(HEADS)}")
+            raise ConfigError(
+                f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(HEAD_SETTINGS)}"
+            )
         return names
 
 
@@ -101,16 +87,10 @@ class PredictConfig:
     """How predictions are made and shown.
 
     Attributes:
-    ----------
-    weights
-        The trunk's weights, where they have moved since training: imagenet or a file.
-    device
-        auto, cpu, cuda or cuda:N.
-    json
-        Print JSON: one object an image, with every class's probability.
-    csv
-        Print CSV: image, class, probability.
-
+        weights: The trunk's weights, where they have moved since training: imagenet or a file.
+        device: auto, cpu, cuda or cuda:N.
+        json: Print JSON: one object an image, with every class's probability.
+        csv: Print CSV: image, class, probability.
     """
 
     weights: str | None = None

@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 
 from features.table import FeatureTable, Rows, TableSpec
 from models.base import Head
-from models.boosted import BoostedHead, XgbSettings
+from models.boosted import BoostedHead
 from models.errors import DataError
 from models.heads import HEADS, make_head
+from models.settings import HEAD_SETTINGS, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
 CLASSES = ("a", "b", "c")
@@ -53,6 +54,10 @@ def fitted(name: str, table: FeatureTable, seed: int = 0) -> Head:
 @pytest.fixture(params=list(HEADS))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def test_every_head_has_settings() -> None:
+    assert list(HEADS) == list(HEAD_SETTINGS)
 
 
 def test_learns_what_can_be_learnt(name: str) -> None:

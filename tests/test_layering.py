@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,14 @@ def test_a_backward_import_would_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text("def late():\n    from pipeline.cli import main\n    import models.base\n")
     assert {"pipeline", "models"} <= imported_packages(path)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys, pipeline.cli; print([name for name in ('torch', 'xgboost', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_modules_are_found() -> None:

@@ -1,0 +1,77 @@
+"""What each head is told: one frozen dataclass a head. Light to import, so that the command line is quick to help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from models.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class XgbSettings:
+    """Settings of the boosted trees.
+
+    Attributes:
+        columns: Feature columns that the trees see: those with the highest ANOVA F value on the training rows.
+        rounds: Boosting rounds at most; training stops earlier once validation log-loss no longer falls.
+        patience: Rounds without a lower validation log-loss before training stops.
+        learning_rate: Shrinkage of each tree.
+        max_depth: Depth of a tree.
+        max_bin: Histogram bins per column.
+        column_share: Share of the columns that each node of a tree may choose from.
+        tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
+    """
+
+    columns: int = 2048
+    rounds: int = 600
+    patience: int = 20
+    learning_rate: float = 0.2
+    max_depth: int = 4
+    max_bin: int = 16
+    column_share: float = 0.05
+    tree_method: Literal["hist", "gpu_hist"] = "hist"
+
+    def __post_init__(self) -> None:
+        for name, least in {"columns": 1, "rounds": 1, "patience": 1, "max_depth": 1, "max_bin": 2}.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{_option(name)} {getattr(self, name)} is too small: expected {least} or more")
+        for name in ("learning_rate", "column_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(f"{_option(name)} {getattr(self, name)} is no share: expected above 0, at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSettings:
+    """Settings of the probe.
+
+    `penalties`: L2 weights to try, strongest first, each against the mean loss of a training row whose features have
+    a root mean square of 1; `iterations`: L-BFGS steps at most for each, starting from the one before.
+    """
+
+    penalties: tuple[float, ...] = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+    iterations: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpSettings:
+    """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
+
+    `hidden`: units of each hidden layer; `dropout`: share of inputs dropped before each dense layer but the last;
+    `learning_rate`: the schedule's highest.
+    """
+
+    hidden: tuple[int, ...] = (1024, 1024)
+    dropout: float = 0.5
+    epochs: int = 12
+    batch_rows: int = 128
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+
+
+HEAD_SETTINGS: dict[str, Any] = {"xgb": XgbSettings(), "linear": LinearSettings(), "mlp": MlpSettings()}
+"""The heads there are, each with its default settings."""
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

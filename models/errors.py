@@ -1,6 +1,7 @@
 """What can go wrong between a feature table and a classifier.
 
 ModelsError
+├── SettingsError     a head's setting that is out of range
 ├── DataError         a table that no classifier can be trained on
 └── ClassifierError   a saved classifier that is missing, damaged, or does not fit
 """
@@ -8,6 +9,10 @@ ModelsError
 
 class ModelsError(Exception):
     """Base of everything that `models` raises on purpose."""
+
+
+class SettingsError(ModelsError):
+    """A head's setting that is out of range."""
 
 
 class DataError(ModelsError):

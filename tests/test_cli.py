@@ -237,6 +237,8 @@ def test_wrong_settings(
 def test_wrong_settings_of_a_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
     assert "exact" in refused(treehead, capsys, "xgb", "--tree-method", "exact")
+    assert "--max-bin 1 is too small: expected 2 or more" in refused(treehead, capsys, "xgb", "--max-bin", 1)
+    assert "--column-share 0.0 is no share" in refused(treehead, capsys, "xgb", "--column-share", 0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -35,7 +35,8 @@ compare: $(READY) ## trees against the linear and the neural head, with a report
 
 predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@test -n "$(IMAGE)" || { echo "make predict needs an image: make predict IMAGE=photo.jpg" >&2; exit 2; }
-	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)"
+	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
+		$(if $(DEVICE),--device "$(DEVICE)")
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
@@ -48,5 +49,6 @@ lint: $(READY) ## ruff and mypy --strict
 check: lint test ## lint and test: what CI runs
 
 clean: ## remove the tables, classifiers and comparisons in OUT, and caches; .venv stays
+	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
 	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/compare" .mypy_cache .ruff_cache .pytest_cache
 	@rmdir "$(OUT)" 2>/dev/null || true

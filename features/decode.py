@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from features.errors import DecodeError
 from features.sources.base import Payload
 
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused below
+
 
 def decode(payload: Payload) -> NDArray[np.uint8]:
     """Return the image as (h, w, 3) uint8 RGB.
@@ -24,29 +26,28 @@ def decode(payload: Payload) -> NDArray[np.uint8]:
     if not payload:
         raise DecodeError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(payload)) as image:
-                image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(io.BytesIO(payload)) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise DecodeError("too many pixels: a decompression bomb") from error
+    except (DecodeError, MemoryError):
+        raise
     except Exception as error:  # damaged files make Pillow's codecs raise nearly anything, struct.error included
         raise DecodeError(f"damaged image: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image, dtype=np.float32))).convert("RGB")
+    if image.mode == "F":
+        raise DecodeError("pixels are floating-point numbers: save the image with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.float32) / 257  # 65535 is 255, whatever else is in the image
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_eight_bits(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scale 16-bit grey to 0..255; what already fits 8 bits is kept as it is."""
-    scale = 257 if values.max(initial=0) > 255 else 1
-    return np.clip(np.rint(values / scale), 0, 255).astype(np.uint8)

@@ -38,3 +38,8 @@ class TableError(FeaturesError):
 
 class OutputError(FeaturesError):
     """A file or folder that cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

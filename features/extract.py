@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +92,7 @@ def extract(source: Source, trunk: Trunk, folder: Path, *, max_bad: float, on_im
         items = source.items.iloc[start : start + SHARD_IMAGES]
         shards.append(shard_name(len(shards)))
         path = folder / shards[-1]
-        summary = shard_summary(path)
+        summary = shard_summary(path, spec, items["key"].tolist())
         if summary is None:
             summary = write_shard(path, spec, *_run_trunk(source, trunk, items, on_images))
         else:
@@ -106,7 +106,7 @@ def extract(source: Source, trunk: Trunk, folder: Path, *, max_bad: float, on_im
     return Extraction(table=FeatureTable.open(folder), extracted=len(source.items) - reused, reused=reused)
 
 
-def prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
+def _prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
     """Read, decode and resize one image; what goes wrong on the way is its reason, not an exception."""
     sha256 = ""
     try:
@@ -121,8 +121,14 @@ def prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
         return Prepared(sha256=sha256, image=None, reason=str(error), exception=repr(error.__cause__ or error))
 
 
-def forward_half(trunk: Trunk, images: list[torch.Tensor]) -> NDArray[np.float16]:
-    """Features as a table holds them: n prepared images to (n, dim) float16; raises TrunkError if they do not fit."""
+def forward_half(trunk: Trunk, batch: list[Prepared]) -> NDArray[np.float16]:
+    """Features as a table holds them, (n, dim) float16, of the n images of a batch that could be read.
+
+    Raises TrunkError where they do not fit float16.
+    """
+    images = [prepared.image for prepared in batch if prepared.image is not None]
+    if not images:
+        return np.empty((0, trunk.dim), np.float16)
     with np.errstate(over="ignore"):  # what does not fit is refused below
         features = trunk.forward(torch.stack(images)).astype(np.float16)
     if not np.isfinite(features).all():
@@ -139,11 +145,11 @@ def _run_trunk(
     features = [np.empty((0, trunk.dim), np.float16)]
     good: list[tuple[int, str]] = []
     errors: list[dict[str, str]] = []
-    for batch in _prepared_batches(source, trunk, [int(row) for row in items.index]):
-        images = [prepared.image for _, prepared in batch if prepared.image is not None]
-        if images:
-            features.append(forward_half(trunk, images))
-        for row, prepared in batch:
+    rows = deque(int(row) for row in items.index)
+    for batch in prepared_batches(trunk, [partial(source.read, row) for row in rows]):
+        features.append(forward_half(trunk, batch))
+        for prepared in batch:
+            row = rows.popleft()
             if prepared.image is None:
                 key = str(items.at[row, "key"])
                 errors.append({"key": key, "reason": prepared.reason, "exception": prepared.exception})
@@ -154,18 +160,17 @@ def _run_trunk(
     return kept, np.concatenate(features), errors
 
 
-def _prepared_batches(source: Source, trunk: Trunk, rows: list[int]) -> Iterator[list[tuple[int, Prepared]]]:
-    """Prepare images in order, BATCHES_AHEAD batches ahead of the one asked for."""
-    waiting: deque[list[tuple[int, Future[Prepared]]]] = deque()
+def prepared_batches(trunk: Trunk, reads: Sequence[Callable[[], Payload]]) -> Iterator[list[Prepared]]:
+    """Prepare images in order, BATCH_IMAGES at a time, BATCHES_AHEAD batches ahead of the one asked for."""
+    waiting: deque[list[Future[Prepared]]] = deque()
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for start in range(0, len(rows), BATCH_IMAGES):
-            batch = rows[start : start + BATCH_IMAGES]
-            waiting.append([(row, pool.submit(prepare, partial(source.read, row), trunk)) for row in batch])
+        for start in range(0, len(reads), BATCH_IMAGES):
+            waiting.append([pool.submit(_prepare, read, trunk) for read in reads[start : start + BATCH_IMAGES]])
             if len(waiting) > BATCHES_AHEAD:
-                yield [(row, future.result()) for row, future in waiting.popleft()]
+                yield [future.result() for future in waiting.popleft()]
         while waiting:
-            yield [(row, future.result()) for row, future in waiting.popleft()]
+            yield [future.result() for future in waiting.popleft()]
     finally:
         pool.shutdown(cancel_futures=True)
 

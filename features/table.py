@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.errors import TableError
+from features.errors import TableError, first_line
 from features.storage import digest, replacing, write_json
 from features.trunks import TrunkSpec
 
@@ -50,8 +51,10 @@ class TableSpec:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the whole spec and of the table's format."""
-        return digest({"format": FORMAT, **self.to_json()})
+        """SHA-256 (64 hex digits) of the table's format and of the spec, but for the name of the weights' file."""
+        content = {"format": FORMAT, **self.to_json()}
+        content["trunk"]["weights"] = content["trunk"]["weights_sha256"]
+        return digest(content)
 
     @property
     def folder_name(self) -> str:
@@ -111,6 +114,8 @@ class FeatureTable:
                 f"{folder} was made with other settings (fingerprint {recorded[:8]}, expected "
                 f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another --out"
             )
+        if not (folder / LEDGER).is_file():
+            raise TableError(f"{folder / LEDGER} is missing: delete manifest.json beside it and run again")
         for name, size in sizes.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found != size:
@@ -133,7 +138,7 @@ class FeatureTable:
     def batches(self, split: str, size: int = ROW_GROUP) -> Iterator[Rows]:
         """The rows of a split, at most `size` at a time, holding no more than a row group in memory."""
         for shard in self._shards:
-            with pq.ParquetFile(self.folder / shard) as file:
+            with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
                 for batch in file.iter_batches(batch_size=size, columns=["key", "split", "label", "features"]):
                     chosen = np.asarray(batch["split"]) == split
                     if chosen.any():
@@ -156,7 +161,10 @@ class FeatureTable:
     def index(self) -> pd.DataFrame:
         """Every row's `key`, `split`, `label` and `sha256`, without its features."""
         columns = ["key", "split", "label", "sha256"]
-        parts = [pq.read_table(self.folder / shard, columns=columns).to_pandas() for shard in self._shards]
+        parts = []
+        for shard in self._shards:
+            with _reading(self.folder / shard):
+                parts.append(pq.read_table(self.folder / shard, columns=columns).to_pandas())
         return pd.concat(parts, ignore_index=True)
 
     def test_duplicates(self) -> int:
@@ -167,7 +175,8 @@ class FeatureTable:
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`."""
-        return pq.read_table(self.folder / LEDGER).to_pandas()
+        with _reading(self.folder / LEDGER):
+            return pq.read_table(self.folder / LEDGER).to_pandas()
 
 
 def shard_name(number: int) -> str:
@@ -206,14 +215,18 @@ def write_shard(
     return ShardSummary(rows=_count(rows["split"]), errors=errors)
 
 
-def shard_summary(path: Path) -> ShardSummary | None:
-    """The summary of a finished shard, or None where there is none that can be read."""
+def shard_summary(path: Path, spec: TableSpec, keys: list[str]) -> ShardSummary | None:
+    """The summary of a finished shard of this table that holds just these images, or None where there is none."""
     try:
-        split = pq.read_table(path, columns=["split"])["split"].to_pandas()
-        errors = json.loads(pq.read_schema(path).metadata[b"treehead.errors"])
+        table = pq.read_table(path, columns=["key", "split"])
+        errors = json.loads(table.schema.metadata[b"treehead.errors"])
+        made_for = table.schema.metadata[b"treehead.fingerprint"].decode()
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return ShardSummary(rows=_count(split), errors=errors)
+    held = {*table["key"].to_pylist(), *(error["key"] for error in errors)}
+    if made_for != spec.fingerprint or held != set(keys):
+        return None
+    return ShardSummary(rows=_count(table["split"].to_pandas()), errors=errors)
 
 
 def write_ledger(folder: Path, errors: list[dict[str, str]]) -> pd.DataFrame:
@@ -240,16 +253,26 @@ def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise TableError(
             f"{path} is missing, so {path.parent} is no complete feature table: run features first"
         ) from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise TableError(
             f"{path} is cut short or damaged: delete it and run again, finished shards are kept"
         ) from error
-    return dict(content)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what Parquet says of a damaged file into a TableError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(
+            f"{path} is damaged ({first_line(error)}): delete it and manifest.json beside it, and run again"
+        ) from error
 
 
 def _matrix(column: Any) -> NDArray[np.float16]:
@@ -267,9 +290,13 @@ def _schema(spec: TableSpec, errors: list[dict[str, str]]) -> pa.Schema:
         "sha256": pa.string(),
         "features": pa.list_(item, spec.dim),
     }
-    about = {**spec.to_json(), "transfer_learning": spec.trunk.pretrained}
+    metadata: dict[bytes | str, bytes | str] = {
+        "treehead": json.dumps({**spec.to_json(), "transfer_learning": spec.trunk.pretrained}),
+        "treehead.fingerprint": spec.fingerprint,
+        "treehead.errors": json.dumps(errors),
+    }
     fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
-    return pa.schema(fields, metadata={"treehead": json.dumps(about), "treehead.errors": json.dumps(errors)})
+    return pa.schema(fields, metadata=metadata)
 
 
 def _count(splits: pd.Series[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from features.errors import TrunkError
+from features.errors import TrunkError, first_line
 from features.preprocess import normalise, to_square
 from features.weights import file_state, imagenet_state, load_into, state_sha256
 
@@ -34,8 +34,8 @@ class TrunkSpec:
     """Everything that decides a feature's value, apart from the image.
 
     `weights` is `imagenet`, `random` or the name of a file; `weights_sha256` is that of the trunk's own tensors (see
-    `state_sha256`), so that the same weights are the same in any file; `seed` is that of random weights, else None.
-    Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
+    `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
+    else None. Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
     """
 
     backbone: str
@@ -83,7 +83,8 @@ class Trunk:
     def forward(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Features of prepared images: (n, 3, image_size, image_size) uint8 to (n, dim) float32."""
         batch = normalise(images.to(self.device), self.spec.mean, self.spec.std)
-        output: torch.Tensor = self.module(batch.contiguous(memory_format=torch.channels_last))["features"]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # fp32 means the same on every device
+            output: torch.Tensor = self.module(batch.contiguous(memory_format=torch.channels_last))["features"]
         return output.flatten(start_dim=1).float().cpu().numpy()
 
 
@@ -134,7 +135,7 @@ def rebuild_trunk(spec: TrunkSpec, *, weights: str, device: torch.device) -> Tru
             f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
             f"{trunk.spec.weights_sha256[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
         )
-    return trunk
+    return Trunk(spec, trunk.module, device)  # with the preprocessing of `spec`, whatever the weights came as
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -171,8 +172,10 @@ def _output_dim(trunk: Trunk) -> int:
     try:
         blank = torch.zeros(1, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
         return int(trunk.forward(blank).shape[1])
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise TrunkError(
             f"{spec.backbone} cannot take images of {spec.image_size} px at node {spec.node!r} "
-            f"({str(error).splitlines()[0]}): give a larger --image-size"
+            f"({first_line(error)}): give a larger --image-size"
         ) from error

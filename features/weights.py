@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from features.errors import TrunkError
+from features.errors import TrunkError, first_line
 from features.storage import file_sha256
 
 State = dict[str, torch.Tensor]
@@ -49,9 +49,8 @@ def file_state(path: Path) -> State:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip, a pickle of something else, a cut header: each has its own class
-        reason = str(error).strip().splitlines()[0]
         raise TrunkError(
-            f"cannot read weights from {path} ({reason}): expected .safetensors, or .pth of tensors"
+            f"cannot read weights from {path} ({first_line(error)}): expected .safetensors, or .pth of tensors"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise TrunkError(f"{path} is not a plain dictionary of tensors: save the model's state_dict()")

@@ -63,19 +63,22 @@ class Head(ABC):
     """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
 
     After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent learning (reading
-    the table not counted), `learned_` holds what validation chose.
+    the table not counted), `device_` where that was, `learned_` what validation chose.
     """
 
     name: ClassVar[str]
+    on_gpu: ClassVar[bool]
+    """Whether it can learn on a GPU."""
     suffixes: ClassVar[tuple[str, ...]]
     """The files that `save` writes, by suffix; prediction reads the first."""
 
     def __init__(self, settings: Any, *, seed: int, device: torch.device) -> None:
         self.settings = settings
         self.seed = seed
-        self.device = device
+        self.device = device if self.on_gpu else torch.device("cpu")
         self.classes_: tuple[str, ...] = ()
         self.fit_seconds_ = 0.0
+        self.device_ = str(self.device)
         self.learned_: dict[str, Any] = {}
 
     def fit(self, table: FeatureTable, on_step: OnStep) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ class BoostedHead(Head):
     """XGBoost behind ANOVA column selection; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
     name: ClassVar[str] = "xgb"
+    on_gpu: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".joblib", ".ubj")
     settings: XgbSettings
     pipeline_: Pipeline
@@ -57,6 +59,7 @@ class BoostedHead(Head):
         validation = (select.transform(data.x_validation), data.y_validation)
         trees.fit(select.transform(data.x), data.y, eval_set=[validation], verbose=False)
         self.learned_ = {"rounds": trees.best_iteration + 1, "validation_log_loss": float(trees.best_score)}
+        self.device_ = json.loads(trees.get_booster().save_config())["learner"]["generic_param"]["device"]
         # A model trained on cuda would predict on cuda wherever it is loaded, and the callback is of this program.
         trees.set_params(device="cpu", callbacks=None)
         trees.get_booster().set_param({"device": "cpu"})

@@ -22,6 +22,7 @@ class LinearHead(Head):
     """Softmax regression by L-BFGS; saved as a scikit-learn LogisticRegression."""
 
     name: ClassVar[str] = "linear"
+    on_gpu: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
     settings: LinearSettings
     model_: LogisticRegression

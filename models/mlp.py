@@ -55,6 +55,7 @@ class MlpHead(Head):
     """Dense layers in PyTorch; saved as safetensors."""
 
     name: ClassVar[str] = "mlp"
+    on_gpu: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
     settings: MlpSettings
     network_: DenseLayers

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def save_classifier(
         learned=head.learned_,
         validation=validation,
         fit_seconds=head.fit_seconds_,
-        device=str(head.device),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        device=head.device_,
+        versions=_versions(),
         files=files,
     )
     content = {"format": FORMAT, **asdict(card), "trunk": card.trunk.to_json()}
@@ -112,13 +113,13 @@ def load_classifier(path: Path) -> tuple[Head, Card]:
 
     Raises ClassifierError for a file or card that is missing, cut short, changed, or of another format.
     """
+    if not path.is_file():
+        raise ClassifierError(f"no classifier at {path}: expected a file that xgb or compare has written")
     card = read_card(path.with_suffix(".json"))
     if path.name != card.main_file:
         raise ClassifierError(
             f"{path} is not what predictions are made from: expected {path.with_name(card.main_file)}"
         )
-    if not path.is_file():
-        raise ClassifierError(f"no classifier at {path}: expected a file that xgb or compare has written")
     if file_sha256(path) != card.files[path.name]["sha256"]:
         raise ClassifierError(
             f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
@@ -140,7 +141,7 @@ def read_card(path: Path) -> Card:
         kept = content.pop("format")
     except OSError as error:
         raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ClassifierError(f"{path} is cut short or no card: delete {path.parent} and train again") from error
     if not intact:
         raise ClassifierError(
@@ -152,3 +153,12 @@ def read_card(path: Path) -> Card:
         )
     trunk = TrunkSpec.from_json(content["trunk"])
     return Card(**content | {"trunk": trunk, "classes": tuple(content["classes"])})
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python and of PACKAGES, those that are installed under another name left out."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from features.storage import digest, write_json
 from features.table import FeatureTable, Rows
 from models.base import Head, Probabilities
 from pipeline.config import CompareConfig
-from pipeline.console import remark, result
+from pipeline.console import remark, result, warn
 from pipeline.errors import PipelineError
 from pipeline.metrics import over_classes, paired_difference, score
 from pipeline.report import summary_table, write_report
@@ -38,19 +39,31 @@ def run_compare(config: CompareConfig) -> None:
     if not features.table.rows.get("test"):
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
     trained = {head.name: train_head(head, features, config.features.out) for head in heads}
-    made_from = {"format": FORMAT, "classifiers": [item.path.parent.name for item in trained.values()]}
+    made_from = {"format": FORMAT, "classifiers": sorted(item.path.parent.name for item in trained.values())}
     folder = config.features.out / "compare" / f"{features.table.spec.folder_name}-{digest(made_from)[:8]}"
-    if (folder / "metrics.json").exists() and (folder / "report.html").exists():
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        remark(f"compare: reused {folder / 'metrics.json'}")
-    else:
+    metrics = _measured_before(folder)
+    if metrics is None:
         metrics = measure(features, trained)
         write_report(folder / "report.html", metrics)
         write_json(folder / "metrics.json", metrics)
+    if metrics["test_duplicates"]:
+        warn(f"{metrics['test_duplicates']} test images are, byte for byte, training or validation images as well")
     summary_table(metrics)
     for line in metrics["verdict"]:
         result(line)
     result(f"report: {folder / 'report.html'}")
+
+
+def _measured_before(folder: Path) -> Metrics | None:
+    """The metrics of a finished comparison, or None where there is none that can be read."""
+    try:
+        metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not (folder / "report.html").exists():
+        return None
+    remark(f"compare: reused {folder / 'metrics.json'}")
+    return metrics
 
 
 def measure(features: Features, trained: dict[str, Trained]) -> Metrics:

@@ -49,6 +49,8 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
         if self.image_size is not None and self.image_size < 1:
             raise ConfigError(f"--image-size {self.image_size} is too small: expected pixels, such as 224")
 
@@ -89,11 +91,15 @@ class PredictConfig:
     Attributes:
         weights: The trunk's weights, where they have moved since training: imagenet or a file.
         device: auto, cpu, cuda or cuda:N.
-        json: Print JSON: one object an image, with every class's probability.
-        csv: Print CSV: image, class, probability.
+        json: Print JSON: the trunk, and for each image its class and every class's probability.
+        csv: Print CSV: image, class, probability, error.
     """
 
     weights: str | None = None
     device: str = "auto"
     json: bool = False
     csv: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json and self.csv:
+            raise ConfigError("--json and --csv were both given: choose one")

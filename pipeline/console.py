@@ -18,23 +18,23 @@ from rich.progress import (
 )
 from rich.table import Table
 
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-_stdout = Console(highlight=False, soft_wrap=True)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+_stdout = Console(highlight=False, markup=False)
 
 
 def remark(text: str) -> None:
     """Say how things go, on standard error."""
-    _stderr.print(text, markup=False)
+    _stderr.print(text)
 
 
 def warn(text: str) -> None:
     """Say what a person should not miss, on standard error."""
-    _stderr.print(f"! {text}", style="yellow", markup=False)
+    _stderr.print(f"! {text}", style="yellow")
 
 
 def fail(text: str) -> None:
     """Say in one line why nothing came of it, on standard error."""
-    _stderr.print(f"treehead: {' '.join(text.split())}", style="red", markup=False)
+    _stderr.print(f"treehead: {' '.join(text.split())}", style="red")
 
 
 def result(text: str) -> None:
@@ -52,12 +52,12 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None
     """Show a progress bar; yields a function of the steps just done and a few words to stand beside the bar."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
         task = bar.add_task(what, total=total, note="")

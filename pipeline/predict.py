@@ -6,15 +6,15 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 from features.devices import resolve_device
-from features.extract import BATCH_IMAGES, forward_half, prepare
+from features.extract import forward_half, prepared_batches
 from features.sources.folders import files_below
 from features.trunks import Trunk, rebuild_trunk
 from models.base import Head
@@ -39,7 +39,8 @@ def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
         for prediction in predict_files(head, trunk, paths):
             predictions.append(prediction)
             advance(1, "")
-    _show(predictions, config)
+    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunk": card.trunk.to_json()}
+    _show(predictions, about, config)
     unread = [prediction for prediction in predictions if "error" in prediction]
     if unread:
         first = unread[0]
@@ -50,25 +51,22 @@ def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
 
 def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
     """Classify image files in order, a batch at a time."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(paths), BATCH_IMAGES):
-            batch = paths[start : start + BATCH_IMAGES]
-            prepared = list(pool.map(lambda path: prepare(path.read_bytes, trunk), batch))
-            good = [item.image for item in prepared if item.image is not None]
-            x = forward_half(trunk, good).astype(np.float32) if good else np.empty((0, trunk.dim), np.float32)
-            rows = iter(head.predict_proba(x) if good else x)
-            for path, item in zip(batch, prepared, strict=True):
-                if item.image is None:
-                    yield {"image": str(path), "error": item.reason}
-                    continue
-                shares = next(rows)
-                best = int(shares.argmax())
-                yield {
-                    "image": str(path),
-                    "class": head.classes_[best],
-                    "probability": float(shares[best]),
-                    "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
-                }
+    waiting = iter(paths)
+    for batch in prepared_batches(trunk, [path.read_bytes for path in paths]):
+        features = forward_half(trunk, batch).astype(np.float32)
+        rows = iter(head.predict_proba(features)) if len(features) else iter(())
+        for path, item in zip(islice(waiting, len(batch)), batch, strict=True):
+            if item.image is None:
+                yield {"image": str(path), "error": item.reason}
+                continue
+            shares = next(rows)
+            best = int(shares.argmax())
+            yield {
+                "image": str(path),
+                "class": head.classes_[best],
+                "probability": float(shares[best]),
+                "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
+            }
 
 
 def _expand(images: list[Path]) -> list[Path]:
@@ -78,9 +76,9 @@ def _expand(images: list[Path]) -> list[Path]:
     return paths
 
 
-def _show(predictions: list[Prediction], config: PredictConfig) -> None:
+def _show(predictions: list[Prediction], about: dict[str, Any], config: PredictConfig) -> None:
     if config.json:
-        result(json.dumps(predictions, indent=2, ensure_ascii=False))
+        result(json.dumps({**about, "images": predictions}, indent=2, ensure_ascii=False))
     elif config.csv:
         writer = csv.DictWriter(
             sys.stdout, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
@@ -88,7 +86,7 @@ def _show(predictions: list[Prediction], config: PredictConfig) -> None:
         writer.writeheader()
         writer.writerows(predictions)
     else:
-        table = Table("image", "class", "probability")
+        table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
         for prediction in predictions:
             shown = prediction.get("class"), f"{prediction.get('probability', 0):.1%}"
             table.add_row(prediction["image"], *(shown if "class" in prediction else (prediction["error"], "")))

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 from rich.table import Table
 
 from features.storage import replacing
-from pipeline.console import result_table
+from pipeline.console import result, result_table
 from pipeline.plots import accuracy_plot, confusion_plot, difference_plot
 
 _templates = Environment(loader=PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -22,9 +22,8 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 
 def summary_table(metrics: Metrics) -> None:
     """Print one row a head."""
-    table = Table(
-        title=_title(metrics), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    result(_title(metrics))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("head", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)

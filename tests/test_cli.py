@@ -170,7 +170,10 @@ def test_predict_agrees_with_the_table(
 ) -> None:
     capsys.readouterr()
     assert treehead("predict", model, split_photos / "test", "--json") == 0
-    predictions = json.loads(capsys.readouterr().out)
+    content = json.loads(capsys.readouterr().out)
+    assert content["transfer_learning"] is False
+    assert content["trunk"]["backbone"] == "resnet18"
+    predictions = content["images"]
     metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())
     right = sum(prediction["class"] == Path(prediction["image"]).parent.name for prediction in predictions)
     assert len(predictions) == 18
@@ -203,7 +206,7 @@ def test_predict_shows_what_it_could_before_it_fails(
     image = split_photos / "test/red/200.png"
     assert treehead("predict", model, "bad.png", image, "absent.png", "--json") == 2
     output = capsys.readouterr()
-    first, second, third = json.loads(output.out)
+    first, second, third = json.loads(output.out)["images"]
     assert first == {"image": "bad.png", "error": "not an image"}
     assert second["image"] == str(image)
     assert third["error"] == "unreadable: No such file or directory"
@@ -224,6 +227,7 @@ def test_predict_shows_what_it_could_before_it_fails(
         (("--max-bad", "2"), "--max-bad 2.0 is no share"),
         (("--image-size", "0"), "--image-size 0 is too small"),
         (("--train-limit", "many"), "many"),
+        (("--seed", "-1"), "--seed -1 is out of range"),
         (("--no-such-option", "1"), "--no-such-option"),
     ],
 )
@@ -254,7 +258,9 @@ def test_a_gpu_that_is_not_there(
 
 def test_a_folder_without_images(treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
-    assert "photos holds no images" in refused(treehead, capsys, "features", "--dataset", "photos")
+    assert "photos has no class folders: expected a folder of images" in refused(
+        treehead, capsys, "features", "--dataset", "photos"
+    )
 
 
 def test_a_manifest_that_is_missing_or_cut_short(
@@ -307,6 +313,30 @@ def test_a_table_that_was_cut_short_or_is_another(
     manifest.unlink()
     assert treehead(*command) == 0
     assert manifest.read_text() == text
+
+
+def test_a_table_with_a_damaged_shard_or_no_ledger(
+    compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("compare", "--dataset", split_photos, *SMALL, "--seed", 0, "--heads", "linear", "--max-bad", 0.5)
+    shutil.rmtree(compared / "models")
+    shard = next(compared.glob("features/*/part-00000.parquet"))
+    content = shard.read_bytes()
+    shard.write_bytes(bytes(len(content)))
+    assert "part-00000.parquet is damaged" in refused(treehead, capsys, *command)
+    shard.write_bytes(content)
+    shard.with_name("errors.parquet").unlink()
+    assert "errors.parquet is missing" in refused(treehead, capsys, *command)
+
+
+def test_names_with_brackets_are_shown_as_they_are(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = split_photos / "a[b]c[/d].png".replace("/", "-")
+    shutil.copy(split_photos / "test/red/200.png", image)
+    capsys.readouterr()
+    assert treehead("predict", model, image) == 0
+    assert "a[b]c[-d].png" in "".join(capsys.readouterr().out.split())
 
 
 def test_an_output_folder_that_cannot_be_written(

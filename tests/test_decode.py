@@ -29,6 +29,7 @@ def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
         (Image.new("CMYK", (3, 2), (0, 0, 0, 0)), "tiff", (255, 255, 255)),
         (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "png", (255, 255, 255)),
         (Image.fromarray(np.full((2, 3), 257 * 12, np.uint16)), "png", (12, 12, 12)),
+        (Image.fromarray(np.full((2, 3), 100, np.uint16)), "png", (0, 0, 0)),
     ],
 )
 def test_every_mode_becomes_rgb(image: Image.Image, kind: str, expected: tuple[int, int, int]) -> None:
@@ -65,6 +66,7 @@ def test_grey_pixels_become_rgb() -> None:
     [
         (b"", "empty file"),
         (b"no image at all", "not an image"),
+        (encoded(Image.new("F", (3, 2), 0.5), "tiff"), "floating-point numbers: save the image with 8 or 16 bits"),
         (encoded(Image.new("RGB", (200, 200), "red"), "jpeg")[:-300], "damaged image: .*truncated"),
     ],
 )
@@ -73,6 +75,7 @@ def test_what_is_no_image_has_a_reason(payload: bytes, reason: str) -> None:
         decode(payload)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DecodeError, match=r"decompression bomb"):

@@ -86,7 +86,7 @@ def test_hidden_files_are_passed_over_and_others_listed(photos: Path) -> None:
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"holds no images: expected a folder of images for each class"):
+    with pytest.raises(SourceError, match=r"has no class folders: expected a folder of images for each class"):
         opened(tmp_path)
 
 
@@ -100,6 +100,35 @@ def test_one_class_only(tmp_path: Path) -> None:
     write_images(tmp_path / "red", "red", 3)
     with pytest.raises(SourceError, match=r"holds one class only \('red'\)"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["train", "val"])
+def test_a_split_without_class_folders(split_photos: Path, missing: str) -> None:
+    for folder in (split_photos / missing).iterdir():
+        (folder / "000.png").unlink(missing_ok=True)
+        for file in folder.iterdir():
+            file.rename(split_photos / missing / f"{folder.name}-{file.name}")
+        folder.rmdir()
+    with pytest.raises(SourceError, match=r"no train folder with class folders|val has no class folders"):
+        opened(split_photos)
+
+
+def test_a_manifest_without_training_images(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,split\na.png,x,test\nb.png,y,test\n")
+    with pytest.raises(SourceError, match=r"holds no training images"):
+        opened(tmp_path / "list.csv")
+
+
+def test_loose_files_are_said(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / "loose.png").write_bytes(b"x")
+    opened(photos)
+    assert "1 files in" in caplog.text
+    assert "loose.png" in caplog.text
+
+
+def test_a_link_that_leads_back_up_is_followed_once(photos: Path) -> None:
+    (photos / "red" / "loop").symlink_to(photos / "red")
+    assert len(opened(photos).items) == 120
 
 
 def test_a_stranger_beside_train(split_photos: Path) -> None:
@@ -217,6 +246,19 @@ def test_hub_folder_with_missing_labels(tmp_path: Path) -> None:
 def test_hub_folder_of_another_layout(tmp_path: Path) -> None:
     pq.write_table(pa.table({"pixels": [1], "label": [0]}), tmp_path / "train.parquet")
     with pytest.raises(SourceError, match=r"has the columns pixels, label: expected image \(bytes, path\) and label"):
+        opened(tmp_path)
+
+
+def test_hub_files_of_two_sets(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1], ["cat", "dog"])
+    write_hub(tmp_path / "test.parquet", [0, 1], ["dog", "cat"])
+    with pytest.raises(SourceError, match=r"names other classes than"):
+        opened(tmp_path)
+
+
+def test_hub_label_without_a_name(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1, 7], ["cat", "dog"])
+    with pytest.raises(SourceError, match=r"has the label 7, but names 2 classes"):
         opened(tmp_path)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,21 @@ def test_finished_shards_are_not_redone(photos: Path, table: FeatureTable) -> No
     done = extract(source, make_tiny_trunk(), table.folder, max_bad=0, on_images=lambda _: None)
     assert (done.reused, done.extracted) == (50, 70)
     assert contents(table.folder) == undisturbed
+
+
+def test_shards_of_another_table_are_not_taken(photos: Path, table: FeatureTable, tmp_path: Path) -> None:
+    undisturbed = contents(table.folder)
+    other = make_table(photos, tmp_path / "other", trunk=make_tiny_trunk("other"))
+    (other.folder / "manifest.json").unlink()
+    (other.folder / "part-00001.parquet").unlink()
+    assert contents(make_table(photos, other.folder).folder) == undisturbed
+
+
+def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_trunk: Trunk) -> None:
+    source = open_source(str(photos), data_dir=Path("absent"))
+    renamed = make_tiny_trunk()
+    renamed.spec = replace(renamed.spec, weights="renamed.pth")
+    assert table_spec(source, renamed).folder_name == table_spec(source, tiny_trunk).folder_name
 
 
 def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,5 +196,7 @@ def test_rebuilding_needs_the_very_weights(tmp_path: Path) -> None:
     path = str(tmp_path / "weights.pth")
     torch.save(other.module.state_dict(), path)
     assert rebuild_trunk(first.spec, weights="random", device=CPU).spec == first.spec
+    prepared_otherwise = replace(first.spec, resize=99, interpolation="bicubic")
+    assert rebuild_trunk(prepared_otherwise, weights="random", device=CPU).spec == prepared_otherwise
     with pytest.raises(TrunkError, match=r"are not the ones the classifier was trained with"):
         rebuild_trunk(first.spec, weights=path, device=CPU)

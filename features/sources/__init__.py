@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.base import Source
+from features.sources.base import Source, check_labelled
 from features.sources.builtin import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
 from features.sources.folders import open_folder
 from features.sources.hub import hub_files, open_hub
@@ -22,6 +22,7 @@ def open_source(dataset: str, *, data_dir: Path, train_limit: int | None = None,
     `data_dir` is where sets known by name lie or are downloaded to. Raises SourceError.
     """
     source = _open(dataset, data_dir)
+    check_labelled(dataset, source.items, source.classes)
     return replace(source, items=complete_splits(source.items, train_limit, seed))
 
 

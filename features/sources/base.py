@@ -75,12 +75,17 @@ def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
 
 
 def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    """Raise SourceError unless there are images, of two classes or more, under distinct keys."""
+    """Raise SourceError unless there are training images, of two classes or more, under distinct keys that are text."""
     if items.empty:
         raise SourceError(f"{where} holds no images: expected a folder of images for each class")
     if items["label"].nunique() < 2:
         only = classes[int(items["label"].iloc[0])]
         raise SourceError(f"{where} holds one class only ({only!r}): a classifier needs images of two or more")
+    if not (items["split"] == "train").any():
+        raise SourceError(f"{where} holds no training images: put some of its images into train")
+    for key in items["key"]:
+        if not key.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in key):
+            raise SourceError(f"{where} holds {key!a}, whose name is not UTF-8: rename the file")
     twice = items["key"][items["key"].duplicated()]
     if not twice.empty:
         raise SourceError(f"{where} lists {twice.iloc[0]!r} more than once: remove the repeated rows")

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torchvision import datasets
 
-from features.errors import SourceError
+from features.errors import SourceError, first_line
 from features.sources.base import Payload, Source, listing
 
 MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
@@ -32,18 +33,23 @@ TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
     "caltech256": (datasets.Caltech256, {"train": {}}),
     "cifar10": (datasets.CIFAR10, _BY_FLAG),
     "cifar100": (datasets.CIFAR100, _BY_FLAG),
+    "clevrclassification": (
+        datasets.CLEVRClassification,
+        {"train": {"split": "train"}, "validation": {"split": "val"}},
+    ),
     "country211": (datasets.Country211, {**_TWO, "validation": {"split": "valid"}}),
     "dtd": (datasets.DTD, _THREE),
     "emnist": (datasets.EMNIST, {name: {"split": "balanced", **flag} for name, flag in _BY_FLAG.items()}),
     "eurosat": (datasets.EuroSAT, {"train": {}}),
-    "fer2013": (datasets.FER2013, _TWO),
     "fgvcaircraft": (datasets.FGVCAircraft, _THREE),
     "flowers102": (datasets.Flowers102, _THREE),
     "food101": (datasets.Food101, _TWO),
     "gtsrb": (datasets.GTSRB, _TWO),
     "imagenet": (datasets.ImageNet, {"train": {"split": "train"}, "validation": {"split": "val"}}),
     "imagenette": (datasets.Imagenette, {"train": {"split": "train"}, "validation": {"split": "val"}}),
+    "lfwpeople": (datasets.LFWPeople, _TWO),
     "oxfordiiitpet": (datasets.OxfordIIITPet, {"train": {"split": "trainval"}, "test": {"split": "test"}}),
+    "pcam": (datasets.PCAM, _THREE),
     "qmnist": (datasets.QMNIST, {"train": {"what": "train"}, "test": {"what": "test10k"}}),
     "renderedsst2": (datasets.RenderedSST2, _THREE),
     "semeion": (datasets.SEMEION, {"train": {}}),
@@ -80,7 +86,10 @@ def open_mnist_kin(name: str, data_dir: Path) -> Source:
         if _missing(kind, raw):
             _download_mnist(kind, data_dir, Path(scratch))
         _unpack(kind, raw, Path(scratch) / kind.__name__ / "raw")
-        parts = [(split, kind(scratch, train=split == "train")) for split in ("train", "test")]
+        try:
+            parts = [(split, kind(scratch, train=split == "train")) for split in ("train", "test")]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise SourceError(f"the files in {raw} are damaged ({first_line(error)}): fetch them again") from error
     groups = [(f"{split}/", [split] * len(part), part.data.numpy(), part.targets.numpy()) for split, part in parts]
     return _pixel_source(name, tuple(parts[0][1].classes), groups)
 
@@ -104,7 +113,12 @@ def open_torchvision(name: str, data_dir: Path) -> Source:
         part, row = origin[position]
         return np.asarray(part[row][0].convert("RGB"))
 
-    return Source(name=name, classes=tuple(map(str, names)), items=items, read=read)
+    return Source(
+        name=name,
+        classes=tuple(name[0] if isinstance(name, tuple) else str(name) for name in names),
+        items=items,
+        read=read,
+    )
 
 
 def _pixel_source(
@@ -152,7 +166,7 @@ def _unpack(kind: type[datasets.MNIST], raw: Path, target: Path) -> None:
         try:
             content = source.read_bytes()
             (target / unpacked.name).write_bytes(content if source == unpacked else gzip.decompress(content))
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot read {source} ({error}): fetch the file again") from error
 
 
@@ -167,9 +181,8 @@ def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
     try:
         return kind(str(data_dir), download=True, **arguments)
     except (RuntimeError, OSError, URLError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise SourceError(
-            f"{name} is not in {data_dir} and could not be downloaded ({reason}): "
+            f"{name} is not in {data_dir} and could not be downloaded ({first_line(error)}): "
             "put it there in torchvision's layout or choose another --data-dir"
         ) from error
 

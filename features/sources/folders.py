@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.base import SPLIT_ALIASES, Source, check_labelled, listing, name_classes
+from features.sources.base import SPLIT_ALIASES, Source, listing, name_classes
+
+logger = logging.getLogger(__name__)
 
 LITTER = {"thumbs.db", "desktop.ini"}
 """Files that operating systems leave behind; hidden files are passed over as well."""
@@ -31,7 +34,6 @@ def open_folder(root: Path) -> Source:
     classes, labels = name_classes([name for _, _, name in rows])
     keys = [path.relative_to(root).as_posix() for path, _, _ in rows]
     items = listing(keys, [split for _, split, _ in rows], labels, stamps)
-    check_labelled(str(root), items, classes)
     return Source(name=root.resolve().name, classes=classes, items=items, read=lambda row: rows[row][0].read_bytes())
 
 
@@ -46,11 +48,14 @@ def file_stamp(path: Path) -> str:
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:
     """The folders that hold class folders, each with its split; the root alone where no splits are given."""
-    folders = _visible_folders(root)
-    splits = [(SPLIT_ALIASES.get(folder.name.lower()), folder) for folder in folders]
-    if not any(split == "train" and _visible_folders(folder) for split, folder in splits):
-        return [("train", root)]
+    splits = [(SPLIT_ALIASES.get(folder.name.lower()), folder) for folder in _visible_folders(root)]
     strangers = [folder.name for split, folder in splits if split is None]
+    has_train = any(split == "train" and _visible_folders(folder) for split, folder in splits)
+    if not has_train and (strangers or not splits):
+        return [("train", root)]
+    if not has_train:
+        names = ", ".join(folder.name for _, folder in splits)
+        raise SourceError(f"{root} has {names} but no train folder with class folders in it: put the classes there")
     if strangers:
         raise SourceError(
             f"{root} has {strangers[0]!r} beside its train folder: "
@@ -61,6 +66,13 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
 
 def _class_folders(folder: Path) -> list[tuple[str, Path]]:
     classes = _visible_folders(folder)
+    loose = [path for path in folder.iterdir() if path.is_file() and not _is_litter(path.name)]
+    if loose:
+        logger.warning(
+            "%d files in %s are in no class folder and are not used: %s …", len(loose), folder, loose[0].name
+        )
+    if not classes:
+        raise SourceError(f"{folder} has no class folders: expected a folder of images for each class")
     for class_folder in classes:
         if not files_below(class_folder):
             raise SourceError(f"class folder {class_folder} is empty: put images into it or remove it")
@@ -72,10 +84,18 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below `folder`, links followed, hidden files and litter left out."""
-    return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith(".") and name.lower() not in LITTER
-    )
+    """Every file below `folder`, links followed once, hidden files and litter left out."""
+    files: list[Path] = []
+    visited: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link back up would never end
+            folders.clear()
+            continue
+        visited.add(real)
+        files += [Path(parent, name) for name in names if not _is_litter(name)]
+    return sorted(files)
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER

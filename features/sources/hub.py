@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import SourceError
-from features.sources.base import SPLIT_ALIASES, Payload, Source, check_labelled, listing, name_classes
+from features.errors import SourceError, first_line
+from features.sources.base import SPLIT_ALIASES, Payload, Source, listing, name_classes
 from features.sources.folders import file_stamp
 
 
@@ -28,34 +30,45 @@ def hub_files(root: Path) -> list[Path]:
 
 
 def open_hub(root: Path) -> Source:
-    """List the rows of every file. Raises SourceError for a file of another layout, or a row without a label."""
-    keys: list[str] = []
-    splits: list[str] = []
-    names: list[str] = []
-    stamps: list[str] = []
-    files = hub_files(root)
-    for path in files:
-        labels = _labels(path)
-        names += labels
-        keys += [f"{path.relative_to(root).as_posix()}/{row:07d}" for row in range(len(labels))]
-        splits += [_split(path)] * len(labels)
-        stamps += [file_stamp(path)] * len(labels)
-    classes, numbers = _number(files[0], names)
-    items = listing(keys, splits, numbers, stamps)
-    check_labelled(str(root), items, classes)
+    """List the rows of every file.
+
+    Raises SourceError for files of another layout or with other class names than the first, or rows without a label.
+    """
+    files = [_open_file(path) for path in hub_files(root)]
+    strangers = [file.path for file in files if file.classes != files[0].classes]
+    if strangers:
+        raise SourceError(
+            f"{strangers[0]} names other classes than {files[0].path}: expected one set of images in {root}"
+        )
+    names = [name for file in files for name in file.labels]
+    classes, labels = _number(files[0].classes, names)
+    items = listing(
+        [f"{file.path.relative_to(root).as_posix()}/{row:07d}" for file in files for row in range(len(file.labels))],
+        [file.split for file in files for _ in file.labels],
+        labels,
+        [file.stamp for file in files for _ in file.labels],
+    )
     return Source(name=root.resolve().name, classes=classes, items=items, read=_HubReader(files).read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HubFile:
+    """One file: each row's class by name, the class names that the schema gives, the rows of each row group."""
+
+    path: Path
+    split: str
+    stamp: str
+    labels: list[str]
+    classes: list[str]
+    group_rows: list[int]
 
 
 class _HubReader:
     """Reads one image by its row number over all files, holding the last few row groups."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self._groups = [
-            (path, group, pq.read_metadata(path).row_group(group).num_rows)
-            for path in files
-            for group in range(pq.read_metadata(path).num_row_groups)
-        ]
-        self._starts = [0, *accumulate(rows for _, _, rows in self._groups)]
+    def __init__(self, files: list[_HubFile]) -> None:
+        self._groups = [(file.path, group) for file in files for group in range(len(file.group_rows))]
+        self._starts = [0, *accumulate(rows for file in files for rows in file.group_rows)]
         self._images = lru_cache(maxsize=4)(self._read_group)
         self._lock = Lock()  # else several threads would read the same row group at once
 
@@ -69,47 +82,65 @@ class _HubReader:
         return bytes(encoded)
 
     def _read_group(self, number: int) -> Any:
-        path, group, _ = self._groups[number]
+        path, group = self._groups[number]
         with pq.ParquetFile(path) as file:
             images: Any = file.read_row_group(group, columns=["image"])["image"].combine_chunks()
         return images.field("bytes")
 
 
-def _labels(path: Path) -> list[str]:
-    """Each row's class, by name where the schema names the classes."""
+def _open_file(path: Path) -> _HubFile:
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
+            schema, metadata = file.schema_arrow, file.metadata
             if not {"image", "label"} <= set(schema.names) or not _has_bytes(schema.field("image").type):
-                raise SourceError(
-                    f"{path} has the columns {', '.join(schema.names)}: expected image (bytes, path) and label"
-                )
-            column = file.read(columns=["label"])["label"].to_pylist()
+                found = ", ".join(schema.names)
+                raise SourceError(f"{path} has the columns {found}: expected image (bytes, path) and label")
+            column = file.read(columns=["label"])["label"].to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"cannot read {path} ({str(error).splitlines()[0]}): fetch the file again") from error
-    known = class_names(schema)
-    unlabelled = sum(label is None or (isinstance(label, int) and label < 0) for label in column)
-    if unlabelled:
+        raise SourceError(f"cannot read {path} ({first_line(error)}): fetch the file again") from error
+    classes = _class_names(path, schema)
+    return _HubFile(
+        path=path,
+        split=_split(path),
+        stamp=file_stamp(path),
+        labels=_name_labels(path, column, classes),
+        classes=classes,
+        group_rows=[metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)],
+    )
+
+
+def _name_labels(path: Path, column: pd.Series[Any], classes: list[str]) -> list[str]:
+    """Each row's class by name; raises SourceError for rows without a label, or with one that has no name."""
+    numbered = pd.api.types.is_numeric_dtype(column)
+    unlabelled = column.isna() | (column < 0 if numbered else False)
+    if unlabelled.any():
+        count = f"{unlabelled.sum()} of {len(column)} rows"
+        raise SourceError(f"{path} has no label in {count}: remove the file or label its rows")
+    if not (numbered and classes):
+        return column.astype(str).tolist()
+    if len(column) and column.max() >= len(classes):
         raise SourceError(
-            f"{path} has no label in {unlabelled} of {len(column)} rows: remove the file or label its rows"
+            f"{path} has the label {column.max()}, but names {len(classes)} classes: fetch the file again"
         )
-    return [known[label] if known and isinstance(label, int) else str(label) for label in column]
+    return [classes[label] for label in column.astype(int)]
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
-def class_names(schema: pa.Schema) -> list[str]:
+def _class_names(path: Path, schema: pa.Schema) -> list[str]:
     """The label's class names as the schema's metadata gives them, or none; one name given twice gets its number."""
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names", [])
+    try:
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names") or []
+    except (ValueError, AttributeError) as error:
+        raise SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's") from error
     return [f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names)]
 
 
-def _number(path: Path, names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+def _number(known: list[str], names: list[str]) -> tuple[tuple[str, ...], list[int]]:
     """Number the classes in the schema's order where it gives one, else in sorted order."""
-    known = class_names(pq.read_schema(path))
     if not known:
         return name_classes(names)
     index = {name: number for number, name in enumerate(known)}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from features.errors import SourceError
-from features.sources.base import SPLIT_ALIASES, Source, check_labelled, listing, name_classes
+from features.errors import SourceError, first_line
+from features.sources.base import SPLIT_ALIASES, Source, listing, name_classes
 from features.sources.folders import file_stamp
 
 
@@ -28,7 +28,6 @@ def open_manifest(path: Path) -> Source:
     files = [path.parent / key for key in keys]
     classes, labels = name_classes(table["label"].astype(str).tolist())
     items = listing(keys, _splits(path, table), labels, [file_stamp(file) for file in files])
-    check_labelled(str(path), items, classes)
     return Source(name=path.stem, classes=classes, items=items, read=lambda row: files[row].read_bytes())
 
 
@@ -36,11 +35,12 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], skipinitialspace=True)
+        return pd.read_csv(
+            path, dtype=str, keep_default_na=False, na_values=[""], skipinitialspace=True, index_col=False
+        )
     except (OSError, ValueError, pa.ArrowException) as error:  # pandas' parser errors are ValueErrors
-        reason = str(error).strip().splitlines()[0]
         raise SourceError(
-            f"cannot read {path} ({reason}): expected a CSV or Parquet file of path,label[,split]"
+            f"cannot read {path} ({first_line(error)}): expected a CSV or Parquet file of path,label[,split]"
         ) from error
 
 

@@ -35,6 +35,9 @@ LEDGER = "errors.parquet"
 
 ROW_GROUP = 512
 
+LONGEST_NAME = 80
+"""Bytes of a data set's name that its table's folder takes over; file systems allow 255 in all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec:
@@ -59,7 +62,8 @@ class TableSpec:
     @property
     def folder_name(self) -> str:
         """`<dataset>-<backbone>-<node>-<8 hex of the fingerprint>`."""
-        name = f"{self.dataset}-{self.trunk.backbone}-{self.trunk.node}-{self.fingerprint[:8]}"
+        dataset = self.dataset.encode()[:LONGEST_NAME].decode(errors="ignore")
+        name = f"{dataset}-{self.trunk.backbone}-{self.trunk.node}-{self.fingerprint[:8]}"
         return re.sub(r"[^\w.-]+", "_", name)
 
     def to_json(self) -> dict[str, Any]:
@@ -104,10 +108,11 @@ class FeatureTable:
         content = _read_manifest(folder / MANIFEST)
         try:
             spec = TableSpec.from_json(content["spec"])
-            table = cls(folder, spec, content["rows"], content["errors"], list(content["shards"]))
+            rows = {split: int(count) for split, count in content["rows"].items()}
             sizes = {name: int(size) for name, size in content["shards"].items()}
-            recorded = content["fingerprint"]
-        except (KeyError, TypeError, AttributeError) as error:
+            table = cls(folder, spec, rows, int(content["errors"]), list(sizes))
+            recorded = str(content["fingerprint"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise TableError(f"{folder}/manifest.json is of another format ({error!r}): delete {folder}") from error
         if recorded != spec.fingerprint or fingerprint not in (None, recorded):
             raise TableError(

@@ -52,9 +52,13 @@ def file_state(path: Path) -> State:
         raise TrunkError(
             f"cannot read weights from {path} ({first_line(error)}): expected .safetensors, or .pth of tensors"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_named_tensor(entry) for entry in state.items()):
         raise TrunkError(f"{path} is not a plain dictionary of tensors: save the model's state_dict()")
-    return state
+    return dict(state)
+
+
+def _is_named_tensor(entry: tuple[object, object]) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
 def load_into(trunk: nn.Module, state: State, *, whole_model: State, where: str) -> None:

@@ -113,8 +113,10 @@ def load_classifier(path: Path) -> tuple[Head, Card]:
 
     Raises ClassifierError for a file or card that is missing, cut short, changed, or of another format.
     """
-    if not path.is_file():
-        raise ClassifierError(f"no classifier at {path}: expected a file that xgb or compare has written")
+    if not path.is_file() or path.suffix == ".json":
+        raise ClassifierError(
+            f"no classifier at {path}: expected xgb.joblib or another that xgb or compare has written"
+        )
     card = read_card(path.with_suffix(".json"))
     if path.name != card.main_file:
         raise ClassifierError(

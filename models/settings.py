@@ -7,6 +7,14 @@ from typing import Any, Literal
 
 from models.errors import SettingsError
 
+_RANGES = {
+    "columns": (1, 10**6),
+    "rounds": (1, 10**6),
+    "patience": (1, 10**6),
+    "max_depth": (1, 32),
+    "max_bin": (2, 2**16),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class XgbSettings:
@@ -33,9 +41,11 @@ class XgbSettings:
     tree_method: Literal["hist", "gpu_hist"] = "hist"
 
     def __post_init__(self) -> None:
-        for name, least in {"columns": 1, "rounds": 1, "patience": 1, "max_depth": 1, "max_bin": 2}.items():
-            if getattr(self, name) < least:
-                raise SettingsError(f"{_option(name)} {getattr(self, name)} is too small: expected {least} or more")
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise SettingsError(
+                    f"{_option(name)} {getattr(self, name)} is out of range: expected {least} to {most}"
+                )
         for name in ("learning_rate", "column_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingsError(f"{_option(name)} {getattr(self, name)} is no share: expected above 0, at most 1")

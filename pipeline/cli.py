@@ -6,7 +6,9 @@ Each command imports its stage when it runs, so that help and a mistyped option 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -73,11 +75,19 @@ def predict(
 
 def main() -> None:
     """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="! %(message)s")
+    warnings.simplefilter("ignore")  # libraries' advice to programmers is of no use to who runs a command
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (FeaturesError, ModelsError, PipelineError, CycloptsError) as error:
         fail(str(error))
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:  # a file that can neither be named nor reached is the machine's matter, not a bug
+        where = error.filename or "the operating system refused"
+        fail(f"{error.strerror or error} ({where}): check the path and its disk")
         sys.exit(2)
     except KeyboardInterrupt:
         fail("interrupted: what was finished is kept, and the same command goes on from there")

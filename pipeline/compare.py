@@ -60,7 +60,7 @@ def _measured_before(folder: Path) -> Metrics | None:
         metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not (folder / "report.html").exists():
+    if not isinstance(metrics, dict) or metrics.get("format") != FORMAT or not (folder / "report.html").exists():
         return None
     remark(f"compare: reused {folder / 'metrics.json'}")
     return metrics

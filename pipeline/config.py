@@ -51,8 +51,8 @@ class FeaturesConfig:
             raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
-        if self.image_size is not None and self.image_size < 1:
-            raise ConfigError(f"--image-size {self.image_size} is too small: expected pixels, such as 224")
+        if self.image_size is not None and not 8 <= self.image_size <= 4096:
+            raise ConfigError(f"--image-size {self.image_size} is out of range: expected 8 to 4096 pixels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from features.errors import OutputError
+
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 _stdout = Console(highlight=False, markup=False)
 
@@ -38,13 +40,26 @@ def fail(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """Print a result, on standard output."""
-    sys.stdout.write(text + "\n")
+    """Print a result, on standard output; raises OutputError where it cannot be written."""
+    with _writing():
+        sys.stdout.write(text + "\n")
 
 
 def result_table(table: Table) -> None:
-    """Print a table of results, on standard output."""
-    _stdout.print(table)
+    """Print a table of results, on standard output; raises OutputError where it cannot be written."""
+    with _writing():
+        _stdout.print(table)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write the result ({error.strerror}): send it elsewhere") from error
 
 
 @contextmanager

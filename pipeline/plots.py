@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
+LONGEST_NAME = 24
+
 ANNOTATED_CLASSES = 20
 """Up to this many classes a confusion matrix writes its counts and names; beyond, only its colours are readable."""
 
@@ -47,8 +49,9 @@ def confusion_plot(matrix: list[list[int]], classes: list[str]) -> Markup:
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true")
     if few:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [_plain(name) for name in classes]
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else INK
@@ -75,6 +78,12 @@ def _draw_intervals(axes: Axes, names: list[str], values: list[tuple[float, floa
         axes.annotate(f"{100 * value:.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _plain(name: str) -> str:
+    """Show a class's name as it is: a dollar sign begins no formula, and a long name ends in an ellipsis."""
+    shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return shown.replace("$", r"\$")
 
 
 def _svg(figure: Figure) -> Markup:

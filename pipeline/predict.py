@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import sys
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -57,16 +58,21 @@ def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Predi
         rows = iter(head.predict_proba(features)) if len(features) else iter(())
         for path, item in zip(islice(waiting, len(batch)), batch, strict=True):
             if item.image is None:
-                yield {"image": str(path), "error": item.reason}
+                yield {"image": _shown(path), "error": item.reason}
                 continue
             shares = next(rows)
             best = int(shares.argmax())
             yield {
-                "image": str(path),
+                "image": _shown(path),
                 "class": head.classes_[best],
                 "probability": float(shares[best]),
                 "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
             }
+
+
+def _shown(path: Path) -> str:
+    """The path as text, also where its name is not UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _expand(images: list[Path]) -> list[Path]:
@@ -80,11 +86,13 @@ def _show(predictions: list[Prediction], about: dict[str, Any], config: PredictC
     if config.json:
         result(json.dumps({**about, "images": predictions}, indent=2, ensure_ascii=False))
     elif config.csv:
+        lines = io.StringIO()
         writer = csv.DictWriter(
-            sys.stdout, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
+            lines, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
         )
         writer.writeheader()
         writer.writerows(predictions)
+        result(lines.getvalue().rstrip("\n"))
     else:
         table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
         for prediction in predictions:

@@ -37,7 +37,7 @@ class Features:
         try:
             timing = json.loads((self.table.folder / TIMING).read_text(encoding="utf-8"))
             return float(timing["seconds"]) / int(timing["images"]) * 1e6
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return None
 
 

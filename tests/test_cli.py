@@ -19,7 +19,7 @@ import torch
 from features import extract as extraction
 from features.storage import file_sha256
 from pipeline import stages
-from tests.conftest import Run
+from tests.conftest import Run, write_images
 
 SMALL = ("--backbone", "resnet18", "--image-size", "32", "--rounds", "8")
 REPORT = re.compile(r"report: (.*report\.html)")
@@ -225,7 +225,7 @@ def test_predict_shows_what_it_could_before_it_fails(
         (("--weights", "absent.pth"), "unknown weights 'absent.pth'"),
         (("--device", "tpu"), "unknown device 'tpu': expected auto, cpu, cuda or cuda:N"),
         (("--max-bad", "2"), "--max-bad 2.0 is no share"),
-        (("--image-size", "0"), "--image-size 0 is too small"),
+        (("--image-size", "0"), "--image-size 0 is out of range: expected 8 to 4096"),
         (("--train-limit", "many"), "many"),
         (("--seed", "-1"), "--seed -1 is out of range"),
         (("--no-such-option", "1"), "--no-such-option"),
@@ -241,7 +241,7 @@ def test_wrong_settings(
 def test_wrong_settings_of_a_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
     assert "exact" in refused(treehead, capsys, "xgb", "--tree-method", "exact")
-    assert "--max-bin 1 is too small: expected 2 or more" in refused(treehead, capsys, "xgb", "--max-bin", 1)
+    assert "--max-bin 1 is out of range: expected 2 to 65536" in refused(treehead, capsys, "xgb", "--max-bin", 1)
     assert "--column-share 0.0 is no share" in refused(treehead, capsys, "xgb", "--column-share", 0)
 
 
@@ -337,6 +337,21 @@ def test_names_with_brackets_are_shown_as_they_are(
     capsys.readouterr()
     assert treehead("predict", model, image) == 0
     assert "a[b]c[-d].png" in "".join(capsys.readouterr().out.split())
+
+
+def test_class_names_that_look_like_formulas(treehead: Run, split_photos: Path) -> None:
+    for split in split_photos.iterdir():
+        (split / "red").rename(split / r"$\foo$")
+        (split / "blue").rename(split / ("x" * 200))
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear") == 0
+
+
+def test_too_few_images_to_split(treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for colour in ("red", "blue"):
+        write_images(tmp_path / "few" / colour, colour, 1)
+    assert "has 2 training images, too few to leave any for" in refused(
+        treehead, capsys, "features", "--dataset", "few", *SMALL[:4]
+    )
 
 
 def test_an_output_folder_that_cannot_be_written(

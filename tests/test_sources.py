@@ -127,8 +127,24 @@ def test_loose_files_are_said(photos: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_link_that_leads_back_up_is_followed_once(photos: Path) -> None:
-    (photos / "red" / "loop").symlink_to(photos / "red")
-    assert len(opened(photos).items) == 120
+    (photos / "red" / "self").symlink_to(photos / "red")
+    (photos / "red" / "up").symlink_to(photos)
+    (photos / "all").symlink_to(photos)
+    source = opened(photos)
+    assert len(source.items) == 120
+    assert source.classes == ("blue", "green", "red")
+
+
+def test_a_name_that_is_not_utf8(photos: Path) -> None:
+    Path(photos, "red", "\udcff.png").write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"is no UTF-8 name: rename the file"):
+        opened(photos)
+
+
+def test_a_manifest_with_a_field_too_many(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na.png,x,train\nb.png,y,test\n")
+    with pytest.raises(SourceError, match=r"cannot read .*list.csv"):
+        opened(tmp_path / "list.csv")
 
 
 def test_a_stranger_beside_train(split_photos: Path) -> None:
@@ -232,7 +248,7 @@ def test_hub_folder(tmp_path: Path) -> None:
 
 
 def test_hub_folder_with_a_class_name_given_twice(tmp_path: Path) -> None:
-    write_hub(tmp_path / "train.parquet", [0, 1, 2] * 5, ["crane", "crane", "dog"])
+    write_hub(tmp_path / "train.parquet", [0, 1, 2] * 20, ["crane", "crane", "dog"])
     assert opened(tmp_path).classes == ("crane (0)", "crane (1)", "dog")
 
 
@@ -315,7 +331,7 @@ def test_mnist_cut_short(tmp_path: Path) -> None:
 
 def test_torchvision_set_by_name(tmp_path: Path) -> None:
     for name, colour in (("Forest", "green"), ("River", "blue")):
-        write_images(tmp_path / "eurosat" / "2750" / name, colour, 15)
+        write_images(tmp_path / "eurosat" / "2750" / name, colour, 30)
     source = opened("EuroSAT", tmp_path)
     assert source.classes == ("Forest", "River")
     pixels = source.read(source.items.index[0])

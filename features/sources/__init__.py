@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.base import Source, check_labelled
+from features.sources.base import SPLITS, Source, check_labelled
 from features.sources.builtin import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
 from features.sources.folders import open_folder
 from features.sources.hub import hub_files, open_hub
@@ -23,7 +23,12 @@ def open_source(dataset: str, *, data_dir: Path, train_limit: int | None = None,
     """
     source = _open(dataset, data_dir)
     check_labelled(dataset, source.items, source.classes)
-    return replace(source, items=complete_splits(source.items, train_limit, seed))
+    items = complete_splits(source.items, train_limit, seed)
+    for split in SPLITS:
+        if not (items["split"] == split).any():
+            count = (source.items["split"] == "train").sum()
+            raise SourceError(f"{dataset} has {count} training images, too few to leave any for {split}: add images")
+    return replace(source, items=items)
 
 
 def _open(dataset: str, data_dir: Path) -> Source:
@@ -34,7 +39,7 @@ def _open(dataset: str, data_dir: Path) -> Source:
         return open_mnist_kin(name, data_dir)
     if name in TORCHVISION:
         return open_torchvision(name, data_dir)
-    if path.is_dir():
+    if dataset and path.is_dir():
         return open_hub(path) if hub_files(path) else open_folder(path)
     if path.is_file():
         return open_manifest(path)

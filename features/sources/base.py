@@ -83,9 +83,9 @@ def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) ->
         raise SourceError(f"{where} holds one class only ({only!r}): a classifier needs images of two or more")
     if not (items["split"] == "train").any():
         raise SourceError(f"{where} holds no training images: put some of its images into train")
-    for key in items["key"]:
-        if not key.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in key):
-            raise SourceError(f"{where} holds {key!a}, whose name is not UTF-8: rename the file")
+    for name in (where, *classes, *items["key"]):
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise SourceError(f"{name!a} is no UTF-8 name: rename the file or folder")
     twice = items["key"][items["key"].duplicated()]
     if not twice.empty:
         raise SourceError(f"{where} lists {twice.iloc[0]!r} more than once: remove the repeated rows")

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +179,7 @@ def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
             raise SourceError(f"{name} is not in {data_dir} and cannot be downloaded: {absent}") from absent
     try:
         return kind(str(data_dir), download=True, **arguments)
-    except (RuntimeError, OSError, URLError, ImportError) as error:
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise SourceError(
             f"{name} is not in {data_dir} and could not be downloaded ({first_line(error)}): "
             "put it there in torchvision's layout or choose another --data-dir"

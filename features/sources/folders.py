@@ -80,13 +80,19 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The folders in `folder`, without hidden ones and links that lead back up."""
+    above = {folder.resolve(), *folder.resolve().parents}
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in above
+    )
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below `folder`, links followed once, hidden files and litter left out."""
+    """Every file below `folder`, links followed but never back up; hidden files, litter and pipes left out."""
     files: list[Path] = []
-    visited: set[str] = set()
+    visited = {str(parent) for parent in folder.resolve().parents}
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in visited:  # a link back up would never end
@@ -94,7 +100,7 @@ def files_below(folder: Path) -> list[Path]:
             continue
         visited.add(real)
         files += [Path(parent, name) for name in names if not _is_litter(name)]
-    return sorted(files)
+    return sorted(path for path in files if path.is_file() or not path.exists())
 
 
 def _is_litter(name: str) -> bool:

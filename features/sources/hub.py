@@ -126,22 +126,23 @@ def _name_labels(path: Path, column: pd.Series[Any], classes: list[str]) -> list
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    position = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    return position >= 0 and kind.field(position).type in (pa.binary(), pa.large_binary())
 
 
 def _class_names(path: Path, schema: pa.Schema) -> list[str]:
     """The label's class names as the schema's metadata gives them, or none; one name given twice gets its number."""
     try:
         metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        names = metadata.get("info", {}).get("features", {}).get("label", {}).get("names") or []
-    except (ValueError, AttributeError) as error:
+        names = list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names") or [])
+    except (ValueError, AttributeError, TypeError) as error:
         raise SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's") from error
     return [f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names)]
 
 
 def _number(known: list[str], names: list[str]) -> tuple[tuple[str, ...], list[int]]:
     """Number the classes in the schema's order where it gives one, else in sorted order."""
-    if not known:
+    if not set(names) <= set(known):
         return name_classes(names)
     index = {name: number for number, name in enumerate(known)}
     return tuple(known), [index[name] for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -34,11 +35,18 @@ def open_manifest(path: Path) -> Source:
 def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(
-            path, dtype=str, keep_default_na=False, na_values=[""], skipinitialspace=True, index_col=False
-        )
-    except (OSError, ValueError, pa.ArrowException) as error:  # pandas' parser errors are ValueErrors
+            return pd.read_parquet(path).reset_index(drop=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
+            return pd.read_csv(
+                path, dtype=str, keep_default_na=False, na_values=[""], index_col=False, compression=None
+            )
+    except (
+        OSError,
+        pd.errors.ParserWarning,
+        ValueError,
+        pa.ArrowException,
+    ) as error:  # pandas' parser errors are ValueErrors
         raise SourceError(
             f"cannot read {path} ({first_line(error)}): expected a CSV or Parquet file of path,label[,split]"
         ) from error

@@ -21,18 +21,9 @@ from numpy.typing import NDArray
 
 from features.decode import decode
 from features.errors import DecodeError, SourceError, TrunkError
+from features.shards import shard_name, shard_summary, write_shard
 from features.sources.base import Payload, Source
-from features.table import (
-    LEDGER,
-    MANIFEST,
-    FeatureTable,
-    TableSpec,
-    shard_name,
-    shard_summary,
-    write_ledger,
-    write_manifest,
-    write_shard,
-)
+from features.table import LEDGER, MANIFEST, FeatureTable, TableSpec, write_ledger, write_manifest
 from features.trunks import Trunk
 
 SHARD_IMAGES = 2048

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +20,13 @@ from pipeline.config import CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.errors import PipelineError
 from pipeline.metrics import over_classes, paired_difference, score
-from pipeline.report import summary_table, write_report
+from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
 
 FORMAT = 1
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
-
-Metrics = dict[str, Any]
 
 
 def run_compare(config: CompareConfig) -> None:

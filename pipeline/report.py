@@ -15,6 +15,7 @@ from pipeline.plots import accuracy_plot, confusion_plot, difference_plot
 _templates = Environment(loader=PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 Metrics = dict[str, Any]
+"""The content of `metrics.json`, or a part of it (see `pipeline.compare.measure`)."""
 
 COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/image", "MB")
 """What `head_rows` has: F1 is the macro mean, µs/image the prediction alone, MB the file that it reads."""

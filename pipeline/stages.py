@@ -16,7 +16,7 @@ from features.table import LEDGER, FeatureTable
 from features.trunks import build_trunk
 from models.base import Head
 from models.heads import make_head
-from models.persist import Card, classifier_folder, load_classifier, save_classifier
+from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.metrics import over_classes, score
@@ -105,7 +105,7 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
-    return Trained(head=head, card=load_classifier(path)[1], path=path)
+    return Trained(head=head, card=read_card(path.with_suffix(".json")), path=path)
 
 
 def _say_features(table: FeatureTable, extracted: int, reused: int, seconds: float) -> None:

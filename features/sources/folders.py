@@ -23,10 +23,7 @@ def open_folder(root: Path) -> Source:
     try:
         parts = _split_folders(root)
         rows = [
-            (path, split, name)
-            for split, folder in parts
-            for name, class_folder in _class_folders(folder)
-            for path in files_below(class_folder)
+            (path, split, name) for split, folder in parts for name, files in _class_files(folder) for path in files
         ]
         stamps = [file_stamp(path) for path, _, _ in rows]
     except OSError as error:
@@ -64,7 +61,8 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
     return [(split, folder) for split, folder in splits if split is not None]
 
 
-def _class_folders(folder: Path) -> list[tuple[str, Path]]:
+def _class_files(folder: Path) -> list[tuple[str, list[Path]]]:
+    """Each class folder's name and files; raises SourceError where there are none."""
     classes = _visible_folders(folder)
     loose = [path for path in folder.iterdir() if path.is_file() and not _is_litter(path.name)]
     if loose:
@@ -73,10 +71,11 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:
         )
     if not classes:
         raise SourceError(f"{folder} has no class folders: expected a folder of images for each class")
-    for class_folder in classes:
-        if not files_below(class_folder):
+    listed = [(class_folder, files_below(class_folder)) for class_folder in classes]
+    for class_folder, files in listed:
+        if not files:
             raise SourceError(f"class folder {class_folder} is empty: put images into it or remove it")
-    return [(class_folder.name, class_folder) for class_folder in classes]
+    return [(class_folder.name, files) for class_folder, files in listed]
 
 
 def _visible_folders(folder: Path) -> list[Path]:

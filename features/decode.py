@@ -16,13 +16,13 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images a
 
 
 def decode(payload: Payload) -> NDArray[np.uint8]:
-    """Return the image as (h, w, 3) uint8 RGB.
+    """Return the image as (h, w, 3) uint8 RGB; pixels that are grey already as (h, w, 1).
 
     The camera's orientation is applied, transparency laid on white, the first frame of an animation taken. Raises
     DecodeError with a reason for what is empty, cut short, too large to be true, or no image.
     """
     if isinstance(payload, np.ndarray):
-        return payload if payload.ndim == 3 else np.repeat(payload[:, :, None], 3, axis=2)
+        return payload if payload.ndim == 3 else payload[:, :, None]
     if not payload:
         raise DecodeError("empty file")
     try:
@@ -30,7 +30,7 @@ def decode(payload: Payload) -> NDArray[np.uint8]:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
     except Image.DecompressionBombError as error:

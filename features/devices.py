@@ -1,10 +1,14 @@
-"""Which device the tensors live on. A GPU asked for and absent is an error, never a silent CPU."""
+"""Which device the tensors live on, and in which arithmetic. A GPU asked for and absent is an error, never a CPU."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 
 from features.errors import DeviceError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,3 +24,49 @@ def resolve_device(name: str) -> torch.device:
             "use --device cpu, or check the driver with nvidia-smi"
         )
     return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Turn `auto` into the fastest of `fp32`, `bf16` and `fp16` that `device` computes in hardware; others stay.
+
+    Raises DeviceError for an unknown name. A precision that the hardware lacks is emulated, many times slower.
+    """
+    if name != "auto":
+        if name not in PRECISIONS:
+            raise DeviceError(f"unknown precision {name!r}: expected auto, {', '.join(PRECISIONS)}")
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if has_cpu_bf16() else "fp32"
+
+
+def has_cpu_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX); False where torch cannot tell."""
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12 has it
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def worker_count(device: torch.device) -> int:
+    """Threads that work at once: as many as torch would use on the CPU, one for each core beside a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else len(os.sched_getaffinity(0))
+
+
+def forwards_at_once(device: torch.device) -> int:
+    """How many batches the device computes at a time: one a core, or two on a GPU, so that copies overlap."""
+    return worker_count(device) if device.type == "cpu" else 2
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to `device`, through page-locked memory and without waiting where that is a GPU."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy to main memory, through page-locked memory where it comes from a GPU."""
+    if not tensor.is_cuda:
+        return tensor
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host

@@ -1,34 +1,34 @@
-"""Run a frozen trunk over an image source and write the feature table, shard by shard.
+"""Run a frozen trunk once over an image source and write a feature table for each of its nodes, shard by shard.
 
-Threads read, decode and resize the next images while the trunk works. A finished shard is never redone.
+A finished shard is never redone. Writing goes on while the next images are on their way.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
-from features.decode import decode
-from features.errors import DecodeError, SourceError, TrunkError
-from features.shards import shard_name, shard_summary, write_shard
-from features.sources.base import Payload, Source
-from features.table import LEDGER, MANIFEST, FeatureTable, TableSpec, write_ledger, write_manifest
+from features.batches import Batch, Reader, run_batches
+from features.devices import worker_count
+from features.shards import LedgerEntry, cut_into_shards
+from features.sources.base import Source
+from features.stopwatch import STAGES
+from features.storage import locked
+from features.table import MANIFEST, FeatureTable, TableSpec
 from features.trunks import Trunk
+from features.writer import TableWriter, refuse_many
 
-SHARD_IMAGES = 2048
-BATCH_IMAGES = 64
-BATCHES_AHEAD = 2
+CORES_PER_WRITER = 4
+"""One thread writes what about as many cores can extract."""
 
 OnImages = Callable[[int], None]
 """Called with how many images have just been done."""
@@ -36,140 +36,105 @@ OnImages = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """A complete table, and how many images went through the trunk now or were found in finished shards."""
+    """The complete tables, one a node; how many images went through the trunk now or were found in finished shards.
 
-    table: FeatureTable
+    `seconds` is the time that all threads together spent in each stage.
+    """
+
+    tables: list[FeatureTable]
     extracted: int
     reused: int
+    seconds: dict[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """One image as the trunk takes it, (3, s, s) uint8, or why there is none."""
-
-    sha256: str
-    image: torch.Tensor | None
-    reason: str = ""
-    exception: str = ""
-
-
-def table_spec(source: Source, trunk: Trunk) -> TableSpec:
-    """What the table of `source` through `trunk` is, known before any image is read."""
-    return TableSpec(
-        dataset=source.name,
-        classes=source.classes,
-        source_sha256=source.digest(),
-        trunk=trunk.spec,
-        dim=trunk.dim,
-    )
+def table_specs(source: Source, trunk: Trunk) -> list[TableSpec]:
+    """What the tables of `source` through `trunk` are, one a node, known before any image is read."""
+    digest = source.digest()
+    return [
+        TableSpec(dataset=source.name, classes=source.classes, source_sha256=digest, trunk=spec, dim=dim)
+        for spec, dim in zip(trunk.specs, trunk.dims, strict=True)
+    ]
 
 
-def extract(source: Source, trunk: Trunk, folder: Path, *, max_bad: float, on_images: OnImages) -> Extraction:
-    """Write the table of `source` through `trunk` into `folder`, or find it finished, and open it.
+def extract(
+    source: Source, trunk: Trunk, root: Path, *, max_bad: float, retry_bad: bool = False, on_images: OnImages
+) -> Extraction:
+    """Write the tables of `source` through `trunk` into folders in `root`, or find them finished, and open them.
 
-    Every image listed is in the table or in its ledger. Raises SourceError where a larger share than `max_bad` could
-    not be read: the finished shards and the ledger stay, the manifest is not written.
+    Every image listed is in the table or in its ledger; with `retry_bad`, shards with ledger entries are made again.
+    Raises SourceError where a larger share than `max_bad` could not be read: the finished shards and the ledger stay,
+    the manifest is not written.
     """
-    spec = table_spec(source, trunk)
-    if (folder / MANIFEST).exists():
-        table = FeatureTable.open(folder, spec.fingerprint)
-        _refuse_many(table.ledger(), len(source.items), max_bad, folder)
-        return Extraction(table=table, extracted=0, reused=len(source.items))
-    shards: list[str] = []
-    rows: Counter[str] = Counter()
-    errors: list[dict[str, str]] = []
-    reused = 0
-    for start in range(0, len(source.items), SHARD_IMAGES):
-        items = source.items.iloc[start : start + SHARD_IMAGES]
-        shards.append(shard_name(len(shards)))
-        path = folder / shards[-1]
-        summary = shard_summary(path, spec, items["key"].tolist())
-        if summary is None:
-            summary = write_shard(path, spec, *_run_trunk(source, trunk, items, on_images))
-        else:
-            reused += len(items)
-            on_images(len(items))
-        rows.update(summary.rows)
-        errors += summary.errors
-    ledger = write_ledger(folder, errors)
-    _refuse_many(ledger, len(source.items), max_bad, folder)
-    write_manifest(folder, spec, dict(rows), len(errors), shards)
-    return Extraction(table=FeatureTable.open(folder), extracted=len(source.items) - reused, reused=reused)
+    specs = table_specs(source, trunk)
+    complete = [_open_complete(root / spec.folder_name, spec, retry_bad) for spec in specs]
+    tables = [table for table in complete if table is not None]
+    listed = len(source.items)
+    if len(tables) == len(specs):
+        refuse_many(tables[0].ledger(), listed, max_bad, tables[0].folder)
+        return Extraction(tables=tables, extracted=0, reused=listed, seconds={})
+    parts = cut_into_shards(source.items)
+    writers = [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in specs]
+    with ExitStack() as locks:
+        for writer in writers:
+            locks.enter_context(locked(writer.folder))
+        finished = set.intersection(*(writer.find_finished() for writer in writers))
+        pending = {number: items for number, items in enumerate(parts) if number not in finished}
+        extracted = sum(map(len, pending.values()))
+        on_images(listed - extracted)
+        seconds = _run(source, trunk, pending, writers, on_images)
+        tables = [writer.finish(max_bad) for writer in writers]
+    return Extraction(tables=tables, extracted=extracted, reused=listed - extracted, seconds=seconds)
 
 
-def _prepare(read: Callable[[], Payload], trunk: Trunk) -> Prepared:
-    """Read, decode and resize one image; what goes wrong on the way is its reason, not an exception."""
-    sha256 = ""
-    try:
-        content = read()
-        sha256 = hashlib.sha256(bytes(content)).hexdigest()
-        return Prepared(sha256=sha256, image=trunk.prepare(decode(content)))
-    except OSError as error:
-        return Prepared(
-            sha256=sha256, image=None, reason=f"unreadable: {error.strerror or error}", exception=repr(error)
-        )
-    except DecodeError as error:
-        return Prepared(sha256=sha256, image=None, reason=str(error), exception=repr(error.__cause__ or error))
+def _open_complete(folder: Path, spec: TableSpec, retry_bad: bool) -> FeatureTable | None:
+    """The table in `folder` if it is complete and, with `retry_bad`, has read every image."""
+    if not (folder / MANIFEST).exists():
+        return None
+    table = FeatureTable.open(folder, spec.fingerprint)
+    return None if retry_bad and table.errors else table
 
 
-def forward_half(trunk: Trunk, batch: list[Prepared]) -> NDArray[np.float16]:
-    """Features as a table holds them, (n, dim) float16, of the n images of a batch that could be read.
-
-    Raises TrunkError where they do not fit float16.
-    """
-    images = [prepared.image for prepared in batch if prepared.image is not None]
-    if not images:
-        return np.empty((0, trunk.dim), np.float16)
-    with np.errstate(over="ignore"):  # what does not fit is refused below
-        features = trunk.forward(torch.stack(images)).astype(np.float16)
-    if not np.isfinite(features).all():
-        raise TrunkError(
-            f"features at node {trunk.spec.node!r} do not fit float16 (infinite or not a number): choose another --node"
-        )
-    return features
-
-
-def _run_trunk(
-    source: Source, trunk: Trunk, items: pd.DataFrame, on_images: OnImages
-) -> tuple[pd.DataFrame, NDArray[np.float16], list[dict[str, str]]]:
-    """Features of the images that can be read, their rows of `items` with a sha256 column, and the ledger's entries."""
-    features = [np.empty((0, trunk.dim), np.float16)]
-    good: list[tuple[int, str]] = []
-    errors: list[dict[str, str]] = []
-    rows = deque(int(row) for row in items.index)
-    for batch in prepared_batches(trunk, [partial(source.read, row) for row in rows]):
-        features.append(forward_half(trunk, batch))
-        for prepared in batch:
-            row = rows.popleft()
-            if prepared.image is None:
-                key = str(items.at[row, "key"])
-                errors.append({"key": key, "reason": prepared.reason, "exception": prepared.exception})
-            else:
-                good.append((row, prepared.sha256))
-        on_images(len(batch))
-    kept = items.loc[[row for row, _ in good], ["key", "split", "label"]].assign(sha256=[sha for _, sha in good])
-    return kept, np.concatenate(features), errors
+def _run(
+    source: Source, trunk: Trunk, pending: dict[int, pd.DataFrame], writers: list[TableWriter], on_images: OnImages
+) -> dict[str, float]:
+    """Make the `pending` shards, number to items, of every table; returns the seconds of each stage."""
+    seconds = dict.fromkeys(STAGES, 0.0)
+    threads = max(1, worker_count(trunk.device) // CORES_PER_WRITER)
+    writing: deque[Future[float]] = deque()
+    batches = run_batches(trunk, _readers(source, pending.values(), trunk.batch_images))
+    with closing(batches), ThreadPoolExecutor(threads) as pool:
+        for number, items in pending.items():
+            taken: list[Batch] = []
+            while sum(len(batch.outcomes) for batch in taken) < len(items):
+                taken.append(next(batches))
+                for stage, spent in taken[-1].seconds.items():
+                    seconds[stage] += spent
+                on_images(len(taken[-1].outcomes))
+            writing.append(pool.submit(_write, writers, number, items, taken))
+            if len(writing) > threads:
+                seconds["write"] += writing.popleft().result()
+        seconds["write"] += sum(future.result() for future in writing)
+    return seconds
 
 
-def prepared_batches(trunk: Trunk, reads: Sequence[Callable[[], Payload]]) -> Iterator[list[Prepared]]:
-    """Prepare images in order, BATCH_IMAGES at a time, BATCHES_AHEAD batches ahead of the one asked for."""
-    waiting: deque[list[Future[Prepared]]] = deque()
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for start in range(0, len(reads), BATCH_IMAGES):
-            waiting.append([pool.submit(_prepare, read, trunk) for read in reads[start : start + BATCH_IMAGES]])
-            if len(waiting) > BATCHES_AHEAD:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[Reader]]:
+    """The images of each shard, at most `size` at a time."""
+    for items in parts:
+        for start in range(0, len(items), size):
+            yield [partial(source.read, int(row)) for row in items.index[start : start + size]]
 
 
-def _refuse_many(ledger: pd.DataFrame, listed: int, max_bad: float, folder: Path) -> None:
-    if len(ledger) > max_bad * listed:
-        first = ledger.iloc[0]
-        raise SourceError(
-            f"{len(ledger)} of {listed} images could not be read, more than --max-bad {max_bad} allows (first: "
-            f"{first['key']}, {first['reason']}; all in {folder / LEDGER}): mend or remove them, or raise --max-bad"
-        )
+def _write(writers: list[TableWriter], number: int, items: pd.DataFrame, batches: list[Batch]) -> float:
+    """Write shard `number` of every table; returns the seconds it took."""
+    start = time.perf_counter()
+    outcomes = [outcome for batch in batches for outcome in batch.outcomes]
+    good = [row for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason]
+    sha256 = pd.Series([outcome.sha256 for outcome in outcomes if not outcome.reason], index=good, dtype=object)
+    errors: list[LedgerEntry] = [
+        {"key": key, "reason": outcome.reason, "exception": outcome.exception}
+        for key, outcome in zip(items["key"], outcomes, strict=True)
+        if outcome.reason
+    ]
+    for node, writer in enumerate(writers):
+        writer.write(number, sha256, np.concatenate([batch.features[node] for batch in batches]), errors)
+    return time.perf_counter() - start

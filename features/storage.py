@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,9 @@ from typing import Any
 
 from features.errors import OutputError
 
+SCRATCH = ".unfinished-"
+"""How the names of files begin that are still being written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises OutputError where the operating system refuses (disk full, no permission, not a folder).
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f"{SCRATCH}{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
@@ -32,6 +37,34 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder itself cannot be reached, nothing was written
             scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made where absent) for this process alone, and clear it of what a killed one left half-written.
+
+    Raises OutputError where another process holds it. The lock goes with the process that holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for scratch in folder.glob(f"{SCRATCH}*"):
+            scratch.unlink()
+        yield
+    except BlockingIOError as error:
+        raise OutputError(f"another run is writing {folder}: wait until it is done, or choose another --out") from error
+    finally:
+        os.close(handle)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give `target` the bytes of `source`, without copying them where the file system can share them."""
+    with replacing(target) as scratch:
+        try:
+            scratch.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, scratch)
 
 
 def check_writable(folder: Path) -> None:

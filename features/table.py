@@ -27,7 +27,7 @@ from features.errors import TableError, first_line
 from features.storage import digest, replacing, write_json
 from features.trunks import TrunkSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""
 
 MANIFEST = "manifest.json"
@@ -55,16 +55,25 @@ class TableSpec:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the table's format and of the spec, but for the name of the weights' file."""
-        content = {"format": FORMAT, **self.to_json()}
-        content["trunk"]["weights"] = content["trunk"]["weights_sha256"]
-        return digest(content)
+        return digest({"format": FORMAT, "source": self.source_sha256, **self.without_source()})
+
+    @property
+    def stem(self) -> str:
+        """`<dataset>-<backbone>-<node>`."""
+        dataset = self.dataset.encode()[:LONGEST_NAME].decode(errors="ignore")
+        return re.sub(r"[^\w.-]+", "_", f"{dataset}-{self.trunk.backbone}-{self.trunk.node}")
 
     @property
     def folder_name(self) -> str:
         """`<dataset>-<backbone>-<node>-<8 hex of the fingerprint>`."""
-        dataset = self.dataset.encode()[:LONGEST_NAME].decode(errors="ignore")
-        name = f"{dataset}-{self.trunk.backbone}-{self.trunk.node}-{self.fingerprint[:8]}"
-        return re.sub(r"[^\w.-]+", "_", name)
+        return f"{self.stem}-{self.fingerprint[:8]}"
+
+    def without_source(self) -> dict[str, Any]:
+        """The spec for JSON, without which images there are and how the weights' file is called."""
+        content = self.to_json()
+        del content["source_sha256"]
+        del content["trunk"]["weights"]
+        return content
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
@@ -90,14 +99,18 @@ class Rows:
 
 
 class FeatureTable:
-    """A complete table on disk, read back as arrays, in batches, or as pandas. Use `open`."""
+    """A complete table on disk, read back as arrays, in batches, or as pandas. Use `open`.
 
-    def __init__(self, folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
+    `rows` counts the rows of each split, `errors` what could not be read; `identity` is the SHA-256 of its manifest.
+    """
+
+    def __init__(self, folder: Path, spec: TableSpec, manifest: dict[str, Any]) -> None:
         self.folder = folder
         self.spec = spec
-        self.rows = rows
-        self.errors = errors
-        self._shards = shards
+        self.identity = digest(manifest)
+        self.rows = {split: int(count) for split, count in manifest["rows"].items()}
+        self.errors = int(manifest["errors"])
+        self._sizes = {name: int(size) for name, size in manifest["shards"].items()}
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str | None = None) -> FeatureTable:
@@ -108,9 +121,7 @@ class FeatureTable:
         content = _read_manifest(folder / MANIFEST)
         try:
             spec = TableSpec.from_json(content["spec"])
-            rows = {split: int(count) for split, count in content["rows"].items()}
-            sizes = {name: int(size) for name, size in content["shards"].items()}
-            table = cls(folder, spec, rows, int(content["errors"]), list(sizes))
+            table = cls(folder, spec, content)
             recorded = str(content["fingerprint"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise TableError(f"{folder}/manifest.json is of another format ({error!r}): delete {folder}") from error
@@ -121,7 +132,7 @@ class FeatureTable:
             )
         if not (folder / LEDGER).is_file():
             raise TableError(f"{folder / LEDGER} is missing: delete manifest.json beside it and run again")
-        for name, size in sizes.items():
+        for name, size in table._sizes.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found != size:
                 raise TableError(
@@ -142,7 +153,7 @@ class FeatureTable:
 
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
         """The rows of a split, at most `size` at a time, holding no more than a row group in memory."""
-        for shard in self._shards:
+        for shard in self._sizes:
             with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
                 for batch in file.iter_batches(batch_size=size, columns=["key", "split", "label", "features"]):
                     chosen = np.asarray(batch["split"]) == split
@@ -167,7 +178,7 @@ class FeatureTable:
         """Every row's `key`, `split`, `label` and `sha256`, without its features."""
         columns = ["key", "split", "label", "sha256"]
         parts = []
-        for shard in self._shards:
+        for shard in self._sizes:
             with _reading(self.folder / shard):
                 parts.append(pq.read_table(self.folder / shard, columns=columns).to_pandas())
         return pd.concat(parts, ignore_index=True)

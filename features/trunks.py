@@ -1,41 +1,52 @@
-"""Frozen trunks: which networks, cut at which node, with which weights and preprocessing."""
+"""Frozen trunks: a backbone cut at one or more nodes, with the weights and preprocessing that decide its features."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torchvision.models import WeightsEnum, get_model, get_model_weights
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from features.backbones import Backbone, Recipe, open_backbone
+from features.devices import PRECISIONS, forwards_at_once, has_cpu_bf16, resolve_precision, to_device, to_host
 from features.errors import TrunkError, first_line
+from features.pooling import pool_output, resolve_pool
 from features.preprocess import normalise, to_square
-from features.weights import file_state, imagenet_state, load_into, state_sha256
+from features.stopwatch import Stopwatch
+from features.weights import file_state, load_into, state_sha256
 
-BACKBONES = {
-    "alexnet": "avgpool",
-    "resnet18": "flatten",
-    "resnet34": "flatten",
-    "resnet50": "flatten",
-    "resnet101": "flatten",
-    "resnet152": "flatten",
-}
-"""torchvision's name of each network, and the node whose output its own classifier sees."""
+logger = logging.getLogger(__name__)
+
+DEPTHS = "depths"
+"""Stands for the spread of nodes that each backbone names."""
+
+DECODERS = ("pillow", "nvjpeg")
+
+MEMORY_SHARE = {"cpu": 2**28, "cuda": 2**32}
+"""Bytes that the activations of all batches in work together may take, by device."""
+
+MOST_IMAGES = {"cpu": 16, "cuda": 256}
+"""Larger batches are no faster: on the CPU these fit its caches."""
+
+FLOAT16_MAX = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkSpec:
     """Everything that decides a feature's value, apart from the image.
 
-    `weights` is `imagenet`, `random` or the name of a file; `weights_sha256` is that of the trunk's own tensors (see
-    `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
+    `weights` is `imagenet`, `random` or the name of a file; `weights_sha256` is that of the tensors that `node` needs
+    (see `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
     else None. Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
+    `pool`, `precision` and `decoder` are what was done, never `auto`.
     """
 
     backbone: str
@@ -43,12 +54,15 @@ class TrunkSpec:
     weights_sha256: str
     seed: int | None
     node: str
+    pool: str
     image_size: int
     resize: int
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str = "fp32"
+    compiled: bool = False
+    decoder: str = "pillow"
 
     @property
     def pretrained(self) -> bool:
@@ -65,77 +79,131 @@ class TrunkSpec:
         return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrunkOptions:
+    """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
+
+    `weights` is `imagenet`, `random` (drawn from `seed`) or a file; `nodes` may be (DEPTHS,), and none is the node that
+    the backbone's own classifier sees.
+    """
+
+    backbone: str
+    weights: str = "random"
+    nodes: tuple[str, ...] = ()
+    pool: str = "auto"
+    image_size: int | None = None
+    precision: str = "auto"
+    compiled: bool = False
+    decoder: str = "pillow"
+    seed: int = 0
+
+
 class Trunk:
-    """A frozen network up to one node. `dim` is the length of a feature vector."""
+    """A frozen network up to one or more nodes, one spec each; `dims` are the lengths of their feature vectors.
 
-    def __init__(self, spec: TrunkSpec, module: nn.Module, device: torch.device) -> None:
-        self.spec = spec
-        self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
+    `batch_images` is how many it should be given at once. Several threads may use it at a time.
+    """
+
+    def __init__(
+        self, specs: Sequence[TrunkSpec], module: nn.Module, device: torch.device, *, nhwc: bool = False
+    ) -> None:
+        self.specs = tuple(specs)
+        self.spec = self.specs[0]
         self.device = device
-        self.dim = _output_dim(self)
+        self.nhwc = nhwc
+        self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
+        self._forward: nn.Module = self.module
+        blank = torch.zeros(1, 3, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
+        with _activation_bytes(self.module) as bytes_of_one:
+            self.dims = tuple(vectors.shape[1] for vectors in self.forward(blank))
+        self.batch_images = _batch_images(max(bytes_of_one), device)
+        if self.spec.compiled:
+            self._forward = cast("nn.Module", torch.compile(self.module))
 
-    def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Resize and crop one image: (h, w, 3) uint8 to (3, image_size, image_size) uint8."""
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """Resize and crop on the images' own device: (…, 3, h, w) to (…, 3, image_size, image_size), uint8."""
         spec = self.spec
-        return to_square(pixels, resize=spec.resize, size=spec.image_size, interpolation=spec.interpolation)
+        return to_square(images, resize=spec.resize, size=spec.image_size, interpolation=spec.interpolation)
 
     @torch.inference_mode()
-    def forward(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Features of prepared images: (n, 3, image_size, image_size) uint8 to (n, dim) float32."""
-        batch = normalise(images.to(self.device), self.spec.mean, self.spec.std)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # fp32 means the same on every device
-            output: torch.Tensor = self.module(batch.contiguous(memory_format=torch.channels_last))["features"]
-        return output.flatten(start_dim=1).float().cpu().numpy()
+    def forward(self, images: torch.Tensor, watch: Stopwatch | None = None) -> list[NDArray[np.float16]]:
+        """Features of prepared images: (n, 3, image_size, image_size) uint8 to one (n, dim) float16 array a node.
+
+        Raises TrunkError where they do not fit float16.
+        """
+        watch = watch or Stopwatch(self.device)
+        with watch("copy"):
+            images = to_device(images, self.device)
+        with watch("transform"):
+            batch = normalise(images, self.spec.mean, self.spec.std)
+        dtype = PRECISIONS[self.spec.precision]
+        with (
+            watch("forward"),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),  # fp32 means the same on every device
+            torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            outputs: dict[str, torch.Tensor] = self._forward(batch)
+            vectors = [self._vector(spec, outputs[spec.node]) for spec in self.specs]
+        with watch("copy"):
+            return [to_host(vector).numpy() for vector in vectors]
+
+    def _vector(self, spec: TrunkSpec, output: torch.Tensor) -> torch.Tensor:
+        output = output.movedim(-1, 1) if self.nhwc and output.ndim == 4 else output
+        pooled = pool_output(output.float(), spec.pool)
+        if not pooled.abs().amax() <= FLOAT16_MAX:
+            raise TrunkError(
+                f"features at node {spec.node!r} do not fit float16 (infinite or not a number): choose another --node"
+            )
+        return pooled.half()
 
 
-def build_trunk(
-    backbone: str, *, weights: str, node: str | None, image_size: int | None, seed: int, device: torch.device
-) -> Trunk:
+def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     """Build a frozen trunk.
 
-    `weights` is `imagenet`, `random` (drawn from `seed`) or a file; `node` and `image_size` default to the
-    network's own. Raises TrunkError for an unknown name, weights that do not fit, or too small an image.
+    Raises TrunkError for an unknown name, weights that do not fit, or too small an image.
     """
-    if backbone not in BACKBONES:
-        raise TrunkError(f"unknown backbone {backbone!r}: expected one of {', '.join(BACKBONES)}")
-    node = node or BACKBONES[backbone]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = get_model(backbone, weights=None)
-    module = freeze(_cut(network, backbone, node))
-    preset = get_model_weights(backbone)["IMAGENET1K_V1"]
-    if weights == "imagenet":
-        preset = get_model_weights(backbone)["DEFAULT"]
-        load_into(module, imagenet_state(preset), whole_model=network.state_dict(), where="torchvision's file")
-    elif weights != "random":
-        load_into(module, file_state(Path(weights)), whole_model=network.state_dict(), where=weights)
-    spec = TrunkSpec(
-        backbone=backbone,
-        weights=weights if weights in ("imagenet", "random") else Path(weights).name,
-        weights_sha256=state_sha256(module),
-        seed=seed if weights == "random" else None,
-        node=node,
-        **_preprocessing(preset, image_size),
-    )
-    return Trunk(spec, module, device)
-
-
-def rebuild_trunk(spec: TrunkSpec, *, weights: str, device: torch.device) -> Trunk:
-    """Build the very trunk that `spec` describes, from `weights`; raises TrunkError if they are others."""
-    trunk = build_trunk(
-        spec.backbone,
-        weights=weights,
-        node=spec.node,
-        image_size=spec.image_size,
-        seed=spec.seed or 0,
-        device=device,
-    )
-    if trunk.spec.weights_sha256 != spec.weights_sha256:
-        raise TrunkError(
-            f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
-            f"{trunk.spec.weights_sha256[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
+    backbone = open_backbone(options.backbone, options.seed)
+    nodes = _nodes(options, backbone)
+    module = freeze(backbone.cut(nodes))
+    recipe = _load_weights(module, backbone, options.weights).at(options.image_size)
+    _check_image_size(recipe.image_size, backbone)
+    if options.decoder not in DECODERS:
+        raise TrunkError(f"unknown decoder {options.decoder!r}: expected {' or '.join(DECODERS)}")
+    shapes = _output_shapes(module, backbone, recipe.image_size)
+    specs = [
+        TrunkSpec(
+            backbone=options.backbone,
+            weights=options.weights if options.weights in ("imagenet", "random") else Path(options.weights).name,
+            weights_sha256=state_sha256(module if len(nodes) == 1 else backbone.cut([node])),
+            seed=options.seed if options.weights == "random" else None,
+            node=node,
+            pool=resolve_pool(options.pool, shapes[node]),
+            **asdict(recipe),
+            precision=resolve_precision(options.precision, device),
+            compiled=options.compiled,
+            decoder=options.decoder,
         )
-    return Trunk(spec, trunk.module, device)  # with the preprocessing of `spec`, whatever the weights came as
+        for node in nodes
+    ]
+    if device.type == "cpu" and specs[0].precision != "fp32" and not has_cpu_bf16():
+        logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", specs[0].precision)
+    return Trunk(specs, module, device, nhwc=backbone.nhwc)
+
+
+def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:
+    """Build the very trunk that `specs` describe, from `weights`; raises TrunkError if they are others."""
+    spec = specs[0]
+    backbone = open_backbone(spec.backbone, spec.seed or 0)
+    module = freeze(backbone.cut([spec.node for spec in specs]))
+    _load_weights(module, backbone, weights)
+    for spec in specs:
+        found = state_sha256(backbone.cut([spec.node]))
+        if found != spec.weights_sha256:
+            raise TrunkError(
+                f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
+                f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
+            )
+    return Trunk(specs, module, device, nhwc=backbone.nhwc)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -143,39 +211,71 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _cut(network: nn.Module, backbone: str, node: str) -> nn.Module:
-    """The part of `network` that computes `node`; raises TrunkError for a node it does not have."""
-    _, names = get_graph_node_names(network)
-    names = names[1:]  # the first is the network's input
-    if not any(name == node or name.startswith(f"{node}.") for name in names):
-        choices = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
-        raise TrunkError(f"unknown node {node!r} of {backbone}: expected one of {', '.join(choices)}")
-    return create_feature_extractor(network, {node: "features"})
+def _nodes(options: TrunkOptions, backbone: Backbone) -> tuple[str, ...]:
+    nodes = options.nodes or (backbone.node,)
+    if DEPTHS not in nodes:
+        return tuple(dict.fromkeys(nodes))
+    if len(nodes) > 1:
+        raise TrunkError(f"--node {','.join(nodes)} mixes {DEPTHS} with other nodes: give {DEPTHS} alone, or the nodes")
+    return backbone.depths
 
 
-def _preprocessing(preset: WeightsEnum, image_size: int | None) -> dict[str, Any]:
-    """How the weights' own recipe prepares images, its sizes scaled to `image_size` where that is given."""
-    recipe = preset.transforms()
-    size, resize = recipe.crop_size[0], recipe.resize_size[0]
-    image_size = image_size or size
+def _load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
+    """Load `weights` into `module`, which was cut from `backbone`; returns the preparation that goes with them."""
+    if weights == "random":
+        return backbone.recipe
+    whole = backbone.network.state_dict()
+    if weights == "imagenet":
+        state, recipe = backbone.published()
+        load_into(module, state, whole_model=whole, where="the published file")
+        return recipe
+    load_into(module, file_state(Path(weights)), whole_model=whole, where=weights)
+    return backbone.recipe
+
+
+def _check_image_size(image_size: int, backbone: Backbone) -> None:
+    if image_size < backbone.smallest or (backbone.fixed and image_size != backbone.smallest):
+        expected = f"{backbone.smallest}{'' if backbone.fixed else ' or more'}"
+        raise TrunkError(f"--image-size {image_size} does not suit {backbone.name}: expected {expected}")
+
+
+@torch.inference_mode()
+def _output_shapes(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, tuple[int, ...]]:
+    """What each node gives for one image: (d,), (tokens, d) or (channels, h, w)."""
+    try:
+        outputs: dict[str, torch.Tensor] = module(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, AssertionError) as error:  # torchvision asserts the size of ViT's images
+        raise TrunkError(
+            f"{backbone.name} cannot take images of {image_size} px ({first_line(error)}): "
+            f"give another --image-size, or none for its own {backbone.recipe.image_size}"
+        ) from error
+    for node, output in outputs.items():
+        if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
+            raise TrunkError(f"node {node!r} of {backbone.name} gives no features: expected a vector, tokens or a map")
+    maps = {node: output[0] for node, output in outputs.items()}
     return {
-        "image_size": image_size,
-        "resize": round(image_size * resize / size),
-        "interpolation": recipe.interpolation.value,
-        "mean": tuple(recipe.mean),
-        "std": tuple(recipe.std),
+        node: tuple((map_.movedim(-1, 0) if backbone.nhwc and map_.ndim == 3 else map_).shape)
+        for node, map_ in maps.items()
     }
 
 
-def _output_dim(trunk: Trunk) -> int:
-    spec = trunk.spec
+@contextmanager
+def _activation_bytes(module: nn.Module) -> Iterator[list[int]]:
+    """A list that each layer adds to, as `module` runs: the bytes that it takes and gives."""
+    sizes = [1]
+
+    def measure(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        sizes.append(sum(value.nbytes for value in (*inputs, output) if isinstance(value, torch.Tensor)))
+
+    hooks = [layer.register_forward_hook(measure) for layer in module.modules() if not any(layer.children())]
     try:
-        blank = torch.zeros(1, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
-        return int(trunk.forward(blank).shape[1])
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise TrunkError(
-            f"{spec.backbone} cannot take images of {spec.image_size} px at node {spec.node!r} "
-            f"({first_line(error)}): give a larger --image-size"
-        ) from error
+        yield sizes
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _batch_images(bytes_of_one: int, device: torch.device) -> int:
+    """How many images to take through the trunk at once, a power of two, the same whenever it is asked."""
+    most = min(MOST_IMAGES[device.type], MEMORY_SHARE[device.type] // forwards_at_once(device) // bytes_of_one)
+    return int(2 ** max(0, most.bit_length() - 1))

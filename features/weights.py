@@ -9,7 +9,6 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from features.errors import TrunkError, first_line
 from features.storage import file_sha256
@@ -20,15 +19,15 @@ SHOWN_KEYS = 6
 """How many keys of a mismatch an error lists before it says how many more there are."""
 
 
-def imagenet_state(weights: WeightsEnum) -> State:
+def downloaded_state(url: str) -> State:
     """Torchvision's weights from its cache, downloaded where absent; the hash in the file's name is checked."""
-    name = weights.url.rsplit("/", 1)[-1]
+    name = url.rsplit("/", 1)[-1]
     prefix = name.rsplit("-", 1)[-1].split(".")[0]
     path = Path(torch.hub.get_dir(), "checkpoints", name)
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=prefix)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
         except (OSError, RuntimeError) as error:
             raise TrunkError(
                 f"the imagenet weights are not at {path} and could not be downloaded ({error}): "

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.table import FeatureTable, Rows
+from features.joined import JoinedTable
+from features.table import Rows
 from models.errors import DataError
 
 OnStep = Callable[[str], None]
@@ -37,7 +38,7 @@ class TrainingData:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: FeatureTable) -> Self:
+    def of(cls, table: JoinedTable) -> Self:
         """Read the rows of `table`; raises DataError for one class, no validation rows, or values that are not finite.
 
         Validation rows of a class that training lacks are left out: nothing could be learnt of them.
@@ -55,7 +56,7 @@ class TrainingData:
             y=np.searchsorted(present, train.y).astype(np.int32),
             x_validation=validation.x[known],
             y_validation=np.searchsorted(present, validation.y[known]).astype(np.int32),
-            classes=tuple(table.spec.classes[label] for label in present),
+            classes=tuple(table.classes[label] for label in present),
         )
 
 
@@ -81,7 +82,7 @@ class Head(ABC):
         self.device_ = str(self.device)
         self.learned_: dict[str, Any] = {}
 
-    def fit(self, table: FeatureTable, on_step: OnStep) -> Self:
+    def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; raises DataError where its rows do not allow it."""
         data = TrainingData.of(table)
         start = time.perf_counter()
@@ -115,7 +116,7 @@ class Head(ABC):
         """Take back what `save` wrote under the first suffix."""
 
 
-def _refuse_not_finite(table: FeatureTable, *parts: Rows) -> None:
+def _refuse_not_finite(table: JoinedTable, *parts: Rows) -> None:
     for rows in parts:
         finite = np.isfinite(rows.x.sum(axis=1, dtype=np.float64))
         if not finite.all():

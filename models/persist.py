@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 
+from features.joined import JoinedTable
 from features.storage import digest, file_sha256, replacing, write_json
-from features.table import FeatureTable
 from features.trunks import TrunkSpec
 from models.base import Head
 from models.errors import ClassifierError
 from models.heads import HEADS, make_head
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a classifier's files changes."""
 
 PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")
@@ -35,15 +35,16 @@ PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "nump
 class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
-    `weights` is what `--weights` was given for the trunk: `imagenet`, `random` or a file's absolute path; `files` maps
-    each file's name to its `sha256` and `bytes`; `validation` holds the head's accuracy and log-loss on that split.
+    `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what
+    `--weights` was given for the trunk: `imagenet`, `random` or a file's absolute path; `files` maps each file's name
+    to its `sha256` and `bytes`; `validation` holds the head's accuracy and log-loss on that split.
     """
 
     head: str
     classes: tuple[str, ...]
     table: str
-    table_fingerprint: str
-    trunk: TrunkSpec
+    table_identity: str
+    trunks: tuple[TrunkSpec, ...]
     transfer_learning: bool
     weights: str
     parameters: Mapping[str, Any]
@@ -65,20 +66,20 @@ class Card:
         return int(self.files[self.main_file]["bytes"])
 
 
-def classifier_folder(head: Head, table: FeatureTable) -> str:
+def classifier_folder(head: Head, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
     what = {
         "format": FORMAT,
         "head": head.name,
         "parameters": head.parameters(),
         "device": head.device.type,
-        "table": table.spec.fingerprint,
+        "table": table.identity,
     }
     return f"{head.name}-{digest(what)[:8]}"
 
 
 def save_classifier(
-    head: Head, table: FeatureTable, folder: Path, *, weights: str, validation: Mapping[str, float]
+    head: Head, table: JoinedTable, folder: Path, *, weights: str, validation: Mapping[str, float]
 ) -> Path:
     """Write a fitted head's files and then its card into `folder`; returns the file that prediction reads."""
     files = {}
@@ -90,10 +91,10 @@ def save_classifier(
     card = Card(
         head=head.name,
         classes=head.classes_,
-        table=table.spec.folder_name,
-        table_fingerprint=table.spec.fingerprint,
-        trunk=table.spec.trunk,
-        transfer_learning=table.spec.trunk.pretrained,
+        table=table.name,
+        table_identity=table.identity,
+        trunks=table.trunks,
+        transfer_learning=table.trunks[0].pretrained,
         weights=weights,
         parameters=head.parameters(),
         learned=head.learned_,
@@ -103,7 +104,7 @@ def save_classifier(
         versions=_versions(),
         files=files,
     )
-    content = {"format": FORMAT, **asdict(card), "trunk": card.trunk.to_json()}
+    content = {"format": FORMAT, **asdict(card), "trunks": [trunk.to_json() for trunk in card.trunks]}
     write_json(folder / f"{head.name}.json", {**content, "card_sha256": digest(content)})
     return folder / card.main_file
 
@@ -153,8 +154,8 @@ def read_card(path: Path) -> Card:
         raise ClassifierError(
             f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
         )
-    trunk = TrunkSpec.from_json(content["trunk"])
-    return Card(**content | {"trunk": trunk, "classes": tuple(content["classes"])})
+    trunks = tuple(TrunkSpec.from_json(trunk) for trunk in content["trunks"])
+    return Card(**content | {"trunks": trunks, "classes": tuple(content["classes"])})
 
 
 def _versions() -> dict[str, str]:

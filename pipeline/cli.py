@@ -37,10 +37,11 @@ _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConf
 
 @app.command
 def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
-    """Run a frozen network over images and write a feature table; prints the table's folder."""
+    """Run a frozen network over images and write a feature table for each node; prints each table's folder."""
     from pipeline.stages import run_features
 
-    result(str(run_features(config).table.folder))
+    for table in run_features(config).table.tables:
+        result(str(table.folder))
 
 
 @app.command

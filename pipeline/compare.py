@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
+from features.joined import JoinedTable
 from features.storage import digest, write_json
-from features.table import FeatureTable, Rows
+from features.table import Rows
 from models.base import Head, Probabilities
 from pipeline.config import CompareConfig
 from pipeline.console import remark, result, warn
@@ -23,7 +24,7 @@ from pipeline.metrics import over_classes, paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
@@ -37,7 +38,7 @@ def run_compare(config: CompareConfig) -> None:
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
     trained = {head.name: train_head(head, features, config.features.out) for head in heads}
     made_from = {"format": FORMAT, "classifiers": sorted(item.path.parent.name for item in trained.values())}
-    folder = config.features.out / "compare" / f"{features.table.spec.folder_name}-{digest(made_from)[:8]}"
+    folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder)
     if metrics is None:
         metrics = measure(features, trained)
@@ -77,11 +78,11 @@ def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
     differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
     return {
         "format": FORMAT,
-        "dataset": table.spec.dataset,
-        "classes": list(table.spec.classes),
-        "table": table.spec.folder_name,
-        "trunk": table.spec.trunk.to_json(),
-        "transfer_learning": table.spec.trunk.pretrained,
+        "dataset": table.dataset,
+        "classes": list(table.classes),
+        "table": table.name,
+        "trunks": [trunk.to_json() for trunk in table.trunks],
+        "transfer_learning": table.trunks[0].pretrained,
         "rows": table.rows,
         "unreadable": table.errors,
         "test_duplicates": table.test_duplicates(),
@@ -114,20 +115,20 @@ def _interval(pair: Metrics) -> str:
     return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
 
 
-def _timed_predictions(head: Head, test: Rows, table: FeatureTable) -> tuple[Probabilities, float]:
+def _timed_predictions(head: Head, test: Rows, table: JoinedTable) -> tuple[Probabilities, float]:
     """Probabilities over the table's classes, and the fastest of a few runs in microseconds an image."""
     seconds = []
     for _ in range(PREDICT_REPEATS):
         start = time.perf_counter()
         probabilities = head.predict_proba(test.x)
         seconds.append(time.perf_counter() - start)
-    return over_classes(probabilities, head.classes_, table.spec.classes), min(seconds) / len(test) * 1e6
+    return over_classes(probabilities, head.classes_, table.classes), min(seconds) / len(test) * 1e6
 
 
-def _head_metrics(item: Trained, table: FeatureTable, test: Rows, probabilities: Probabilities) -> Metrics:
+def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: Probabilities) -> Metrics:
     predicted = probabilities.argmax(axis=1)
-    labels = np.arange(len(table.spec.classes))
-    report = partial(classification_report, test.y, predicted, labels=labels, target_names=table.spec.classes)
+    labels = np.arange(len(table.classes))
+    report = partial(classification_report, test.y, predicted, labels=labels, target_names=table.classes)
     return {
         **asdict(score(probabilities, test.y)),
         "fit_seconds": item.card.fit_seconds,

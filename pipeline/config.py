@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -23,13 +23,23 @@ class FeaturesConfig:
         data_dir: Where the sets known by name lie, or are downloaded to.
         train_limit: Training images to take, each class in proportion; a validation split made from training is part of
             them.
-        backbone: The network: alexnet, resnet18, resnet34, resnet50, resnet101 or resnet152.
+        backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 … (an
+        unknown
+            name lists them all), or timm:NAME where timm is installed.
         weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth
             file, or random, which is no transfer learning.
-        node: Where in the network features are taken; by default what its own classifier would see.
+        node: Where in the network features are taken: one node, several separated by commas, or depths for a spread
+        from
+            early to late; one pass writes a table for each. By default what its own classifier would see.
+        pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
+            averages over as fine a grid as 10,000 columns allow what has more.
         image_size: Pixels that the network sees; by default those of its weights.
         device: auto, cpu, cuda or cuda:N.
+        precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
+        compile: Compile the network first (torch.compile): a minute at the start, then a little faster.
+        decoder: pillow, or nvjpeg to let the GPU decode JPEG files.
         max_bad: Share of images that may be unreadable before the run fails.
+        retry_bad: Try again what could not be read in an earlier run.
         seed: Seed of random weights, of --train-limit and of the heads.
         out: Folder that everything is written to.
     """
@@ -40,9 +50,14 @@ class FeaturesConfig:
     backbone: str = "alexnet"
     weights: str = "random"
     node: str | None = None
+    pool: str = "auto"
     image_size: int | None = None
     device: str = "auto"
+    precision: str = "auto"
+    compile: Annotated[bool, Parameter(negative=())] = False
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"
     max_bad: float = 0.01
+    retry_bad: Annotated[bool, Parameter(negative=())] = False
     seed: int = 0
     out: Path = Path("artifacts")
 

@@ -7,15 +7,14 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Column, Table
 
+from features.batches import run_batches
 from features.devices import resolve_device
-from features.extract import forward_half, prepared_batches
 from features.sources.folders import files_below
 from features.trunks import Trunk, rebuild_trunk
 from models.base import Head
@@ -31,7 +30,7 @@ Prediction = dict[str, Any]
 def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
     """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
     head, card = load_classifier(model)
-    trunk = rebuild_trunk(card.trunk, weights=config.weights or card.weights, device=resolve_device(config.device))
+    trunk = rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=resolve_device(config.device))
     paths = _expand(images)
     if not card.transfer_learning:
         warn("this classifier's network has random weights: it is no transfer learning")
@@ -40,7 +39,8 @@ def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
         for prediction in predict_files(head, trunk, paths):
             predictions.append(prediction)
             advance(1, "")
-    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunk": card.trunk.to_json()}
+    trunks = [trunk.to_json() for trunk in card.trunks]
+    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
     _show(predictions, about, config)
     unread = [prediction for prediction in predictions if "error" in prediction]
     if unread:
@@ -52,13 +52,15 @@ def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
 
 def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
     """Classify image files in order, a batch at a time."""
-    waiting = iter(paths)
-    for batch in prepared_batches(trunk, [path.read_bytes for path in paths]):
-        features = forward_half(trunk, batch).astype(np.float32)
+    size = trunk.batch_images
+    parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+    batches = run_batches(trunk, ([path.read_bytes for path in part] for part in parts))
+    for part, batch in zip(parts, batches, strict=True):
+        features = np.hstack(batch.features).astype(np.float32)
         rows = iter(head.predict_proba(features)) if len(features) else iter(())
-        for path, item in zip(islice(waiting, len(batch)), batch, strict=True):
-            if item.image is None:
-                yield {"image": _shown(path), "error": item.reason}
+        for path, outcome in zip(part, batch.outcomes, strict=True):
+            if outcome.reason:
+                yield {"image": _shown(path), "error": outcome.reason}
                 continue
             shares = next(rows)
             best = int(shares.argmax())

@@ -68,8 +68,8 @@ def head_rows(metrics: Metrics) -> dict[str, list[str]]:
 
 
 def _title(metrics: Metrics) -> str:
-    trunk = metrics["trunk"]
+    trunk, nodes = metrics["trunks"][0], ", ".join(trunk["node"] for trunk in metrics["trunks"])
     return (
         f"{metrics['dataset']}, {metrics['rows']['test']:,} test images, "
-        f"{trunk['backbone']}.{trunk['node']} with {trunk['weights']} weights"
+        f"{trunk['backbone']}.{nodes} with {trunk['weights']} weights"
     )

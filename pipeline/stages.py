@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from features.devices import resolve_device
-from features.extract import extract, table_spec
+from features.extract import Extraction, extract
+from features.joined import JoinedTable
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from features.table import LEDGER, FeatureTable
-from features.trunks import build_trunk
+from features.table import LEDGER
+from features.trunks import TrunkOptions, build_trunk
 from models.base import Head
 from models.heads import make_head
 from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
+from pipeline.costs import spent
 from pipeline.metrics import over_classes, score
 
 TIMING = "timing.json"
@@ -27,9 +29,9 @@ TIMING = "timing.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """A feature table, and the `--weights` its trunk can be built from again: imagenet, random or an absolute path."""
+    """Feature tables, and the `--weights` that their trunk can be built from: imagenet, random or an absolute path."""
 
-    table: FeatureTable
+    table: JoinedTable
     weights: str
 
     def us_per_image(self) -> float | None:
@@ -55,26 +57,44 @@ def run_features(config: FeaturesConfig) -> Features:
     device = resolve_device(config.device)
     check_writable(config.out)
     source = open_source(config.dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
-    trunk = build_trunk(
-        config.backbone,
-        weights=config.weights,
-        node=config.node,
-        image_size=config.image_size,
-        seed=config.seed,
-        device=device,
-    )
+    trunk = build_trunk(trunk_options(config), device)
     if not trunk.spec.pretrained:
         warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
-    folder = config.out / "features" / table_spec(source, trunk).folder_name
     start = time.perf_counter()
     with progress(f"features of {source.name}", len(source.items)) as advance:
-        done = extract(source, trunk, folder, max_bad=config.max_bad, on_images=lambda count: advance(count, ""))
+        done = extract(
+            source,
+            trunk,
+            config.out / "features",
+            max_bad=config.max_bad,
+            retry_bad=config.retry_bad,
+            on_images=lambda count: advance(count, ""),
+        )
     seconds = time.perf_counter() - start
+    table = JoinedTable(done.tables)
+    _say_features(table, done, seconds)
     if done.extracted:
-        write_json(folder / TIMING, {"images": done.extracted, "seconds": seconds, "device": str(device)})
-    _say_features(done.table, done.extracted, done.reused, seconds)
+        remark(spent(done.seconds, device))
+        timing = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
+        for each in done.tables:
+            write_json(each.folder / TIMING, timing)
     file = config.weights not in ("imagenet", "random")
-    return Features(table=done.table, weights=str(Path(config.weights).resolve()) if file else config.weights)
+    return Features(table=table, weights=str(Path(config.weights).resolve()) if file else config.weights)
+
+
+def trunk_options(config: FeaturesConfig) -> TrunkOptions:
+    """The trunk that `config` asks for."""
+    return TrunkOptions(
+        backbone=config.backbone,
+        weights=config.weights,
+        nodes=tuple(filter(None, (config.node or "").split(","))),
+        pool=config.pool,
+        image_size=config.image_size,
+        precision=config.precision,
+        compiled=config.compile,
+        decoder=config.decoder,
+        seed=config.seed,
+    )
 
 
 def run_xgb(config: XgbConfig) -> Trained:
@@ -94,7 +114,7 @@ def unfitted_head(name: str, config: XgbConfig) -> Head:
 def train_head(head: Head, features: Features, out: Path) -> Trained:
     """Train a head on a table, or find it trained with the same settings on the same table."""
     table = features.table
-    folder = out / "models" / table.spec.folder_name / classifier_folder(head, table)
+    folder = out / "models" / table.name / classifier_folder(head, table)
     path = folder / f"{head.name}{head.suffixes[0]}"
     if path.with_suffix(".json").exists():
         head, card = load_classifier(path)
@@ -108,25 +128,31 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
     return Trained(head=head, card=read_card(path.with_suffix(".json")), path=path)
 
 
-def _say_features(table: FeatureTable, extracted: int, reused: int, seconds: float) -> None:
-    spec, rows = table.spec, table.rows
-    counts = ", ".join(f"{rows.get(split, 0):,} {split}" for split in ("train", "validation", "test"))
-    how = f"{extracted:,} images in {seconds:.1f} s, {extracted / seconds:.0f} a second" if extracted else "reused"
-    if extracted and reused:
-        how += f", {reused:,} found in finished shards"
-    where = f"{spec.trunk.backbone}.{spec.trunk.node}"
-    remark(f"features: {counts} rows of {spec.dim:,} columns from {where}, {how}, {table.folder}")
+def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
+    counts = ", ".join(f"{table.rows.get(split, 0):,} {split}" for split in ("train", "validation", "test"))
+    how = f"{done.extracted:,} images in {seconds:.1f} s, {done.extracted / seconds:.0f} a second"
+    if not done.extracted:
+        how = "reused"
+    elif done.reused:
+        how += f", {done.reused:,} found in finished shards"
+    remark(f"features: {counts} rows, {how}")
+    for each in table.tables:
+        trunk = each.spec.trunk
+        pooled = "" if trunk.pool == "none" else f", pool {trunk.pool}"
+        remark(f"  {trunk.backbone}.{trunk.node}{pooled}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
         warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")
-    untrained = sorted(set(range(len(spec.classes))) - set(table.index().query("split == 'train'")["label"]))
+    untrained = sorted(set(range(len(table.classes))) - set(table.index().query("split == 'train'")["label"]))
     if untrained:
-        names = ", ".join(spec.classes[label] for label in untrained[:5])
-        warn(f"{len(untrained)} of {len(spec.classes)} classes have no training image and are never predicted: {names}")
+        names = ", ".join(table.classes[label] for label in untrained[:5])
+        warn(
+            f"{len(untrained)} of {len(table.classes)} classes have no training image and are never predicted: {names}"
+        )
 
 
-def _validation_scores(head: Head, table: FeatureTable) -> dict[str, float]:
+def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:
     rows = table.read("validation")
-    probabilities = over_classes(head.predict_proba(rows.x), head.classes_, table.spec.classes)
+    probabilities = over_classes(head.predict_proba(rows.x), head.classes_, table.classes)
     scores = score(probabilities, rows.y)
     return {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
 

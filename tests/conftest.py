@@ -47,33 +47,40 @@ def split_photos(tmp_path: Path) -> Path:
 
 
 class TinyNetwork(nn.Module):
-    """A convolution with batch norm, pooled to 4 × 4: (n, 3, 16, 16) to 128 features."""
+    """A convolution with batch norm, pooled to 4 × 4: (n, 3, 16, 16) to 128 features at `node`, 1,568 at `early`."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str) -> None:
         super().__init__()
+        self.node = node
         self.convolution = nn.Conv2d(3, 8, 3)
         self.norm = nn.BatchNorm2d(8)
         self.pool = nn.AdaptiveAvgPool2d(4)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"features": self.pool(self.norm(self.convolution(images)).relu())}
+        early = self.norm(self.convolution(images))
+        return {"early": early, self.node: self.pool(early.relu())}
 
 
-def make_tiny_trunk(node: str = "pool") -> Trunk:
-    spec = TrunkSpec(
+def make_tiny_trunk(node: str = "pool", *others: str) -> Trunk:
+    specs = [tiny_spec(name) for name in (node, *others)]
+    torch.manual_seed(0)
+    return Trunk(specs, freeze(TinyNetwork(node)), CPU)
+
+
+def tiny_spec(node: str) -> TrunkSpec:
+    return TrunkSpec(
         backbone="tiny",
         weights="random",
         weights_sha256="0" * 64,
         seed=0,
         node=node,
+        pool="none",
         image_size=16,
         resize=16,
         interpolation="bilinear",
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
-    torch.manual_seed(0)
-    return Trunk(spec, freeze(TinyNetwork()), CPU)
 
 
 @pytest.fixture

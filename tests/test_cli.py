@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from features import extract as extraction
+from features import batches, shards
 from features.storage import file_sha256
 from pipeline import stages
 from tests.conftest import Run, write_images
@@ -50,7 +50,7 @@ def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) ->
     capsys.readouterr()
     assert run(*arguments) == 2
     captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if not line.startswith(("!", "features: "))]
+    lines = [line for line in captured.err.splitlines() if not line.startswith(("!", "features: ", "  "))]
     assert captured.out == ""
     assert len(lines) == 1
     assert lines[0].startswith("treehead: ")
@@ -122,7 +122,7 @@ def test_xgb_reuses_what_compare_has_trained(
     assert {path.name for path in model.parent.iterdir()} == {"xgb.joblib", "xgb.ubj", "xgb.json"}
     card = json.loads(model.with_suffix(".json").read_text())
     assert card["classes"] == ["blue", "green", "red"]
-    assert card["trunk"]["backbone"] == "resnet18"
+    assert card["trunks"][0]["backbone"] == "resnet18"
     assert card["versions"]["xgboost"]
     assert card["files"]["xgb.joblib"]["sha256"] == file_sha256(model)
     assert card["device"] == "cpu"
@@ -220,7 +220,7 @@ def test_predict_shows_what_it_could_before_it_fails(
     ("arguments", "message"),
     [
         (("--dataset", "absent"), "unknown data set 'absent': expected a folder"),
-        (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected one of alexnet"),
+        (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected timm:NAME, or one of alexnet"),
         (("--node", "nowhere"), "unknown node 'nowhere' of alexnet: expected one of features.0"),
         (("--weights", "absent.pth"), "unknown weights 'absent.pth'"),
         (("--device", "tpu"), "unknown device 'tpu': expected auto, cpu, cuda or cuda:N"),
@@ -380,9 +380,8 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_interrupting_keeps_finished_shards(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "SHARD_IMAGES", 20)
-    monkeypatch.setattr(extraction, "BATCH_IMAGES", 10)
-    whole = extraction.forward_half
+    monkeypatch.setattr(shards, "MOST_IMAGES", 20)
+    whole = batches._features
     calls: list[int] = []
 
     def interrupt_later(*arguments: Any) -> Any:
@@ -391,7 +390,7 @@ def test_interrupting_keeps_finished_shards(
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(extraction, "forward_half", interrupt_later)
+    monkeypatch.setattr(batches, "_features", interrupt_later)
     command = ("features", "--dataset", split_photos, *SMALL[:4])
     assert "interrupted: what was finished is kept" in refused(treehead, capsys, *command)
     left = [path.name for path in Path("artifacts").rglob("*") if path.is_file()]

@@ -57,8 +57,9 @@ def test_first_frame_of_an_animation() -> None:
     assert (decode(encoded(frames[0], "gif", save_all=True, append_images=frames[1:])) == (255, 0, 0)).all()
 
 
-def test_grey_pixels_become_rgb() -> None:
-    assert decode(np.full((2, 3), 5, np.uint8)).tolist() == np.full((2, 3, 3), 5).tolist()
+def test_pixels_stay_as_they_are() -> None:
+    assert decode(np.full((2, 3), 5, np.uint8)).tolist() == np.full((2, 3, 1), 5).tolist()
+    assert decode(np.full((2, 3, 3), 5, np.uint8)).tolist() == np.full((2, 3, 3), 5).tolist()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from features.joined import JoinedTable
 from features.table import FeatureTable, Rows, TableSpec
 from models.base import Head
 from models.boosted import BoostedHead
@@ -19,13 +20,14 @@ from tests.conftest import CPU, make_tiny_trunk
 CLASSES = ("a", "b", "c")
 
 
-class MemoryTable(FeatureTable):
+class MemoryTable(JoinedTable):
     """A table of arrays that were never written."""
 
     def __init__(self, splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
         dim = splits["train"].x.shape[1]
         spec = TableSpec(dataset="toy", classes=classes, source_sha256="", trunk=make_tiny_trunk().spec, dim=dim)
-        super().__init__(Path("toy"), spec, {name: len(rows) for name, rows in splits.items()}, 0, [])
+        manifest = {"rows": {name: len(rows) for name, rows in splits.items()}, "errors": 0, "shards": {}}
+        super().__init__([FeatureTable(Path("toy"), spec, manifest)])
         self.splits = splits
 
     def read(self, split: str) -> Rows:
@@ -47,7 +49,7 @@ def toy_table(labels: tuple[int, ...] = (0, 1, 2), validation: tuple[int, ...] =
     return MemoryTable(splits | {"test": toy_rows(90, [0, 1, 2], 3)}, CLASSES)
 
 
-def fitted(name: str, table: FeatureTable, seed: int = 0) -> Head:
+def fitted(name: str, table: JoinedTable, seed: int = 0) -> Head:
     return make_head(name, seed=seed, device=CPU).fit(table, lambda _: None)
 
 

@@ -36,8 +36,8 @@ def test_a_classifier_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     head, card = load_classifier(saved(name, tmp_path))
     assert np.array_equal(head.predict_proba(x), expected)
     assert head.classes_ == card.classes == ("a", "b", "c")
-    assert card.table_fingerprint == table.spec.fingerprint
-    assert card.trunk == table.spec.trunk
+    assert card.table_identity == table.identity
+    assert card.trunks == table.trunks
     assert not card.transfer_learning
     assert card.bytes == (tmp_path / card.main_file).stat().st_size
 
@@ -70,7 +70,7 @@ def test_trees_predict_on_the_cpu_wherever_they_are_loaded(tmp_path: Path) -> No
 
 def test_every_setting_has_its_own_folder() -> None:
     table, other = toy_table(), toy_table(labels=(0, 2))
-    other.spec.__dict__["dataset"] = "other"
+    other.tables[0].identity = "other"
     names = [classifier_folder(fitted(name, table), table) for name in HEADS]
     names += [classifier_folder(fitted("xgb", table, seed=1), table), classifier_folder(fitted("xgb", table), other)]
     assert len(set(names)) == len(names)
@@ -112,7 +112,7 @@ def test_a_card_of_another_format(tmp_path: Path) -> None:
     del content["card_sha256"]
     content["format"] = 99
     card.write_text(json.dumps({**content, "card_sha256": digest(content)}))
-    with pytest.raises(ClassifierError, match=r"is of format 99, expected 1"):
+    with pytest.raises(ClassifierError, match=r"is of format 99, expected 2"):
         load_classifier(path)
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from features import extract as extraction
-from features.errors import SourceError, TableError, TrunkError
-from features.extract import extract, table_spec
+from features import shards
+from features.errors import TableError
+from features.extract import extract, table_specs
 from features.sources import open_source
 from features.table import FeatureTable
 from features.trunks import Trunk
@@ -22,7 +23,8 @@ from tests.conftest import make_tiny_trunk, write_images
 
 def make_table(photos: Path, folder: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01) -> FeatureTable:
     source = open_source(str(photos), data_dir=Path("absent"))
-    return extract(source, trunk or make_tiny_trunk(), folder, max_bad=max_bad, on_images=lambda _: None).table
+    done = extract(source, trunk or make_tiny_trunk(), folder, max_bad=max_bad, on_images=lambda _: None)
+    return done.tables[0]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -31,8 +33,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extraction, "SHARD_IMAGES", 25)
-    monkeypatch.setattr(extraction, "BATCH_IMAGES", 8)
+    monkeypatch.setattr(shards, "LEAST_IMAGES", 10)
+    monkeypatch.setattr(shards, "LIKELY_IMAGES", 15)
+    monkeypatch.setattr(shards, "MOST_IMAGES", 40)
 
 
 @pytest.fixture
@@ -61,8 +64,8 @@ def test_rows_are_what_the_trunk_says_of_each_image(table: FeatureTable, photos:
         assert rows.y.dtype == np.int32
         assert len(rows) == table.rows[split] > 0
         for key, x, label in zip(rows.keys, rows.x, rows.y, strict=True):
-            image = trunk.prepare(np.asarray(Image.open(photos / key)))
-            assert x == pytest.approx(trunk.forward(image[None])[0], abs=2e-3)
+            image = trunk.prepare(torch.from_numpy(np.array(Image.open(photos / key))).permute(2, 0, 1))
+            assert x == pytest.approx(trunk.forward(image[None])[0][0], abs=2e-3)
             assert table.spec.classes[label] == Path(key).parent.name
 
 
@@ -82,94 +85,22 @@ def test_batches_and_pandas_agree_with_read(table: FeatureTable) -> None:
     assert len(table.to_pandas()) == 120
 
 
-def test_same_inputs_same_bytes(photos: Path, table: FeatureTable, tmp_path: Path) -> None:
-    again = make_table(photos, tmp_path / "again")
-    assert contents(again.folder) == contents(table.folder)
-
-
-def test_finished_shards_are_not_redone(photos: Path, table: FeatureTable) -> None:
-    undisturbed = contents(table.folder)
-    for name in ("manifest.json", "errors.parquet", "part-00003.parquet", "part-00004.parquet"):
-        (table.folder / name).unlink()
-    (table.folder / "part-00002.parquet").write_bytes(undisturbed["part-00002.parquet"][:-100])
-    source = open_source(str(photos), data_dir=Path("absent"))
-    done = extract(source, make_tiny_trunk(), table.folder, max_bad=0, on_images=lambda _: None)
-    assert (done.reused, done.extracted) == (50, 70)
-    assert contents(table.folder) == undisturbed
-
-
-def test_shards_of_another_table_are_not_taken(photos: Path, table: FeatureTable, tmp_path: Path) -> None:
-    undisturbed = contents(table.folder)
-    other = make_table(photos, tmp_path / "other", trunk=make_tiny_trunk("other"))
-    (other.folder / "manifest.json").unlink()
-    (other.folder / "part-00001.parquet").unlink()
-    assert contents(make_table(photos, other.folder).folder) == undisturbed
-
-
 def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_trunk: Trunk) -> None:
     source = open_source(str(photos), data_dir=Path("absent"))
     renamed = make_tiny_trunk()
-    renamed.spec = replace(renamed.spec, weights="renamed.pth")
-    assert table_spec(source, renamed).folder_name == table_spec(source, tiny_trunk).folder_name
+    renamed.specs = (replace(renamed.spec, weights="renamed.pth"),)
+    assert table_specs(source, renamed)[0].folder_name == table_specs(source, tiny_trunk)[0].folder_name
 
 
 def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:
     def name(trunk: Trunk, **options: int) -> str:
-        return table_spec(open_source(str(photos), data_dir=Path("absent"), **options), trunk).folder_name
+        (spec,) = table_specs(open_source(str(photos), data_dir=Path("absent"), **options), trunk)
+        return spec.folder_name
 
     names = [name(tiny_trunk), name(make_tiny_trunk("other")), name(tiny_trunk, train_limit=20)]
     names.append(name(tiny_trunk, train_limit=20, seed=1))
     write_images(photos / "red", "red", 1, start=99)
     assert len({*names, name(tiny_trunk)}) == 5
-
-
-def test_listed_images_are_rows_plus_errors(photos: Path, tmp_path: Path) -> None:
-    (photos / "red" / "notes.txt").write_text("no image")
-    (photos / "green" / "empty.png").write_bytes(b"")
-    (photos / "blue" / "gone.png").symlink_to(photos / "nowhere.png")
-    listed = len(list(photos.glob("*/*")))
-    table = make_table(photos, tmp_path / "table", max_bad=0.1)
-    ledger = table.ledger().set_index("key")["reason"].to_dict()
-    assert ledger == {
-        "blue/gone.png": "unreadable: No such file or directory",
-        "green/empty.png": "empty file",
-        "red/notes.txt": "not an image",
-    }
-    assert sum(table.rows.values()) + table.errors == listed
-
-
-def test_too_many_bad_images_fail_the_run(photos: Path, tmp_path: Path) -> None:
-    (photos / "red" / "notes.txt").write_text("no image")
-    (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
-    folder = tmp_path / "table"
-    message = r"2 of 122 images could not be read, more than --max-bad 0.01 allows \(first: red/.*errors.parquet\)"
-    with pytest.raises(SourceError, match=message):
-        make_table(photos, folder)
-    assert not (folder / "manifest.json").exists()
-    assert set(pq.read_table(folder / "errors.parquet")["key"].to_pylist()) == {"red/notes.txt", "red/cut.png"}
-    assert make_table(photos, folder, max_bad=0.1).errors == 2
-    with pytest.raises(SourceError, match=r"2 of 122 images could not be read"):
-        make_table(photos, folder)
-
-
-def test_images_that_vanish_while_it_runs_are_in_the_ledger(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
-    source = open_source(str(photos), data_dir=Path("absent"))
-    (photos / "red" / "003.png").unlink()
-    table = extract(source, tiny_trunk, tmp_path / "table", max_bad=0.1, on_images=lambda _: None).table
-    assert table.ledger()["reason"].tolist() == ["unreadable: No such file or directory"]
-
-
-def test_every_image_is_reported_once(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
-    source = open_source(str(photos), data_dir=Path("absent"))
-    seen: list[int] = []
-    extract(source, tiny_trunk, tmp_path / "table", max_bad=0, on_images=seen.append)
-    assert sum(seen) == 120
-
-
-def test_features_beyond_float16(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
-    tiny_trunk.module.get_parameter("norm.weight").data.fill_(1e6)
-    with pytest.raises(TrunkError, match=r"features at node 'pool' do not fit float16"):
-        make_table(photos, tmp_path / "table", trunk=tiny_trunk)
 
 
 def test_test_images_that_are_training_images_are_counted(split_photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""Backbones: whole networks by name, from torchvision or timm, and the nodes they can be cut at."""
+
+from __future__ import annotations
+
+from features.backbones.base import Backbone, Recipe
+from features.backbones.vision import VisionBackbone
+
+__all__ = ["Backbone", "Recipe", "open_backbone"]
+
+TIMM = "timm:"
+
+
+def open_backbone(name: str, seed: int) -> Backbone:
+    """A network with random weights drawn from `seed`; raises TrunkError for a name that is not known."""
+    if name.startswith(TIMM):
+        from features.backbones.timm_models import TimmBackbone  # an optional extra
+
+        return TimmBackbone(name.removeprefix(TIMM), seed)
+    return VisionBackbone(name, seed)

@@ -1,0 +1,58 @@
+"""What a backbone is: a whole network, the nodes it can be cut at, and how its weights want images prepared."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How weights want images prepared: the shorter side becomes `resize` px, the centre `image_size` is kept."""
+
+    image_size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def at(self, image_size: int | None) -> Recipe:
+        """The same for another image size, both sizes in proportion."""
+        if image_size is None:
+            return self
+        return replace(self, image_size=image_size, resize=round(image_size * self.resize / self.image_size))
+
+
+class Backbone(ABC):
+    """A network with random weights, by name.
+
+    `node` is what its own classifier sees, `depths` are nodes from early to late that end there; `smallest` is the
+    least side in px of the images it takes, the only one where `fixed`; `nhwc` tells maps with channels last, as
+    Swin's are.
+    """
+
+    name: str
+    node: str
+    depths: tuple[str, ...]
+    smallest: int
+    fixed: bool = False
+    nhwc: bool = False
+    network: nn.Module
+    recipe: Recipe
+
+    @abstractmethod
+    def cut(self, nodes: Sequence[str]) -> nn.Module:
+        """The part of the network that computes `nodes`: its forward gives a dict of node to tensor, in their order.
+
+        Parameters are shared with `network`, under the same names. Raises TrunkError for a node that it has not.
+        """
+
+    @abstractmethod
+    def published(self) -> tuple[State, Recipe]:
+        """The weights that the network's own package publishes, and their recipe; raises TrunkError."""

@@ -1,0 +1,90 @@
+"""Feature tables of the same images, from one node each, side by side: what heads learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import TableError
+from features.storage import digest
+from features.table import BATCH_ROWS, FeatureTable, Rows
+from features.trunks import TrunkSpec
+
+
+class JoinedTable:
+    """One table, or several joined by key, their columns in the order of the tables."""
+
+    def __init__(self, tables: Sequence[FeatureTable]) -> None:
+        first, *others = self.tables = tuple(tables)
+        for table in others:
+            if (table.spec.dataset, table.spec.classes, table.rows) != (
+                first.spec.dataset,
+                first.spec.classes,
+                first.rows,
+            ):
+                raise TableError(f"{table.folder} holds other images than {first.folder}: extract both in one run")
+        self.folder = first.folder
+        self.dataset, self.classes = first.spec.dataset, first.spec.classes
+        self.rows, self.errors = first.rows, first.errors
+
+    @property
+    def trunks(self) -> tuple[TrunkSpec, ...]:
+        """The trunk of each table; they differ in the node."""
+        return tuple(table.spec.trunk for table in self.tables)
+
+    @property
+    def dim(self) -> int:
+        """Columns of all tables together."""
+        return sum(table.spec.dim for table in self.tables)
+
+    @property
+    def name(self) -> str:
+        """The table's folder; of several, data set, backbone, how many nodes, and 8 hex digits of all."""
+        if len(self.tables) == 1:
+            return self.tables[0].spec.folder_name
+        prefix = self.tables[0].spec.stem.removesuffix(self.trunks[0].node)
+        return f"{prefix}{len(self.tables)}nodes-{digest([table.spec.fingerprint for table in self.tables])[:8]}"
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (64 hex digits) of what is in the tables; the same name may come to hold more with --retry-bad."""
+        return digest([table.identity for table in self.tables])
+
+    def read(self, split: str) -> Rows:
+        """All rows of `train`, `validation` or `test`, in the first table's order."""
+        first, *others = self.tables
+        rows = first.read(split)
+        if not others:
+            return rows
+        x = np.empty((len(rows), self.dim), np.float32)
+        x[:, : first.spec.dim] = rows.x
+        start = first.spec.dim
+        for table in others:
+            joined = table.read(split)
+            x[:, start : start + table.spec.dim] = joined.x[self._order(rows.keys, joined.keys, table)]
+            start += table.spec.dim
+        return Rows(keys=rows.keys, x=x, y=rows.y)
+
+    def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
+        """The rows of a split, at most `size` at a time."""
+        for first, *others in zip(*(table.batches(split, size) for table in self.tables), strict=True):
+            ordered = [rows.x[self._order(first.keys, rows.keys, self.tables[0])] for rows in others]
+            yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
+
+    def test_duplicates(self) -> int:
+        """How many test images are, byte for byte, training or validation images as well."""
+        return self.tables[0].test_duplicates()
+
+    def index(self) -> pd.DataFrame:
+        """`key`, `split`, `label` and `sha256` of every row."""
+        return self.tables[0].index()
+
+    def _order(self, keys: NDArray[np.object_], other: NDArray[np.object_], table: FeatureTable) -> NDArray[np.intp]:
+        """Where each of `keys` stands in `other`; raises TableError unless both hold the same."""
+        order = pd.Index(other).get_indexer(pd.Index(keys))
+        if len(keys) != len(other) or (order < 0).any():
+            raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
+        return order

@@ -1,0 +1,66 @@
+"""What a node gives, to one vector an image: left as it is, or pooled over places so that the table stays narrow."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+
+from features.errors import TrunkError
+
+AUTO_COLUMNS = 10_000
+"""`auto` leaves what has no more columns than this, and pools what has more until it has not."""
+
+AUTO_GRID = 4
+"""`auto` keeps at most this many places a side."""
+
+
+def resolve_pool(pool: str, shape: Sequence[int]) -> str:
+    """Turn `none`, `avg`, `max`, `avgNxN` or `auto` into what is done to outputs of `shape` (without the batch).
+
+    `shape` is (d,) for a vector, (tokens, d), or (channels, h, w). A vector is never pooled. Raises TrunkError for a
+    name that is not known, or a grid over tokens.
+    """
+    grid = _grid(pool)
+    if len(shape) == 1:
+        return "none"
+    if pool != "auto":
+        if grid and len(shape) == 2:
+            raise TrunkError(
+                f"--pool {pool} lays a grid over a map, but the node gives tokens: expected none, avg or max"
+            )
+        return pool
+    if math.prod(shape) <= AUTO_COLUMNS:
+        return "none"
+    if len(shape) == 2:
+        return "avg"
+    side = max((n for n in range(1, AUTO_GRID + 1) if shape[0] * n * n <= AUTO_COLUMNS), default=1)
+    return f"avg{side}x{side}"
+
+
+def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
+    """Pool (n, d), (n, tokens, d) or (n, channels, h, w) by a name that `resolve_pool` gave; returns (n, columns).
+
+    A grid finer than the map is cut down to the map's own.
+    """
+    grid = _grid(pool)
+    if grid:
+        height, width = output.shape[2:]
+        output = functional.adaptive_avg_pool2d(output, (min(grid, height), min(grid, width)))
+    elif pool != "none":
+        places = 1 if output.ndim == 3 else (2, 3)
+        output = output.mean(places) if pool == "avg" else output.amax(places)
+    return output.flatten(start_dim=1)
+
+
+def _grid(pool: str) -> int:
+    """The N of `avgNxN`, 0 for the other names; raises TrunkError for what is none of them."""
+    match = re.fullmatch(r"avg([1-9]\d?)x\1", pool)
+    if match:
+        return int(match[1])
+    if pool not in ("auto", "none", "avg", "max"):
+        raise TrunkError(f"unknown pooling {pool!r}: expected auto, none, avg, max, or avgNxN such as avg4x4")
+    return 0

@@ -172,7 +172,7 @@ def test_predict_agrees_with_the_table(
     assert treehead("predict", model, split_photos / "test", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["transfer_learning"] is False
-    assert content["trunk"]["backbone"] == "resnet18"
+    assert content["trunks"][0]["backbone"] == "resnet18"
     predictions = content["images"]
     metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())
     right = sum(prediction["class"] == Path(prediction["image"]).parent.name for prediction in predictions)

@@ -79,6 +79,8 @@ def _run(network: Any, nodes: tuple[str, ...], images: torch.Tensor) -> dict[str
     """One pass through `network`: what each of `nodes` gives."""
     stages = sorted(int(node.removeprefix("stage")) - 1 for node in nodes if node != PRE_LOGITS)
     names = [f"stage{number + 1}" for number in stages]
+    if not stages:
+        return {PRE_LOGITS: network.forward_head(network.forward_features(images), pre_logits=True)}
     options = {"indices": stages, "output_fmt": "NCHW", "norm": False}
     if PRE_LOGITS not in nodes:
         maps = network.forward_intermediates(images, **options, intermediates_only=True, stop_early=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import re
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -42,7 +43,9 @@ class VisionBackbone(Backbone):
             if not any(name == node or name.startswith(f"{node}.") for name in names):
                 choices = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
                 raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {', '.join(choices)}")
-        module = create_feature_extractor(self.network, {node: node for node in nodes})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that training would need other nodes: nothing is trained here
+            module = create_feature_extractor(self.network, {node: node for node in nodes})
         return _without_in_place(module) if len(nodes) > 1 else module
 
     def published(self) -> tuple[State, Recipe]:

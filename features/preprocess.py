@@ -26,5 +26,9 @@ def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: st
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Scale to 0..1, less `mean`, over `std`, on the images' device: (n, 3, s, s) uint8 to channels-last float32."""
-    scaled = v2.functional.to_dtype(images.contiguous(memory_format=torch.channels_last), torch.float32, scale=True)
-    return v2.functional.normalize(scaled, list(mean), list(std), inplace=True)
+    count, _, height, width = images.shape
+    # Row by row, three channels side by side: several times as fast as broadcasting over the channels.
+    scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).repeat(width)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width)
+    rows = images.permute(0, 2, 3, 1).reshape(count * height, width * 3).float()
+    return rows.mul_(scale).add_(shift).view(count, height, width, 3).permute(0, 3, 1, 2)

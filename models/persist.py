@@ -101,7 +101,7 @@ def save_classifier(
         validation=validation,
         fit_seconds=head.fit_seconds_,
         device=head.device_,
-        versions=_versions(),
+        versions=package_versions(),
         files=files,
     )
     content = {"format": FORMAT, **asdict(card), "trunks": [trunk.to_json() for trunk in card.trunks]}
@@ -158,7 +158,7 @@ def read_card(path: Path) -> Card:
     return Card(**content | {"trunks": trunks, "classes": tuple(content["classes"])})
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of PACKAGES, those that are installed under another name left out."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
-from pipeline.config import CompareConfig, FeaturesConfig, PredictConfig, XgbConfig
+from pipeline.config import BenchFeaturesConfig, CompareConfig, FeaturesConfig, PredictConfig, XgbConfig
 from pipeline.console import fail, result
 from pipeline.errors import PipelineError
 
@@ -31,8 +31,12 @@ app = App(
     """,
 )
 
+bench = App(name="bench", help="Measure this machine; every figure is a ratio of one run.")
+app.command(bench)
+
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
+_BENCH_FEATURES = BenchFeaturesConfig()
 
 
 @app.command
@@ -72,6 +76,14 @@ def predict(
     from pipeline.predict import run_predict
 
     run_predict(model, images, config)
+
+
+@bench.command(name="features")
+def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURES) -> None:
+    """Measure extraction against the network alone and the tutorials' way; prints tables of rates and ratios."""
+    from pipeline.bench.features import run_bench_features
+
+    run_bench_features(config)
 
 
 def main() -> None:

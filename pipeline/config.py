@@ -99,6 +99,34 @@ class CompareConfig(XgbConfig):
         return names
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchFeaturesConfig:
+    """The benchmark of extraction.
+
+    Attributes:
+        dataset: A set that is held in memory: mnist, digits, cifar10 …
+        data_dir: Where the sets known by name lie, or are downloaded to.
+        photos: A folder of JPEG files, a folder for each class; by default cut from two photographs of scikit-learn's.
+        images: Images of each to take.
+        rounds: How often everything is measured, in turn; medians are shown.
+        device: auto, cpu, cuda or cuda:N.
+        out: Folder that bench/features.json is written to.
+    """
+
+    dataset: str = "mnist"
+    data_dir: Path = Path("data")
+    photos: Path | None = None
+    images: int = 1024
+    rounds: int = 3
+    device: str = "auto"
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.rounds < 1:
+            raise ConfigError(f"--images {self.images} and --rounds {self.rounds} came: expected 1 or more of each")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """How predictions are made and shown.

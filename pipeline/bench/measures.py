@@ -1,0 +1,185 @@
+"""What `bench features` measures: each in a process of its own, over the same images, as images a second."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from features.decode import decode
+from features.devices import PRECISIONS, resolve_device, to_device, to_host, worker_count
+from features.extract import extract, table_specs
+from features.shards import name_shards, write_shard
+from features.sources import open_source
+from features.sources.base import Source
+from features.trunks import DEPTHS, Trunk, TrunkOptions, build_trunk
+from pipeline.bench.textbook import extract_as_tutorials_do
+from pipeline.costs import peak_bytes
+
+SECONDS = 5.0
+"""How long a part is measured alone."""
+
+WRITTEN_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One measurement: which, on which images, and the trunk's settings."""
+
+    what: str
+    dataset: str
+    data_dir: Path
+    images: int
+    device: str
+    precision: str
+    scratch: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Images a second, and the most memory that the process held, in bytes."""
+
+    rate: float
+    peak_bytes: int
+
+
+def measure(job: Job) -> Measured:
+    """Do one job; meant for a process of its own."""
+    source = open_source(job.dataset, data_dir=job.data_dir)
+    source = replace(source, items=source.items.iloc[: job.images])
+    nodes = (DEPTHS,) if job.what == "ours, five depths" else ()
+    options = TrunkOptions(backbone="alexnet", nodes=nodes, precision=job.precision)
+    trunk = build_trunk(options, resolve_device(job.device))
+    with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
+        rate = MEASURES[job.what](source, trunk, Path(scratch))
+    return Measured(rate=rate, peak_bytes=peak_bytes())
+
+
+def _ours(source: Source, trunk: Trunk, scratch: Path) -> float:
+    return _timed(source, lambda: extract(source, trunk, scratch, max_bad=0, on_images=lambda _: None))
+
+
+def _textbook_csv(source: Source, trunk: Trunk, scratch: Path) -> float:
+    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, scratch / "features.csv"))
+
+
+def _textbook(source: Source, trunk: Trunk, _: Path) -> float:
+    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, None))
+
+
+def _forward(_: Source, trunk: Trunk, __: Path) -> float:
+    """The network alone on images that are there: the better of all cores on one batch and a batch on each core."""
+    size = (trunk.batch_images, 3, trunk.spec.image_size, trunk.spec.image_size)
+    dtype = PRECISIONS[trunk.spec.precision]
+
+    def step() -> int:
+        with torch.inference_mode(), torch.autocast(trunk.device.type, dtype, enabled=dtype != torch.float32):
+            trunk.module(batch)
+        return len(batch)
+
+    batch = torch.rand(size, device=trunk.device).contiguous(memory_format=torch.channels_last)
+    together = _rate(step, 1, trunk.device)
+    if trunk.device.type == "cuda":
+        return together
+    return max(together, _rate(step, worker_count(trunk.device), trunk.device))
+
+
+def _decode(source: Source, trunk: Trunk, _: Path) -> float:
+    payloads = [source.read(int(row)) for row in source.items.index[:200]]
+
+    def step() -> int:
+        for payload in payloads:
+            decode(payload)
+        return len(payloads)
+
+    return _rate(step, worker_count(trunk.device), trunk.device)
+
+
+def _transform(source: Source, trunk: Trunk, _: Path) -> float:
+    pixels = [torch.from_numpy(decode(source.read(int(row)))).permute(2, 0, 1) for row in source.items.index[:200]]
+
+    def step() -> int:
+        for image in pixels:
+            trunk.prepare(image)
+        return len(pixels)
+
+    return _rate(step, worker_count(trunk.device), trunk.device)
+
+
+def _copy(_: Source, trunk: Trunk, __: Path) -> float:
+    """Images to the device and features back."""
+    size = trunk.spec.image_size
+    images = torch.zeros(trunk.batch_images, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    features = torch.zeros(trunk.batch_images, trunk.dims[0], dtype=torch.float16, device=trunk.device)
+
+    def step() -> int:
+        to_device(images, trunk.device)
+        to_host(features)
+        return len(images)
+
+    return _rate(step, 1, trunk.device)
+
+
+def _write(source: Source, trunk: Trunk, scratch: Path) -> float:
+    """Shards to disk, features as sparse as the trunk's."""
+    (spec,) = table_specs(source, trunk)
+    items = pd.concat([source.items] * (WRITTEN_ROWS // len(source.items) + 1), ignore_index=True).iloc[:WRITTEN_ROWS]
+    (shard,) = name_shards(spec, [items])
+    noise = np.random.default_rng(0).standard_normal((WRITTEN_ROWS, spec.dim), np.float32)
+    features = np.maximum(noise - 0.8, 0).astype(np.float16)
+    sha256 = pd.Series("0" * 64, index=items.index)
+
+    def step() -> int:
+        write_shard(scratch / shard.name, spec, shard, sha256, features, [])
+        return WRITTEN_ROWS
+
+    return _rate(step, 1, trunk.device)
+
+
+MEASURES: dict[str, Callable[[Source, Trunk, Path], float]] = {
+    "ours": _ours,
+    "ours, five depths": _ours,
+    "textbook, CSV": _textbook_csv,
+    "textbook, nothing written": _textbook,
+    "forward alone": _forward,
+    "decode alone": _decode,
+    "transform alone": _transform,
+    "copy alone": _copy,
+    "write alone": _write,
+}
+
+
+def _timed(source: Source, work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return len(source.items) / (time.perf_counter() - start)
+
+
+def _rate(step: Callable[[], int], workers: int, device: torch.device) -> float:
+    """Repeat `step`, which returns its images, for SECONDS in each of `workers` threads; images a second of all."""
+
+    def repeat(_: int) -> float:
+        if workers > 1:
+            torch.set_num_threads(1)
+        step()  # warms up
+        barrier()
+        start = time.perf_counter()
+        done = 0
+        while time.perf_counter() - start < SECONDS:
+            done += step()
+        barrier()
+        return done / (time.perf_counter() - start)
+
+    def barrier() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return sum(pool.map(repeat, range(workers)))

@@ -110,6 +110,7 @@ class BenchFeaturesConfig:
         photos: A folder of JPEG files, a folder for each class; by default cut from two photographs of scikit-learn's.
         images: Images of each to take.
         rounds: How often everything is measured, in turn; medians are shown.
+        seconds: How long each part is measured alone.
         device: auto, cpu, cuda or cuda:N.
         out: Folder that bench/features.json is written to.
     """
@@ -119,6 +120,7 @@ class BenchFeaturesConfig:
     photos: Path | None = None
     images: int = 1024
     rounds: int = 3
+    seconds: float = 5.0
     device: str = "auto"
     out: Path = Path("artifacts")
 

@@ -19,11 +19,15 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from features.devices import resolve_device, resolve_precision
+from features.sources import open_source
 from features.storage import check_writable, write_json
 from models.persist import package_versions
 from pipeline.bench.measures import MEASURES, Job, Measured, measure
 from pipeline.config import BenchFeaturesConfig
 from pipeline.console import progress, result, result_table
+
+LEAST_PHOTOS = 200
+"""Fewer might leave none for validation."""
 
 Runs = dict[str, list[Measured]]
 """What each measurement gave, round by round."""
@@ -34,9 +38,11 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     device = resolve_device(config.device)
     folder = config.out / "bench"
     check_writable(folder)
-    photos = str(config.photos or make_photos(folder / "photos", config.images))
+    photos = str(config.photos or make_photos(folder / "photos", max(config.images, LEAST_PHOTOS)))
     precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
     sets = {"in memory": config.dataset, "JPEG files": photos}
+    for dataset in sets.values():
+        open_source(dataset, data_dir=config.data_dir)  # what is missing is said before minutes are spent
     jobs = {
         (kind, precision, what): Job(
             what=what,
@@ -45,6 +51,7 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
             images=config.images,
             device=config.device,
             precision=precision,
+            seconds=config.seconds,
             scratch=folder,
         )
         for kind, dataset in sets.items()

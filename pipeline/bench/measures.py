@@ -23,9 +23,6 @@ from features.trunks import DEPTHS, Trunk, TrunkOptions, build_trunk
 from pipeline.bench.textbook import extract_as_tutorials_do
 from pipeline.costs import peak_bytes
 
-SECONDS = 5.0
-"""How long a part is measured alone."""
-
 WRITTEN_ROWS = 1024
 
 
@@ -39,6 +36,7 @@ class Job:
     images: int
     device: str
     precision: str
+    seconds: float
     scratch: Path
 
 
@@ -58,23 +56,25 @@ def measure(job: Job) -> Measured:
     options = TrunkOptions(backbone="alexnet", nodes=nodes, precision=job.precision)
     trunk = build_trunk(options, resolve_device(job.device))
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
-        rate = MEASURES[job.what](source, trunk, Path(scratch))
+        rate = MEASURES[job.what](source, trunk, replace(job, scratch=Path(scratch)))
     return Measured(rate=rate, peak_bytes=peak_bytes())
 
 
-def _ours(source: Source, trunk: Trunk, scratch: Path) -> float:
-    return _timed(source, lambda: extract(source, trunk, scratch, max_bad=0, on_images=lambda _: None))
+def _ours(source: Source, trunk: Trunk, job: Job) -> float:
+    return _timed(source, lambda: extract(source, trunk, job.scratch, max_bad=0, on_images=lambda _: None))
 
 
-def _textbook_csv(source: Source, trunk: Trunk, scratch: Path) -> float:
-    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, scratch / "features.csv"))
+def _textbook_csv(source: Source, trunk: Trunk, job: Job) -> float:
+    return _timed(
+        source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, job.scratch / "features.csv")
+    )
 
 
-def _textbook(source: Source, trunk: Trunk, _: Path) -> float:
+def _textbook(source: Source, trunk: Trunk, job: Job) -> float:
     return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, None))
 
 
-def _forward(_: Source, trunk: Trunk, __: Path) -> float:
+def _forward(_: Source, trunk: Trunk, job: Job) -> float:
     """The network alone on images that are there: the better of all cores on one batch and a batch on each core."""
     size = (trunk.batch_images, 3, trunk.spec.image_size, trunk.spec.image_size)
     dtype = PRECISIONS[trunk.spec.precision]
@@ -85,13 +85,13 @@ def _forward(_: Source, trunk: Trunk, __: Path) -> float:
         return len(batch)
 
     batch = torch.rand(size, device=trunk.device).contiguous(memory_format=torch.channels_last)
-    together = _rate(step, 1, trunk.device)
+    together = _rate(step, 1, trunk.device, job.seconds)
     if trunk.device.type == "cuda":
         return together
-    return max(together, _rate(step, worker_count(trunk.device), trunk.device))
+    return max(together, _rate(step, worker_count(trunk.device), trunk.device, job.seconds))
 
 
-def _decode(source: Source, trunk: Trunk, _: Path) -> float:
+def _decode(source: Source, trunk: Trunk, job: Job) -> float:
     payloads = [source.read(int(row)) for row in source.items.index[:200]]
 
     def step() -> int:
@@ -99,10 +99,10 @@ def _decode(source: Source, trunk: Trunk, _: Path) -> float:
             decode(payload)
         return len(payloads)
 
-    return _rate(step, worker_count(trunk.device), trunk.device)
+    return _rate(step, worker_count(trunk.device), trunk.device, job.seconds)
 
 
-def _transform(source: Source, trunk: Trunk, _: Path) -> float:
+def _transform(source: Source, trunk: Trunk, job: Job) -> float:
     pixels = [torch.from_numpy(decode(source.read(int(row)))).permute(2, 0, 1) for row in source.items.index[:200]]
 
     def step() -> int:
@@ -110,10 +110,10 @@ def _transform(source: Source, trunk: Trunk, _: Path) -> float:
             trunk.prepare(image)
         return len(pixels)
 
-    return _rate(step, worker_count(trunk.device), trunk.device)
+    return _rate(step, worker_count(trunk.device), trunk.device, job.seconds)
 
 
-def _copy(_: Source, trunk: Trunk, __: Path) -> float:
+def _copy(_: Source, trunk: Trunk, job: Job) -> float:
     """Images to the device and features back."""
     size = trunk.spec.image_size
     images = torch.zeros(trunk.batch_images, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -124,10 +124,10 @@ def _copy(_: Source, trunk: Trunk, __: Path) -> float:
         to_host(features)
         return len(images)
 
-    return _rate(step, 1, trunk.device)
+    return _rate(step, 1, trunk.device, job.seconds)
 
 
-def _write(source: Source, trunk: Trunk, scratch: Path) -> float:
+def _write(source: Source, trunk: Trunk, job: Job) -> float:
     """Shards to disk, features as sparse as the trunk's."""
     (spec,) = table_specs(source, trunk)
     items = pd.concat([source.items] * (WRITTEN_ROWS // len(source.items) + 1), ignore_index=True).iloc[:WRITTEN_ROWS]
@@ -137,13 +137,13 @@ def _write(source: Source, trunk: Trunk, scratch: Path) -> float:
     sha256 = pd.Series("0" * 64, index=items.index)
 
     def step() -> int:
-        write_shard(scratch / shard.name, spec, shard, sha256, features, [])
+        write_shard(job.scratch / shard.name, spec, shard, sha256, features, [])
         return WRITTEN_ROWS
 
-    return _rate(step, 1, trunk.device)
+    return _rate(step, 1, trunk.device, job.seconds)
 
 
-MEASURES: dict[str, Callable[[Source, Trunk, Path], float]] = {
+MEASURES: dict[str, Callable[[Source, Trunk, Job], float]] = {
     "ours": _ours,
     "ours, five depths": _ours,
     "textbook, CSV": _textbook_csv,
@@ -162,8 +162,8 @@ def _timed(source: Source, work: Callable[[], object]) -> float:
     return len(source.items) / (time.perf_counter() - start)
 
 
-def _rate(step: Callable[[], int], workers: int, device: torch.device) -> float:
-    """Repeat `step`, which returns its images, for SECONDS in each of `workers` threads; images a second of all."""
+def _rate(step: Callable[[], int], workers: int, device: torch.device, seconds: float) -> float:
+    """Repeat `step`, which returns its images, for `seconds` in each of `workers` threads; images a second of all."""
 
     def repeat(_: int) -> float:
         if workers > 1:
@@ -172,7 +172,7 @@ def _rate(step: Callable[[], int], workers: int, device: torch.device) -> float:
         barrier()
         start = time.perf_counter()
         done = 0
-        while time.perf_counter() - start < SECONDS:
+        while time.perf_counter() - start < seconds:
             done += step()
         barrier()
         return done / (time.perf_counter() - start)

@@ -10,7 +10,7 @@ SETTINGS = --out "$(OUT)" \
 	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
 	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-.PHONY: help setup features xgb compare predict test lint check clean
+.PHONY: help setup features xgb compare predict bench test test-all lint check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,7 +38,14 @@ predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
 		$(if $(DEVICE),--device "$(DEVICE)")
 
-test: $(READY) ## run the tests
+bench: $(READY) ## measure extraction on this machine, as in: make bench DEVICE=cuda ARGS="--images 70000"
+	@$(BIN)/python -m pipeline bench features --out "$(OUT)" $(if $(DATASET),--dataset "$(DATASET)") \
+		$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
+
+test: $(READY) ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## run all tests
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff and mypy --strict
@@ -46,9 +53,9 @@ lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test ## lint and test: what CI runs
+check: lint test-all ## lint and all tests: what CI runs
 
 clean: ## remove the tables, classifiers and comparisons in OUT, and caches; .venv stays
 	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
-	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/compare" .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/compare" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
 	@rmdir "$(OUT)" 2>/dev/null || true

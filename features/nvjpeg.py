@@ -9,18 +9,10 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from features.errors import DeviceError
-
 END_OF_IMAGE = b"\xff\xd9"
 
 TRAILER = 4096
 """Bytes at a file's end in which its end-of-image marker is looked for: some cameras append a little."""
-
-
-def check_nvjpeg(device: torch.device) -> None:
-    """Raise DeviceError where `device` has no nvJPEG."""
-    if device.type != "cuda":
-        raise DeviceError(f"--decoder nvjpeg needs a CUDA GPU, but the device is {device}: use --decoder pillow")
 
 
 def decode_on_gpu(files: Sequence[bytes], device: torch.device) -> list[torch.Tensor | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,8 +167,7 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     module = freeze(backbone.cut(nodes))
     recipe = _load_weights(module, backbone, options.weights).at(options.image_size)
     _check_image_size(recipe.image_size, backbone)
-    if options.decoder not in DECODERS:
-        raise TrunkError(f"unknown decoder {options.decoder!r}: expected {' or '.join(DECODERS)}")
+    _check_decoder(options.decoder, device)
     shapes = _output_shapes(module, backbone, recipe.image_size)
     specs = [
         TrunkSpec(
@@ -192,8 +191,10 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
 
 def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:
     """Build the very trunk that `specs` describe, from `weights`; raises TrunkError if they are others."""
-    spec = specs[0]
-    backbone = open_backbone(spec.backbone, spec.seed or 0)
+    if specs[0].decoder == "nvjpeg" and device.type != "cuda":
+        logger.warning("its images were decoded by nvJPEG; here Pillow decodes them, and features may differ slightly")
+        specs = [replace(spec, decoder="pillow") for spec in specs]
+    backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
     module = freeze(backbone.cut([spec.node for spec in specs]))
     _load_weights(module, backbone, weights)
     for spec in specs:
@@ -231,6 +232,13 @@ def _load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe
         return recipe
     load_into(module, file_state(Path(weights)), whole_model=whole, where=weights)
     return backbone.recipe
+
+
+def _check_decoder(decoder: str, device: torch.device) -> None:
+    if decoder not in DECODERS:
+        raise TrunkError(f"unknown decoder {decoder!r}: expected {' or '.join(DECODERS)}")
+    if decoder == "nvjpeg" and device.type != "cuda":
+        raise TrunkError(f"--decoder nvjpeg needs a CUDA GPU, but the device is {device}: use --decoder pillow")
 
 
 def _check_image_size(image_size: int, backbone: Backbone) -> None:

@@ -102,3 +102,15 @@ def treehead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
         return 0
 
     return run
+
+
+def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a command that must fail with exit code 2; warnings and a finished table may stand before it."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith(("!", "features: ", "  "))]
+    assert captured.out == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("treehead: ")
+    return lines[0]

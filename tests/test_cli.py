@@ -19,7 +19,7 @@ import torch
 from features import batches, shards
 from features.storage import file_sha256
 from pipeline import stages
-from tests.conftest import Run, write_images
+from tests.conftest import Run, refused, write_images
 
 SMALL = ("--backbone", "resnet18", "--image-size", "32", "--rounds", "8")
 REPORT = re.compile(r"report: (.*report\.html)")
@@ -43,18 +43,6 @@ def compared(treehead: Run, split_photos: Path) -> Path:
 @pytest.fixture
 def model(compared: Path) -> Path:
     return next(compared.glob("models/*/xgb-*/xgb.joblib"))
-
-
-def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of a command that must fail with exit code 2; warnings and a finished table may stand before it."""
-    capsys.readouterr()
-    assert run(*arguments) == 2
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if not line.startswith(("!", "features: ", "  "))]
-    assert captured.out == ""
-    assert len(lines) == 1
-    assert lines[0].startswith("treehead: ")
-    return lines[0]
 
 
 # what the stages leave behind

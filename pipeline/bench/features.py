@@ -29,6 +29,9 @@ from pipeline.console import progress, result, result_table
 LEAST_PHOTOS = 200
 """Fewer might leave none for validation."""
 
+FEW_IMAGES = 4096
+"""Enough for the tutorials' way, which is slow, and for photographs."""
+
 Runs = dict[str, list[Measured]]
 """What each measurement gave, round by round."""
 
@@ -38,7 +41,7 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     device = resolve_device(config.device)
     folder = config.out / "bench"
     check_writable(folder)
-    photos = str(config.photos or make_photos(folder / "photos", max(config.images, LEAST_PHOTOS)))
+    photos = str(config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), FEW_IMAGES)))
     precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
     sets = {"in memory": config.dataset, "JPEG files": photos}
     for dataset in sets.values():
@@ -48,7 +51,7 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
             what=what,
             dataset=dataset,
             data_dir=config.data_dir,
-            images=config.images,
+            images=min(config.images, FEW_IMAGES) if what.startswith("textbook") else config.images,
             device=config.device,
             precision=precision,
             seconds=config.seconds,

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from pipeline.bench.features import make_photos, section
+from pipeline.bench.measures import MEASURES, Measured
+from tests.conftest import Run, refused
+
+
+@pytest.mark.slow
+def test_bench_features_writes_rates_and_ratios(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--dataset", "digits", "--images", 24, "--rounds", 1, "--seconds", 0.1, "--device", "cpu")
+    assert treehead("bench", "features", *options) == 0
+    content = json.loads(Path("artifacts/bench/features.json").read_text())
+    assert {each["images"] for each in content["sections"]} == {"in memory", "JPEG files"}
+    for each in content["sections"]:
+        assert set(each["images_per_second"]) == set(MEASURES) - {"copy alone"}
+        assert min(each["images_per_second"].values()) > 0
+        assert all(2**27 < peak < 2**33 for peak in each["peak_bytes"].values())
+        assert set(each["ratios"]) > {"ours / textbook, CSV", "time of five depths / one"}
+    assert content["cores"] >= 1
+    assert content["versions"]["torch"]
+    output = capsys.readouterr().out
+    assert "ours / forward alone" in output
+    assert "written to artifacts/bench/features.json" in output
+    assert [path.name for path in Path("artifacts/bench").iterdir() if path.name.startswith("tmp")] == []
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    rates = {
+        "ours": [90, 45, 60],
+        "ours, five depths": [80, 45, 30],
+        "textbook, CSV": [30, 15, 30],
+        "textbook, nothing written": [45, 45, 60],
+        "forward alone": [100, 50, 100],
+        "decode alone": [1000, 500, 1000],
+        "transform alone": [1000, 500, 1000],
+    }
+    runs = {what: [Measured(rate=rate, peak_bytes=7) for rate in each] for what, each in rates.items()}
+    figures = section("in memory", "fp32", runs)
+    assert figures["ratios"]["ours / forward alone"] == 0.9
+    assert figures["ratios"]["ours / textbook, CSV"] == 3
+    assert figures["ratios"]["time of five depths / one"] == 1.125
+    assert figures["images_per_second"]["ours"] == median(rates["ours"]) == 60
+    shared = "ours / decode alone + transform alone + forward alone"
+    assert section("JPEG files", "fp32", runs)["ratios"][shared] == pytest.approx(0.9 * 1.2)
+
+
+def test_photographs_are_cut_once(tmp_path: Path) -> None:
+    make_photos(tmp_path, 6)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.jpg")}
+    assert len(files) == 6
+    make_photos(tmp_path, 8)
+    assert files.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.jpg")}.items()
+
+
+def test_a_set_that_is_not_there_is_said_first(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown data set 'nowhere'" in refused(
+        treehead, capsys, "bench", "features", "--photos", "nowhere", "--dataset", "digits"
+    )
+    assert "--images 0 and --rounds 3 came" in refused(treehead, capsys, "bench", "features", "--images", 0)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.decode import decode
-from features.devices import forwards_at_once, worker_count
+from features.devices import exact_float32, forwards_at_once, to_device, worker_count
 from features.errors import DecodeError, TrunkError
 from features.nvjpeg import decode_on_gpu
 from features.sources.base import Payload
@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 BATCHES_AHEAD = 3
 """Batches for each thread that may be waiting or done before one is asked for."""
 
+FILES_ON_GPU = 16
+"""JPEG files that a GPU decodes at once: it holds each in its own size."""
+
 Reader = Callable[[], Payload]
-"""Reads one image; raises OSError where it cannot."""
+"""Reads one image; raises OSError or DecodeError where it cannot."""
 
 
 @dataclass(kw_only=True)
@@ -45,6 +48,11 @@ class Outcome:
     sha256: str = ""
     reason: str = ""
     exception: str = ""
+
+    def fail(self, reason: str, error: BaseException) -> None:
+        """Note why there are no features; where an object lies in memory is no part of it."""
+        self.reason = reason
+        self.exception = re.sub(r" at 0x[0-9a-f]+", "", repr(error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,108 +72,139 @@ def run_batches(trunk: Trunk, batches: Iterable[Sequence[Reader]]) -> Generator[
     workers, threads = worker_count(trunk.device), torch.get_num_threads()
     on_device = Semaphore(forwards_at_once(trunk.device))
     waiting: deque[Future[Batch]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(trunk.device,))
     try:
-        for readers in batches:
-            waiting.append(pool.submit(_run, trunk, readers, on_device))
-            if len(waiting) > BATCHES_AHEAD * workers:
+        with exact_float32():  # here, because it holds for all threads
+            for readers in batches:
+                waiting.append(pool.submit(_run, trunk, readers, on_device))
+                if len(waiting) > BATCHES_AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # MKL holds one number for all threads
 
 
+def _start_worker(device: torch.device) -> None:
+    """Let the thread compute alone and, on a GPU, on its own stream, so that its copies run beside others' work."""
+    torch.set_num_threads(1)
+    if device.type == "cuda":
+        cuda: Any = torch.cuda  # its Stream has no types
+        cuda.set_stream(cuda.Stream(device))
+
+
 def _run(trunk: Trunk, readers: Sequence[Reader], on_device: Semaphore) -> Batch:
     watch = Stopwatch(trunk.device)
     outcomes = [Outcome() for _ in readers]
-    with torch.inference_mode(), _own_stream(trunk.device):
+    with torch.inference_mode():
         with watch("read"):
             payloads = [_read(reader, outcome) for reader, outcome in zip(readers, outcomes, strict=True)]
-        with watch("decode"):
-            decoded = _decode(payloads, outcomes, trunk)
+        images = _stack_in_memory(payloads)
+        raw = images is not None
+        if images is None:
+            images = _squares(payloads, outcomes, trunk, watch, on_device)
         with on_device:
-            in_memory = all(isinstance(payload, np.ndarray) for payload in payloads)
-            squares = _squares([pixels for pixels in decoded if pixels is not None], in_memory, trunk, watch)
-            features = _features(squares, trunk, watch)
+            features = _features(images, raw, trunk, watch)
     return Batch(outcomes=outcomes, features=features, seconds=watch.seconds)
-
-
-def _own_stream(device: torch.device) -> AbstractContextManager[object]:
-    """A CUDA stream of the thread's own, so that its copies run beside the others' computing."""
-    if device.type != "cuda":
-        return nullcontext()
-    cuda: Any = torch.cuda  # its Stream has no types
-    stream: AbstractContextManager[object] = cuda.stream(cuda.Stream(device))
-    return stream
 
 
 def _read(reader: Reader, outcome: Outcome) -> Payload | None:
     try:
         payload = reader()
     except OSError as error:
-        outcome.reason, outcome.exception = f"unreadable: {error.strerror or error}", repr(error)
+        outcome.fail(f"unreadable: {error.strerror or error}", error)
+        return None
+    except DecodeError as error:
+        outcome.fail(str(error), error)
         return None
     outcome.sha256 = hashlib.sha256(bytes(payload)).hexdigest()
     return payload
 
 
-def _decode(payloads: list[Payload | None], outcomes: list[Outcome], trunk: Trunk) -> list[torch.Tensor | None]:
-    """Each image as (c, h, w) uint8, c = 1 for grey ones from memory, else 3; None for one that is damaged."""
-    decoded: list[torch.Tensor | None] = [None] * len(payloads)
+def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:
+    """Pixels of one size that came from memory, (n, 1 or 3, h, w) uint8; None where they are anything else."""
+    pixels = [payload for payload in payloads if payload is not None]
+    if not all(isinstance(image, np.ndarray) for image in pixels) or len({np.shape(image) for image in pixels}) != 1:
+        return None
+    return torch.stack([torch.from_numpy(decode(image)).permute(2, 0, 1) for image in pixels])
+
+
+def _squares(
+    payloads: list[Payload | None], outcomes: list[Outcome], trunk: Trunk, watch: Stopwatch, on_device: Semaphore
+) -> torch.Tensor:
+    """The images as the trunk takes them, (n, 3, s, s) uint8, without those that turn out damaged."""
+    found: list[torch.Tensor | None] = [None] * len(payloads)
     if trunk.spec.decoder == "nvjpeg":
-        decoded = decode_on_gpu([payload if isinstance(payload, bytes) else b"" for payload in payloads], trunk.device)
+        with on_device:
+            found = _squares_by_gpu(payloads, trunk, watch)
     for number, (payload, outcome) in enumerate(zip(payloads, outcomes, strict=True)):
-        if payload is None or decoded[number] is not None:
-            continue
-        try:
-            decoded[number] = torch.from_numpy(decode(payload)).permute(2, 0, 1)
-        except DecodeError as error:
-            outcome.reason, outcome.exception = str(error), repr(error.__cause__ or error)
-        except MemoryError as error:
-            outcome.reason, outcome.exception = "too large for this machine's memory", repr(error)
-    return decoded
-
-
-def _squares(decoded: list[torch.Tensor], in_memory: bool, trunk: Trunk, watch: Stopwatch) -> torch.Tensor:
-    """The images as the trunk takes them, (n, 3, s, s) uint8.
-
-    A batch of one size that came from memory goes to the device as it is, and is replicated and resized there.
-    """
-    size = trunk.spec.image_size
-    if not decoded:
-        return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    if in_memory and len({image.shape for image in decoded}) == 1:
-        with watch("copy"):
-            images = torch.stack(decoded).to(trunk.device)
-        with watch("transform"):
-            return trunk.prepare(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        if payload is not None and found[number] is None:
+            found[number] = _square(payload, outcome, trunk, watch)
+    squares = [square.permute(1, 2, 0) for square in found if square is not None]
+    if not squares:
+        return torch.empty(0, 3, trunk.spec.image_size, trunk.spec.image_size, dtype=torch.uint8)
     with watch("transform"):
-        squares = [trunk.prepare(image.expand(3, -1, -1)) for image in decoded]
-        return torch.stack([square.permute(1, 2, 0) for square in squares]).permute(0, 3, 1, 2)
+        return torch.stack(squares).permute(0, 3, 1, 2)
 
 
-def _features(squares: torch.Tensor, trunk: Trunk, watch: Stopwatch) -> list[NDArray[np.float16]]:
-    """The trunk's features of any number of images, in parts that fit its device's memory."""
+def _square(payload: Payload, outcome: Outcome, trunk: Trunk, watch: Stopwatch) -> torch.Tensor | None:
+    """One image decoded and resized, so that only one is held in its own size at a time; None if it is damaged."""
+    try:
+        with watch("decode"):
+            pixels = torch.from_numpy(decode(payload)).permute(2, 0, 1)
+    except DecodeError as error:
+        outcome.fail(str(error), error.__cause__ or error)
+        return None
+    with watch("transform"):
+        square = trunk.prepare(pixels.expand(3, -1, -1))
+        return square.to(trunk.device) if trunk.spec.decoder == "nvjpeg" else square
+
+
+def _squares_by_gpu(payloads: list[Payload | None], trunk: Trunk, watch: Stopwatch) -> list[torch.Tensor | None]:
+    """What nvJPEG decodes, resized on the GPU, a few files at a time; None for all else."""
+    found: list[torch.Tensor | None] = []
+    for start in range(0, len(payloads), FILES_ON_GPU):
+        files = [payload if isinstance(payload, bytes) else b"" for payload in payloads[start : start + FILES_ON_GPU]]
+        with watch("decode"):
+            decoded = decode_on_gpu(files, trunk.device)
+        with watch("transform"):
+            found += [None if pixels is None else trunk.prepare(pixels) for pixels in decoded]
+    return found
+
+
+def _features(images: torch.Tensor, raw: bool, trunk: Trunk, watch: Stopwatch) -> list[NDArray[np.float16]]:
+    """The trunk's features of any number of images, in parts that fit its device's memory.
+
+    `raw` images are not resized yet: they go to the device as they are, and are replicated and resized there.
+    """
     parts: list[list[NDArray[np.float16]]] = []
     done = 0
-    while done < len(squares):
-        part = squares[done : done + trunk.batch_images]
-        try:
-            parts.append(trunk.forward(part, watch))
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
+    while done < len(images):
+        part = images[done : done + trunk.batch_images]
+        features = _try_forward(part, raw, trunk, watch)
+        if features is None:
             _halve(trunk, len(part))
-            continue
-        done += len(part)
+        else:
+            parts.append(features)
+            done += len(part)
     empty = [np.empty((0, dim), np.float16) for dim in trunk.dims]
     return [np.concatenate(node) for node in zip(empty, *parts, strict=True)]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _try_forward(part: torch.Tensor, raw: bool, trunk: Trunk, watch: Stopwatch) -> list[NDArray[np.float16]] | None:
+    """Features of a part of a batch, or None where the device's memory is too small for it."""
+    try:
+        if raw:
+            with watch("copy"):
+                part = to_device(part, trunk.device)
+            with watch("transform"):
+                part = trunk.prepare(part.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        return trunk.forward(part, watch)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            return None
+        raise
 
 
 def _halve(trunk: Trunk, images: int) -> None:
@@ -178,6 +217,10 @@ def _halve(trunk: Trunk, images: int) -> None:
     fewer = 2 ** ((images - 1).bit_length() - 1)
     if fewer < trunk.batch_images:  # another thread may have halved it already
         trunk.batch_images = fewer
-        logger.warning("out of memory on %s: batches of %d images from here on", trunk.device, fewer)
+        logger.warning(
+            "out of memory on %s: batches of %d images from here on (features may differ in their last digit)",
+            trunk.device,
+            fewer,
+        )
     if trunk.device.type == "cuda":
         torch.cuda.empty_cache()

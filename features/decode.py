@@ -30,15 +30,20 @@ def decode(payload: Payload) -> NDArray[np.uint8]:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+            return upright_rgb(image)
     except UnidentifiedImageError as error:
         raise DecodeError("not an image") from error
     except Image.DecompressionBombError as error:
         raise DecodeError("too many pixels: a decompression bomb") from error
-    except (DecodeError, MemoryError):
+    except (DecodeError, MemoryError):  # memory is the machine's matter: no verdict on a file
         raise
     except Exception as error:  # damaged files make Pillow's codecs raise nearly anything, struct.error included
         raise DecodeError(f"damaged image: {error}") from error
+
+
+def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """An opened image of any mode as (h, w, 3) uint8 RGB, by the rules of `decode`; raises DecodeError."""
+    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from features.errors import DeviceError
+
+CORES_PER_WRITER = 4
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,9 +55,21 @@ def worker_count(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else len(os.sched_getaffinity(0))
 
 
+def writer_count(device: torch.device) -> int:
+    """Threads that write shards: one writes what about as many cores can extract."""
+    return max(1, worker_count(device) // CORES_PER_WRITER)
+
+
 def forwards_at_once(device: torch.device) -> int:
     """How many batches the device computes at a time: one a core, or two on a GPU, so that copies overlap."""
     return worker_count(device) if device.type == "cpu" else 2
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Let fp32 mean the same on every device: no TensorFloat-32. The switch is the whole process's, threads and all."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

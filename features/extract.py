@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from features.batches import Batch, Reader, run_batches
-from features.devices import worker_count
+from features.devices import writer_count
 from features.shards import LedgerEntry, cut_into_shards
 from features.sources.base import Source
 from features.stopwatch import STAGES
@@ -26,9 +26,6 @@ from features.storage import locked
 from features.table import MANIFEST, FeatureTable, TableSpec
 from features.trunks import Trunk
 from features.writer import TableWriter, refuse_many
-
-CORES_PER_WRITER = 4
-"""One thread writes what about as many cores can extract."""
 
 OnImages = Callable[[int], None]
 """Called with how many images have just been done."""
@@ -70,15 +67,18 @@ def extract(
     tables = [table for table in complete if table is not None]
     listed = len(source.items)
     if len(tables) == len(specs):
-        refuse_many(tables[0].ledger(), listed, max_bad, tables[0].folder)
+        for table in tables:
+            refuse_many(table.ledger(), listed, max_bad, table.folder)
         return Extraction(tables=tables, extracted=0, reused=listed, seconds={})
     parts = cut_into_shards(source.items)
     writers = [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in specs]
     with ExitStack() as locks:
         for writer in writers:
             locks.enter_context(locked(writer.folder))
-        finished = set.intersection(*(writer.find_finished() for writer in writers))
-        pending = {number: items for number, items in enumerate(parts) if number not in finished}
+            writer.find_finished()
+        _agree(writers, len(parts))
+        unfinished = [number for number in range(len(parts)) if any(w.bad_keys(number) is None for w in writers)]
+        pending = {number: parts[number] for number in unfinished}
         extracted = sum(map(len, pending.values()))
         on_images(listed - extracted)
         seconds = _run(source, trunk, pending, writers, on_images)
@@ -94,12 +94,22 @@ def _open_complete(folder: Path, spec: TableSpec, retry_bad: bool) -> FeatureTab
     return None if retry_bad and table.errors else table
 
 
+def _agree(writers: list[TableWriter], shards: int) -> None:
+    """Where one table lacks an image that another has, its shard is unfinished: else the two could not be joined."""
+    for number in range(shards):
+        bad = [keys for writer in writers if (keys := writer.bad_keys(number)) is not None]
+        for writer in writers:
+            keys = writer.bad_keys(number)
+            if keys and keys != frozenset.intersection(*bad):
+                writer.redo(number)
+
+
 def _run(
     source: Source, trunk: Trunk, pending: dict[int, pd.DataFrame], writers: list[TableWriter], on_images: OnImages
 ) -> dict[str, float]:
     """Make the `pending` shards, number to items, of every table; returns the seconds of each stage."""
     seconds = dict.fromkeys(STAGES, 0.0)
-    threads = max(1, worker_count(trunk.device) // CORES_PER_WRITER)
+    threads = writer_count(trunk.device)
     writing: deque[Future[float]] = deque()
     batches = run_batches(trunk, _readers(source, pending.values(), trunk.batch_images))
     with closing(batches), ThreadPoolExecutor(threads) as pool:
@@ -125,7 +135,7 @@ def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterat
 
 
 def _write(writers: list[TableWriter], number: int, items: pd.DataFrame, batches: list[Batch]) -> float:
-    """Write shard `number` of every table; returns the seconds it took."""
+    """Write shard `number` of every table that lacks it; returns the seconds it took."""
     start = time.perf_counter()
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     good = [row for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason]
@@ -136,5 +146,7 @@ def _write(writers: list[TableWriter], number: int, items: pd.DataFrame, batches
         if outcome.reason
     ]
     for node, writer in enumerate(writers):
+        if writer.bad_keys(number) is not None:
+            continue
         writer.write(number, sha256, np.concatenate([batch.features[node] for batch in batches]), errors)
     return time.perf_counter() - start

@@ -71,7 +71,8 @@ class JoinedTable:
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
         """The rows of a split, at most `size` at a time."""
         for first, *others in zip(*(table.batches(split, size) for table in self.tables), strict=True):
-            ordered = [rows.x[self._order(first.keys, rows.keys, self.tables[0])] for rows in others]
+            pairs = zip(self.tables[1:], others, strict=True)
+            ordered = [rows.x[self._order(first.keys, rows.keys, table)] for table, rows in pairs]
             yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
 
     def test_duplicates(self) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from io import BytesIO
 
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision import io
+
+from features.errors import TrunkError, first_line
 
 END_OF_IMAGE = b"\xff\xd9"
-
-TRAILER = 4096
-"""Bytes at a file's end in which its end-of-image marker is looked for: some cameras append a little."""
 
 
 def decode_on_gpu(files: Sequence[bytes], device: torch.device) -> list[torch.Tensor | None]:
@@ -23,22 +22,45 @@ def decode_on_gpu(files: Sequence[bytes], device: torch.device) -> list[torch.Te
     plain = [number for number, file in enumerate(files) if _is_plain(file)]
     images: list[torch.Tensor | None] = [None] * len(files)
     if plain:
-        tensors = [torch.frombuffer(bytearray(files[number]), dtype=torch.uint8) for number in plain]
         try:
-            decoded = decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device)
-        except RuntimeError:  # one damaged file refuses them all: Pillow tells which
-            return images
+            decoded: list[torch.Tensor | None] = [*_decode([files[number] for number in plain], device)]
+        except RuntimeError:  # one damaged file refuses them all
+            decoded = [_decode_or_none(files[number], device) for number in plain]
         for number, image in zip(plain, decoded, strict=True):
             images[number] = image
     return images
 
 
+def check_nvjpeg(device: torch.device) -> None:
+    """Raise TrunkError where torchvision cannot decode a JPEG file on `device`."""
+    buffer = BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "jpeg")
+    try:
+        _decode([buffer.getvalue()], device)
+    except RuntimeError as error:
+        raise TrunkError(f"--decoder nvjpeg does not work here ({first_line(error)}): use --decoder pillow") from error
+
+
+def _decode(files: list[bytes], device: torch.device) -> list[torch.Tensor]:
+    tensors = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
+    return list(io.decode_jpeg(tensors, mode=io.ImageReadMode.RGB, device=device))
+
+
+def _decode_or_none(file: bytes, device: torch.device) -> torch.Tensor | None:
+    try:
+        return _decode([file], device)[0]
+    except torch.OutOfMemoryError:  # which files are decoded how must not depend on it
+        raise
+    except RuntimeError:
+        return None
+
+
 def _is_plain(file: bytes) -> bool:
     """Whether the file is a JPEG that has its end, is not turned, and is grey or in colour (no CMYK)."""
-    if not file.startswith(b"\xff\xd8") or END_OF_IMAGE not in file[-TRAILER:]:
+    if not file.startswith(b"\xff\xd8") or not file.rstrip(b"\0").endswith(END_OF_IMAGE):
         return False
     try:
-        with Image.open(io.BytesIO(file)) as image:
+        with Image.open(BytesIO(file)) as image:
             turned = image.getexif().get(0x0112, 1) != 1
             bomb = bool(Image.MAX_IMAGE_PIXELS) and image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0)
             return image.mode in ("L", "RGB") and not turned and not bomb

@@ -122,9 +122,8 @@ def _fingerprint(spec: TableSpec, items: pd.DataFrame) -> str:
 
 
 def _about(spec: TableSpec) -> dict[str, Any]:
-    content = spec.to_json() | {"transfer_learning": spec.trunk.pretrained}
-    del content["source_sha256"]  # a shard outlives changes to other images
-    return content
+    """What decides the shard's rows; which other images there are, and how the weights' file is called, does not."""
+    return spec.without_source() | {"transfer_learning": spec.trunk.pretrained}
 
 
 def _schema(spec: TableSpec, shard: Shard, summary: ShardSummary) -> pa.Schema:

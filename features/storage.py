@@ -48,12 +48,13 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"another run is writing {folder}: wait for it, or choose another --out") from error
         for scratch in folder.glob(f"{SCRATCH}*"):
             scratch.unlink()
         yield
-    except BlockingIOError as error:
-        raise OutputError(f"another run is writing {folder}: wait until it is done, or choose another --out") from error
     finally:
         os.close(handle)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +16,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from features.batches import Reader, run_batches
+from features.decode import upright_rgb
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.sources.base import Payload
-from features.trunks import Trunk, TrunkOptions, build_trunk, rebuild_trunk
+from features.trunks import Trunk, TrunkOptions, build_trunk, parse_nodes, rebuild_trunk
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A path, a PIL image, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
@@ -32,8 +32,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     stand side by side. `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its
     weights, which are built or read again, and checked, where it is loaded; `keep_weights` puts them in.
 
-    After `fit`: `specs_` has a TrunkSpec for each node, `n_features_out_` is dim. After scikit-learn's estimators and
-    skrub's TextEncoder.
+    After `fit`: `specs_` has a TrunkSpec for each node, `dims_` their columns, `n_features_out_` is dim. After
+    scikit-learn's estimators and skrub's TextEncoder.
     """
 
     def __init__(
@@ -59,50 +59,50 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self.seed = seed
         self.keep_weights = keep_weights
 
-    def fit(self, images: Sequence[ImageLike], y: object = None) -> Self:
+    def fit(self, images: Iterable[ImageLike], y: object = None) -> Self:
         """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
         options = TrunkOptions(
             backbone=self.arch,
             weights=self.weights,
-            nodes=tuple(self.node.split(",")) if self.node else (),
+            nodes=parse_nodes(self.node),
             pool=self.pool,
             image_size=self.image_size,
             precision=self.precision,
             seed=self.seed,
         )
         self._trunk = build_trunk(options, resolve_device(self.device))
-        self.specs_ = self._trunk.specs
-        self.n_features_out_ = sum(self._trunk.dims)
+        self.specs_, self.dims_, self.weights_ = self._trunk.specs, self._trunk.dims, self.weights
+        self.n_features_out_ = sum(self.dims_)
         return self
 
-    def transform(self, images: Sequence[ImageLike]) -> NDArray[np.float32]:
+    def transform(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
         """Features of n images, (n, dim) float32; raises SourceError for one that cannot be read."""
         check_is_fitted(self, "specs_")
         trunk = self._built()
+        images = list(images)  # a pandas Series counts by its index, not by position
         readers = [_reader(image) for image in images]
         size = trunk.batch_images
         parts = [np.empty((0, self.n_features_out_), np.float32)]
-        for batch in run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size))):
-            for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
-                if outcome.reason:
-                    raise SourceError(
-                        f"image {position} ({_shown(images[position])}) has no features: {outcome.reason}; leave it out"
-                    )
-            parts.append(np.hstack(batch.features).astype(np.float32))
+        batches = run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size)))
+        with closing(batches):
+            for batch in batches:
+                for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
+                    if outcome.reason:
+                        shown = _shown(images[position])
+                        raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
+                parts.append(np.hstack(batch.features).astype(np.float32))
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """`<node>_<column>` for every column."""
         check_is_fitted(self, "specs_")
-        dims = self._built().dims
-        return np.array(
-            [f"{spec.node}_{i}" for spec, dim in zip(self.specs_, dims, strict=True) for i in range(dim)], dtype=object
-        )
+        names = [f"{spec.node}_{i}" for spec, dim in zip(self.specs_, self.dims_, strict=True) for i in range(dim)]
+        return np.array(names, dtype=object)
 
     def _built(self) -> Trunk:
         """The trunk, built again where a pickle came without its weights."""
         if not hasattr(self, "_trunk"):
-            self._trunk = rebuild_trunk(self.specs_, weights=self.weights, device=resolve_device(self.device))
+            self._trunk = rebuild_trunk(self.specs_, weights=self.weights_, device=resolve_device(self.device))
         return self._trunk
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,23 +115,17 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
 def _reader(image: ImageLike) -> Reader:
     """Reads one image as extraction does."""
     if isinstance(image, Image.Image):
-        return partial(_encode, image)
+        return partial(upright_rgb, image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        colours = image.shape[2:] in ((), (3,))
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or not colours or not image.size:
             raise SourceError(
                 f"pixels of shape {image.shape} and type {image.dtype} came: expected (h, w) or (h, w, 3) uint8"
             )
-        return partial(np.asarray, image)
+        return partial(np.ascontiguousarray, image)  # pixels may come mirrored, as a view
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes
     raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")
-
-
-def _encode(image: Image.Image) -> Payload:
-    """As a file would hold it, so that modes and transparency are treated alike."""
-    buffer = io.BytesIO()
-    image.save(buffer, "TIFF" if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F", "I") else "PNG")
-    return buffer.getvalue()
 
 
 def _shown(image: ImageLike) -> str:

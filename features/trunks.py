@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from features.backbones import Backbone, Recipe, open_backbone
-from features.devices import PRECISIONS, forwards_at_once, has_cpu_bf16, resolve_precision, to_device, to_host
+from features.devices import PRECISIONS, exact_float32, has_cpu_bf16, resolve_precision, to_device, to_host
 from features.errors import TrunkError, first_line
+from features.nvjpeg import check_nvjpeg
 from features.pooling import pool_output, resolve_pool
 from features.preprocess import normalise, to_square
 from features.stopwatch import Stopwatch
@@ -30,8 +31,8 @@ DEPTHS = "depths"
 
 DECODERS = ("pillow", "nvjpeg")
 
-MEMORY_SHARE = {"cpu": 2**28, "cuda": 2**32}
-"""Bytes that the activations of all batches in work together may take, by device."""
+BATCH_BYTES = {"cpu": 2**26, "cuda": 2**31}
+"""Bytes that the activations of one batch may take at once, by device."""
 
 MOST_IMAGES = {"cpu": 16, "cuda": 256}
 """Larger batches are no faster: on the CPU these fit its caches."""
@@ -98,14 +99,20 @@ class TrunkOptions:
     seed: int = 0
 
 
+def parse_nodes(text: str | None) -> tuple[str, ...]:
+    """The nodes in a text that separates them by commas."""
+    return tuple(filter(None, (node.strip() for node in (text or "").split(","))))
+
+
 class Trunk:
     """A frozen network up to one or more nodes, one spec each; `dims` are the lengths of their feature vectors.
 
-    `batch_images` is how many it should be given at once. Several threads may use it at a time.
+    `nhwc` are the nodes whose maps have their channels last; `batch_images` is how many it should be given at once.
+    Several threads may use it at a time.
     """
 
     def __init__(
-        self, specs: Sequence[TrunkSpec], module: nn.Module, device: torch.device, *, nhwc: bool = False
+        self, specs: Sequence[TrunkSpec], module: nn.Module, device: torch.device, *, nhwc: Collection[str] = ()
     ) -> None:
         self.specs = tuple(specs)
         self.spec = self.specs[0]
@@ -114,7 +121,7 @@ class Trunk:
         self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
         self._forward: nn.Module = self.module
         blank = torch.zeros(1, 3, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
-        with _activation_bytes(self.module) as bytes_of_one:
+        with _activation_bytes(self.module) as bytes_of_one, exact_float32():
             self.dims = tuple(vectors.shape[1] for vectors in self.forward(blank))
         self.batch_images = _batch_images(max(bytes_of_one), device)
         if self.spec.compiled:
@@ -137,18 +144,14 @@ class Trunk:
         with watch("transform"):
             batch = normalise(images, self.spec.mean, self.spec.std)
         dtype = PRECISIONS[self.spec.precision]
-        with (
-            watch("forward"),
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),  # fp32 means the same on every device
-            torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32),
-        ):
+        with watch("forward"), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             outputs: dict[str, torch.Tensor] = self._forward(batch)
             vectors = [self._vector(spec, outputs[spec.node]) for spec in self.specs]
         with watch("copy"):
             return [to_host(vector).numpy() for vector in vectors]
 
     def _vector(self, spec: TrunkSpec, output: torch.Tensor) -> torch.Tensor:
-        output = output.movedim(-1, 1) if self.nhwc and output.ndim == 4 else output
+        output = output.movedim(-1, 1) if spec.node in self.nhwc else output
         pooled = pool_output(output.float(), spec.pool)
         if not pooled.abs().amax() <= FLOAT16_MAX:
             raise TrunkError(
@@ -168,7 +171,9 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     recipe = _load_weights(module, backbone, options.weights).at(options.image_size)
     _check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
-    shapes = _output_shapes(module, backbone, recipe.image_size)
+    outputs = _outputs(module, backbone, recipe.image_size)
+    nhwc = {node for node in nodes if outputs[node].ndim == 4 and backbone.is_nhwc(node)}
+    shapes = {node: (output.movedim(-1, 1) if node in nhwc else output).shape[1:] for node, output in outputs.items()}
     specs = [
         TrunkSpec(
             backbone=options.backbone,
@@ -184,9 +189,8 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
         )
         for node in nodes
     ]
-    if device.type == "cpu" and specs[0].precision != "fp32" and not has_cpu_bf16():
-        logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", specs[0].precision)
-    return Trunk(specs, module, device, nhwc=backbone.nhwc)
+    _warn_if_emulated(specs[0].precision, device)
+    return Trunk(specs, module, device, nhwc=nhwc)
 
 
 def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:
@@ -194,6 +198,8 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
     if specs[0].decoder == "nvjpeg" and device.type != "cuda":
         logger.warning("its images were decoded by nvJPEG; here Pillow decodes them, and features may differ slightly")
         specs = [replace(spec, decoder="pillow") for spec in specs]
+    specs = [replace(spec, compiled=False) for spec in specs]  # a minute, for the last digit of a few images
+    _warn_if_emulated(specs[0].precision, device)
     backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
     module = freeze(backbone.cut([spec.node for spec in specs]))
     _load_weights(module, backbone, weights)
@@ -204,7 +210,9 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
                 f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
                 f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
             )
-    return Trunk(specs, module, device, nhwc=backbone.nhwc)
+    outputs = _outputs(module, backbone, specs[0].image_size)
+    nhwc = {node for node, output in outputs.items() if output.ndim == 4 and backbone.is_nhwc(node)}
+    return Trunk(specs, module, device, nhwc=nhwc)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -239,6 +247,13 @@ def _check_decoder(decoder: str, device: torch.device) -> None:
         raise TrunkError(f"unknown decoder {decoder!r}: expected {' or '.join(DECODERS)}")
     if decoder == "nvjpeg" and device.type != "cuda":
         raise TrunkError(f"--decoder nvjpeg needs a CUDA GPU, but the device is {device}: use --decoder pillow")
+    if decoder == "nvjpeg":
+        check_nvjpeg(device)
+
+
+def _warn_if_emulated(precision: str, device: torch.device) -> None:
+    if device.type == "cpu" and precision != "fp32" and not has_cpu_bf16():
+        logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
 
 
 def _check_image_size(image_size: int, backbone: Backbone) -> None:
@@ -248,11 +263,11 @@ def _check_image_size(image_size: int, backbone: Backbone) -> None:
 
 
 @torch.inference_mode()
-def _output_shapes(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, tuple[int, ...]]:
-    """What each node gives for one image: (d,), (tokens, d) or (channels, h, w)."""
+def _outputs(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, torch.Tensor]:
+    """What each node gives for one blank image: (1, d), (1, tokens, d) or a map; raises TrunkError for what else."""
     try:
         outputs: dict[str, torch.Tensor] = module(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError) as error:  # torchvision asserts the size of ViT's images
+    except (RuntimeError, AssertionError) as error:  # timm asserts the size of some networks' images
         raise TrunkError(
             f"{backbone.name} cannot take images of {image_size} px ({first_line(error)}): "
             f"give another --image-size, or none for its own {backbone.recipe.image_size}"
@@ -260,11 +275,7 @@ def _output_shapes(module: nn.Module, backbone: Backbone, image_size: int) -> di
     for node, output in outputs.items():
         if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
             raise TrunkError(f"node {node!r} of {backbone.name} gives no features: expected a vector, tokens or a map")
-    maps = {node: output[0] for node, output in outputs.items()}
-    return {
-        node: tuple((map_.movedim(-1, 0) if backbone.nhwc and map_.ndim == 3 else map_).shape)
-        for node, map_ in maps.items()
-    }
+    return outputs
 
 
 @contextmanager
@@ -284,6 +295,9 @@ def _activation_bytes(module: nn.Module) -> Iterator[list[int]]:
 
 
 def _batch_images(bytes_of_one: int, device: torch.device) -> int:
-    """How many images to take through the trunk at once, a power of two, the same whenever it is asked."""
-    most = min(MOST_IMAGES[device.type], MEMORY_SHARE[device.type] // forwards_at_once(device) // bytes_of_one)
+    """How many images to take through the trunk at once, a power of two.
+
+    It depends on nothing else, because features differ in their last digit with the batch they are computed in.
+    """
+    most = min(MOST_IMAGES[device.type], BATCH_BYTES[device.type] // bytes_of_one)
     return int(2 ** max(0, most.bit_length() - 1))

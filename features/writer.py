@@ -30,8 +30,8 @@ class TableWriter:
         self._retry_bad = retry_bad
         self._finished: dict[int, ShardSummary] = {}
 
-    def find_finished(self) -> set[int]:
-        """The numbers of the shards that need not be made."""
+    def find_finished(self) -> None:
+        """Look for the shards that need not be made, here and among earlier tables."""
         for number, shard in enumerate(self._shards):
             self._take(number, self.folder / shard.name)
         missing = {
@@ -39,7 +39,15 @@ class TableWriter:
         }
         if missing:
             self._adopt(missing)
-        return set(self._finished)
+
+    def bad_keys(self, number: int) -> frozenset[str] | None:
+        """The images that finished shard `number` has no features of; None where it is not finished."""
+        found = self._finished.get(number)
+        return None if found is None else frozenset(error["key"] for error in found.errors)
+
+    def redo(self, number: int) -> None:
+        """Take shard `number` for unfinished."""
+        del self._finished[number]
 
     def write(
         self, number: int, sha256: pd.Series[str], features: NDArray[np.float16], errors: list[LedgerEntry]

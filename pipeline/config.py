@@ -23,14 +23,12 @@ class FeaturesConfig:
         data_dir: Where the sets known by name lie, or are downloaded to.
         train_limit: Training images to take, each class in proportion; a validation split made from training is part of
             them.
-        backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 … (an
-        unknown
-            name lists them all), or timm:NAME where timm is installed.
+        backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
+            (an unknown name lists them all), or timm:NAME where timm is installed.
         weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth
             file, or random, which is no transfer learning.
         node: Where in the network features are taken: one node, several separated by commas, or depths for a spread
-        from
-            early to late; one pass writes a table for each. By default what its own classifier would see.
+            from early to late; one pass writes a table for each. By default what its own classifier would see.
         pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
             averages over as fine a grid as 10,000 columns allow what has more.
         image_size: Pixels that the network sees; by default those of its weights.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
+from features.devices import forwards_at_once, worker_count, writer_count
 from features.stopwatch import STAGES
 
 ADVICE = {
@@ -21,22 +22,30 @@ ADVICE = {
 
 
 def spent(seconds: Mapping[str, float], device: torch.device) -> str:
-    """The share of each stage in the threads' time, the largest and what would help, and the most memory held."""
+    """The share of each stage in the threads' time, the one that set the pace, what would help, and the most memory."""
     total = sum(seconds.values()) or 1
     shares = ", ".join(f"{stage} {seconds.get(stage, 0) / total:.0%}" for stage in STAGES)
-    slowest = max(STAGES, key=lambda stage: seconds.get(stage, 0))
+    slowest = max(STAGES, key=lambda stage: seconds.get(stage, 0) / _at_once(stage, device))
     advice = "--precision bf16, --compile" if (slowest, device.type) == ("forward", "cuda") else ADVICE[slowest]
     return f"  time: {shares}; the bottleneck is {slowest}: {advice} would help; at most {peak_memory(device)}"
+
+
+def _at_once(stage: str, device: torch.device) -> int:
+    """How many threads may be in `stage` at the same time."""
+    if stage == "write":
+        return writer_count(device)
+    return forwards_at_once(device) if stage in ("forward", "copy") else worker_count(device)
 
 
 def peak_memory(device: torch.device) -> str:
     """The most memory that this process has held, and on a GPU there."""
     held = f"{peak_bytes() / 2**30:.1f} GiB of memory"
     if device.type == "cuda":
-        held += f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the GPU"
+        held += f", {torch.cuda.max_memory_reserved(device) / 2**30:.1f} GiB on the GPU"
     return held
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held in RAM, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    """The most memory that this process has held in RAM, in bytes; getrusage would count its parent's as well."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

@@ -14,7 +14,7 @@ from features.joined import JoinedTable
 from features.sources import open_source
 from features.storage import check_writable, write_json
 from features.table import LEDGER
-from features.trunks import TrunkOptions, build_trunk
+from features.trunks import TrunkOptions, build_trunk, parse_nodes
 from models.base import Head
 from models.heads import make_head
 from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier
@@ -87,7 +87,7 @@ def trunk_options(config: FeaturesConfig) -> TrunkOptions:
     return TrunkOptions(
         backbone=config.backbone,
         weights=config.weights,
-        nodes=tuple(filter(None, (config.node or "").split(","))),
+        nodes=parse_nodes(config.node),
         pool=config.pool,
         image_size=config.image_size,
         precision=config.precision,

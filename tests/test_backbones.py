@@ -103,6 +103,15 @@ def test_a_node_gives_the_same_alone_and_among_others(backbone: str) -> None:
         assert np.array_equal(alone.forward(blank(alone))[0], output)
 
 
+def test_swins_maps_are_pooled_over_places_wherever_their_channels_are() -> None:
+    nodes = ("features.7", "norm", "permute", "avgpool", "flatten")
+    trunk = build("swin_t", nodes=nodes, pool="avg", image_size=48)
+    assert trunk.dims == (768,) * 5
+    *_, norm, permute, avgpool, flatten = trunk.forward(blank(trunk))
+    for features in (norm, permute, avgpool):
+        assert features == pytest.approx(flatten, abs=2e-3)
+
+
 @pytest.mark.parametrize(
     ("backbone", "size", "message"),
     [

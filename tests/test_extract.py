@@ -21,6 +21,7 @@ from features import shards
 from features.batches import run_batches
 from features.errors import OutputError, SourceError, TrunkError
 from features.extract import Extraction, extract
+from features.joined import JoinedTable
 from features.sources import open_source
 from features.sources.base import Payload, Source
 from features.storage import locked
@@ -58,8 +59,9 @@ def rows_and_errors(done: Extraction) -> int:
 
 
 def test_same_inputs_same_bytes(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "first")
-    run(photos, tmp_path / "second")
+    (photos / "red" / "notes.txt").write_text("no image")
+    run(photos, tmp_path / "first", max_bad=0.1)
+    run(photos, tmp_path / "second", max_bad=0.1)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
@@ -166,6 +168,7 @@ def start_run(photos: Path, root: Path) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path) -> None:
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
+    (photos / "red" / "notes.txt").write_text("no image")
     for colour in ("red", "green", "blue"):
         write_images(photos / colour, colour, 360, start=100)
     process = start_run(photos, tmp_path / "undisturbed")
@@ -307,6 +310,46 @@ def test_one_pass_writes_the_table_that_each_node_alone_would(photos: Path, tmp_
         alone = run(photos, tmp_path / "alone", trunk=trunk).tables[0]
         assert contents(alone.folder) == contents(table.folder)
     assert run(photos, tmp_path / "alone", trunk=make_tiny_trunk("pool", "early")).extracted == 0
+
+
+def unreadable(photos: Path, count: int) -> Source:
+    """The photos, of which `count` cannot be read."""
+    source = photos_source(photos)
+    broken = set(source.items.index[:: len(source.items) // count][:count])
+
+    def read(row: int) -> Payload:
+        if row in broken:
+            raise OSError("the network drive is gone")
+        return source.read(row)
+
+    return replace(source, read=read)
+
+
+def test_a_complete_table_is_not_touched_for_the_sake_of_another(photos: Path, tmp_path: Path) -> None:
+    alone = make_tiny_trunk("pool", "early")
+    alone.specs, alone.dims = alone.specs[:1], alone.dims[:1]
+    complete = run(photos, tmp_path / "out", trunk=alone).tables[0].folder
+    before = contents(complete)
+    both = make_tiny_trunk("pool", "early")
+    with pytest.raises(SourceError, match=r"10 of 120 images could not be read"):
+        extract(unreadable(photos, 10), both, tmp_path / "out", max_bad=0.01, on_images=lambda _: None)
+    assert contents(complete) == before
+    done = run(photos, tmp_path / "out", trunk=both)
+    assert contents(complete) == before
+    assert [table.errors for table in done.tables] == [0, 0]
+
+
+def test_tables_that_lack_other_images_are_brought_together(photos: Path, tmp_path: Path) -> None:
+    for node in range(2):
+        trunk = make_tiny_trunk("pool", "early")
+        trunk.specs, trunk.dims = trunk.specs[node : node + 1], trunk.dims[node : node + 1]
+        source = unreadable(photos, 3 + node)
+        extract(source, trunk, tmp_path / "apart", max_bad=0.1, on_images=lambda _: None)
+    for table in tmp_path.glob("apart/*/manifest.json"):
+        table.unlink()
+    done = run(photos, tmp_path / "apart", trunk=make_tiny_trunk("pool", "early"), max_bad=0.1)
+    assert len({table.errors for table in done.tables}) == 1
+    assert JoinedTable(done.tables).read("train").x.shape[1] == 128 + 1568
 
 
 def test_features_beyond_float16(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from features import nvjpeg
@@ -43,7 +44,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         images = [Image.open(io.BytesIO(bytes(file.tolist()))).convert("RGB") for file in files]
         return [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
 
-    monkeypatch.setattr(nvjpeg, "decode_jpeg", decode)
+    monkeypatch.setattr("torchvision.io.decode_jpeg", decode)
     return calls
 
 
@@ -66,12 +67,37 @@ def test_only_plain_jpegs_go_to_the_gpu(given: list[int]) -> None:
     assert all(image.shape == (3, 20, 30) for image in decoded if image is not None)
 
 
-def test_a_damaged_file_leaves_the_batch_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("nvjpegDecodeBatched failed")
+def test_a_damaged_file_alone_is_left_to_pillow(given: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole: Any = torchvision.io.decode_jpeg
 
-    monkeypatch.setattr(nvjpeg, "decode_jpeg", refuse)
-    assert nvjpeg.decode_on_gpu([jpeg(), jpeg()], CPU) == [None, None]
+    def refuse_grey(files: Sequence[torch.Tensor], **options: Any) -> list[torch.Tensor]:
+        if any(len(file) == len(jpeg("L")) for file in files):
+            raise RuntimeError("nvjpegDecodeBatched failed")
+        decoded: list[torch.Tensor] = whole(files, **options)
+        return decoded
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", refuse_grey)
+    decoded = nvjpeg.decode_on_gpu([jpeg(), jpeg("L"), jpeg()], CPU)
+    assert [image is not None for image in decoded] == [True, False, True]
+    assert given == [1, 1]
+
+
+def test_memory_does_not_decide_how_a_file_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        nvjpeg.decode_on_gpu([jpeg()], CPU)
+
+
+def test_torchvision_without_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", absent)
+    with pytest.raises(TrunkError, match=r"--decoder nvjpeg does not work here .*not compiled.*: use --decoder pillow"):
+        nvjpeg.check_nvjpeg(CPU)
 
 
 def test_features_are_those_of_pillow(given: list[int], tiny_trunk: Trunk) -> None:

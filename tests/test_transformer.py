@@ -6,6 +6,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.base import clone
@@ -45,6 +46,26 @@ def test_paths_images_and_arrays_give_the_same(labelled: tuple[list[str], list[i
     ways: list[Any] = [images, arrays, np.stack(arrays), [Path(path) for path in paths]]
     for same in ways:
         assert np.array_equal(fitted.transform(same), expected)
+
+
+def test_turned_and_mirrored_images_are_what_they_look_like(photos: Path, tmp_path: Path) -> None:
+    image = Image.open(photos / "red/000.png")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    pixels = np.array(image)
+    fitted = trunk().fit([])
+    same = fitted.transform([tmp_path / "turned.png", turned, np.rot90(pixels, -1), image.rotate(-90, expand=True)])
+    assert (same == same[0]).all()
+
+
+def test_a_series_counts_by_position(labelled: tuple[list[str], list[int]]) -> None:
+    paths = pd.Series(labelled[0][:3], index=[7, 3, 5])
+    fitted = trunk().fit(paths)
+    assert np.array_equal(fitted.transform(paths), fitted.transform(paths.tolist()))
+    with pytest.raises(SourceError, match=r"image 2 \(absent.png\) has no features"):
+        fitted.transform(pd.Series([*paths[:2], "absent.png"], index=[7, 3, 5]))
 
 
 def test_several_nodes_stand_side_by_side(labelled: tuple[list[str], list[int]]) -> None:
@@ -91,6 +112,7 @@ def test_weights_that_have_changed_since(tmp_path: Path) -> None:
     [
         ("absent.png", r"image 1 \(absent.png\) has no features: unreadable: No such file or directory; leave it out"),
         (np.zeros((4, 4)), r"pixels of shape \(4, 4\) and type float64 came: expected \(h, w\) or \(h, w, 3\) uint8"),
+        (np.zeros((0, 5), np.uint8), r"pixels of shape \(0, 5\) and type uint8 came"),
         (7, r"int is no image: expected a path, a PIL image or an array of uint8"),
     ],
 )

@@ -33,8 +33,8 @@ class Backbone(ABC):
     """A network with random weights, by name.
 
     `node` is what its own classifier sees, `depths` are nodes from early to late that end there; `smallest` is the
-    least side in px of the images it takes, the only one where `fixed`; `nhwc` tells maps with channels last, as
-    Swin's are.
+    least side in px of the images it takes, the only one where `fixed`; `nhwc` is how the names of nodes begin whose
+    maps have channels last, as Swin's are.
     """
 
     name: str
@@ -42,9 +42,13 @@ class Backbone(ABC):
     depths: tuple[str, ...]
     smallest: int
     fixed: bool = False
-    nhwc: bool = False
+    nhwc: tuple[str, ...] = ()
     network: nn.Module
     recipe: Recipe
+
+    def is_nhwc(self, node: str) -> bool:
+        """Whether the node's map has its channels last."""
+        return node.startswith(self.nhwc)
 
     @abstractmethod
     def cut(self, nodes: Sequence[str]) -> nn.Module:

@@ -21,15 +21,15 @@ from features.errors import TrunkError
 class Family:
     """`depths` are nodes from early to late, the last one what the network's own classifier sees.
 
-    `smallest`: least side in px of an image that reaches all of them, the only one where `fixed`; `nhwc`: whether maps
-    have their channels last; `arguments`: of the constructor, so that the network is the one that the published
-    weights were made for.
+    `smallest`: least side in px of an image that reaches all of them, the only one where `fixed`; `nhwc`: how the
+    names of nodes begin whose maps have their channels last; `arguments`: of the constructor, so that the network is
+    the one that the published weights were made for.
     """
 
     depths: tuple[str, ...]
     smallest: int
     fixed: bool = False
-    nhwc: bool = False
+    nhwc: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -45,7 +45,10 @@ def _vit(*layers: int, size: int = 224) -> Family:
 
 
 _RESNET = Family(depths=("layer1", "layer2", "layer3", "layer4", "flatten"), smallest=1)
-_SWIN = Family(depths=("features.1", "features.3", "features.5", "features.7", "flatten"), smallest=4, nhwc=True)
+_NHWC = ("features", "norm")
+_SWIN = Family(
+    depths=("features.1", "features.3", "features.5", "features.7", "flatten"), smallest=4, nhwc=("features", "norm")
+)
 _INCEPTION = {"transform_input": True, "init_weights": False}
 
 FAMILIES: dict[str, Family] = {

@@ -83,8 +83,11 @@ class _HubReader:
 
     def _read_group(self, number: int) -> Any:
         path, group = self._groups[number]
-        with pq.ParquetFile(path) as file:
-            images: Any = file.read_row_group(group, columns=["image"])["image"].combine_chunks()
+        try:
+            with pq.ParquetFile(path) as file:
+                images: Any = file.read_row_group(group, columns=["image"])["image"].combine_chunks()
+        except pa.ArrowException as error:
+            raise OSError(f"row group {group} of {path.name} is damaged ({first_line(error)})") from error
         return images.field("bytes")
 
 

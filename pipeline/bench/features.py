@@ -26,14 +26,25 @@ from pipeline.bench.measures import MEASURES, Job, Measured, measure
 from pipeline.config import BenchFeaturesConfig
 from pipeline.console import progress, result, result_table
 
+IN_MEMORY, FILES = "in memory", "JPEG files"
+
+TEXTBOOK = "textbook"
+"""How the names of the tutorials' ways begin in MEASURES."""
+
 LEAST_PHOTOS = 200
 """Fewer might leave none for validation."""
 
 FEW_IMAGES = 4096
 """Enough for the tutorials' way, which is slow, and for photographs."""
 
+CEILING = {IN_MEMORY: ("forward alone",), FILES: ("decode alone", "transform alone", "forward alone")}
+"""What an image costs at least. On the CPU these share the cores, so times add up; beside a GPU the slowest counts."""
+
 Runs = dict[str, list[Measured]]
 """What each measurement gave, round by round."""
+
+Name = tuple[str, str, str]
+"""Images, precision, and what is measured."""
 
 
 def run_bench_features(config: BenchFeaturesConfig) -> None:
@@ -41,64 +52,92 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     device = resolve_device(config.device)
     folder = config.out / "bench"
     check_writable(folder)
-    photos = str(config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), FEW_IMAGES)))
-    precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
-    sets = {"in memory": config.dataset, "JPEG files": photos}
+    photos = config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), FEW_IMAGES))
+    sets = {IN_MEMORY: config.dataset, FILES: str(photos)}
     for dataset in sets.values():
         open_source(dataset, data_dir=config.data_dir)  # what is missing is said before minutes are spent
-    jobs = {
-        (kind, precision, what): Job(
-            what=what,
-            dataset=dataset,
-            data_dir=config.data_dir,
-            images=min(config.images, FEW_IMAGES) if what.startswith("textbook") else config.images,
-            device=config.device,
-            precision=precision,
-            seconds=config.seconds,
-            scratch=folder,
-        )
-        for kind, dataset in sets.items()
-        for precision in precisions
-        for what in MEASURES
-        if precision == _precision(what, precision) and (what != "copy alone" or device.type == "cuda")
-    }
-    runs: dict[tuple[str, str, str], list[Measured]] = {name: [] for name in jobs}
-    with (
-        progress("measurements", config.rounds * len(jobs)) as advance,
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool,
-    ):
-        for _ in range(config.rounds):
-            for name, job in jobs.items():
-                advance(0, ", ".join(name))
-                runs[name].append(pool.submit(measure, job).result())
-                advance(1, "")
+    precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
+    runs = _measure_in_turn(_jobs(config, sets, precisions, device), config.rounds)
     sections = [
-        section(
-            kind, precision, {what: runs[kind, _precision(what, precision), what] for k, _, what in runs if k == kind}
-        )
+        section(kind, precision, _runs_of(runs, kind, precision), shared=device.type == "cpu")
         for kind in sets
         for precision in precisions
     ]
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "versions": package_versions(),
-        "settings": {name: str(value) for name, value in asdict(config).items()},
-        "sets": sets,
-    }
-    write_json(folder / "features.json", {**about, "sections": sections})
+    write_json(folder / "features.json", {**_about(config, device), "sets": sets, "sections": sections})
     for each in sections:
         _show(each)
     result(f"written to {folder / 'features.json'}")
 
 
-def section(kind: str, precision: str, runs: Runs) -> dict[str, Any]:
-    """The figures of one set of images at one precision: medians over rounds of rates, and of ratios within rounds."""
+def _jobs(
+    config: BenchFeaturesConfig, sets: dict[str, str], precisions: list[str], device: torch.device
+) -> dict[Name, Job]:
+    names = [(kind, precision, what) for kind in sets for precision in precisions for what in MEASURES]
+    return {
+        (kind, precision, what): Job(
+            what=what,
+            dataset=sets[kind],
+            data_dir=config.data_dir,
+            images=min(config.images, FEW_IMAGES) if what.startswith(TEXTBOOK) else config.images,
+            device=config.device,
+            precision=precision,
+            seconds=config.seconds,
+            scratch=config.out / "bench",
+        )
+        for kind, precision, what in names
+        if precision == _precision(what, precision) and (what != "copy alone" or device.type == "cuda")
+    }
+
+
+def _measure_in_turn(jobs: dict[Name, Job], rounds: int) -> dict[Name, list[Measured]]:
+    """Every job once a round, each in a new process, so that none profits from another's memory or warmth."""
+    runs: dict[Name, list[Measured]] = {name: [] for name in jobs}
+    with (
+        progress("measurements", rounds * len(jobs)) as advance,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        for _ in range(rounds):
+            for name, job in jobs.items():
+                advance(0, ", ".join(name))
+                runs[name].append(pool.submit(measure, job).result())
+                advance(1, "")
+    return runs
+
+
+def _runs_of(runs: dict[Name, list[Measured]], kind: str, precision: str) -> Runs:
+    """What belongs to one section; the tutorials' way is the same in each."""
+    return {
+        what: measured
+        for (images, measured_at, what), measured in runs.items()
+        if images == kind and measured_at == _precision(what, precision)
+    }
+
+
+def _precision(what: str, precision: str) -> str:
+    """The precision that `what` is measured at: tutorials know one."""
+    return "fp32" if what.startswith(TEXTBOOK) else precision
+
+
+def _about(config: BenchFeaturesConfig, device: torch.device) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "versions": package_versions(),
+        "settings": {name: str(value) for name, value in asdict(config).items()},
+    }
+
+
+def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> dict[str, Any]:
+    """The figures of one set of images at one precision: medians over rounds of rates, and of ratios within rounds.
+
+    `shared` tells whether decoding, transform and forward share the cores (see CEILING).
+    """
     rates = {what: [run.rate for run in rounds] for what, rounds in runs.items()}
-    ceiling = [1 / sum(1 / rates[what][i] for what in CEILING[kind]) for i in range(len(rates["ours"]))]
+    parts = zip(*(rates[what] for what in CEILING[kind]), strict=True)
+    ceiling = [1 / sum(1 / rate for rate in alone) if shared else min(alone) for alone in parts]
     ratios = {
-        f"ours / {' + '.join(CEILING[kind])}": _ratio(rates["ours"], ceiling),
+        f"ours / {(' + ' if shared else ' or ').join(CEILING[kind])}": _ratio(rates["ours"], ceiling),
         "ours / textbook, CSV": _ratio(rates["ours"], rates["textbook, CSV"]),
         "ours / textbook, nothing written": _ratio(rates["ours"], rates["textbook, nothing written"]),
         "time of five depths / one": _ratio(rates["ours"], rates["ours, five depths"]),
@@ -111,10 +150,6 @@ def section(kind: str, precision: str, runs: Runs) -> dict[str, Any]:
         "peak_bytes": {what: max(run.peak_bytes for run in rounds) for what, rounds in runs.items()},
         "ratios": ratios,
     }
-
-
-CEILING = {"in memory": ("forward alone",), "JPEG files": ("decode alone", "transform alone", "forward alone")}
-"""What sharing the cores costs at least: one image takes the time of all of these."""
 
 
 def make_photos(folder: Path, count: int) -> Path:
@@ -131,11 +166,6 @@ def make_photos(folder: Path, count: int) -> Path:
             if not path.exists():
                 Image.fromarray(pixels[top : top + height, left : left + width]).save(path, quality=90)
     return folder
-
-
-def _precision(what: str, precision: str) -> str:
-    """The precision that `what` is measured at: tutorials know one."""
-    return "fp32" if what.startswith("textbook") else precision
 
 
 def _ratio(above: list[float], below: list[float]) -> float:

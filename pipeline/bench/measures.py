@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from features.shards import name_shards, write_shard
 from features.sources import open_source
 from features.sources.base import Source
 from features.trunks import DEPTHS, Trunk, TrunkOptions, build_trunk
-from pipeline.bench.textbook import extract_as_tutorials_do
+from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
 
 WRITTEN_ROWS = 1024
@@ -65,13 +66,13 @@ def _ours(source: Source, trunk: Trunk, job: Job) -> float:
 
 
 def _textbook_csv(source: Source, trunk: Trunk, job: Job) -> float:
-    return _timed(
-        source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, job.scratch / "features.csv")
-    )
+    network, csv = tutorial_network(trunk.device), job.scratch / "features.csv"
+    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, network, trunk.device, csv))
 
 
-def _textbook(source: Source, trunk: Trunk, job: Job) -> float:
-    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, trunk.device, None))
+def _textbook(source: Source, trunk: Trunk, _: Job) -> float:
+    network = tutorial_network(trunk.device)
+    return _timed(source, lambda: extract_as_tutorials_do(source, trunk.spec, network, trunk.device, None))
 
 
 def _forward(_: Source, trunk: Trunk, job: Job) -> float:
@@ -164,22 +165,25 @@ def _timed(source: Source, work: Callable[[], object]) -> float:
 
 def _rate(step: Callable[[], int], workers: int, device: torch.device, seconds: float) -> float:
     """Repeat `step`, which returns its images, for `seconds` in each of `workers` threads; images a second of all."""
+    all_ready = Barrier(workers)
 
     def repeat(_: int) -> float:
         if workers > 1:
             torch.set_num_threads(1)
         step()  # warms up
-        barrier()
+        _synchronise(device)
+        all_ready.wait()
         start = time.perf_counter()
         done = 0
         while time.perf_counter() - start < seconds:
             done += step()
-        barrier()
+        _synchronise(device)
         return done / (time.perf_counter() - start)
-
-    def barrier() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
 
     with ThreadPoolExecutor(workers) as pool:
         return sum(pool.map(repeat, range(workers)))
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

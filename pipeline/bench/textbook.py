@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.models import get_model
@@ -47,9 +48,16 @@ class _Images(Dataset[torch.Tensor]):
         return tensor
 
 
-def extract_as_tutorials_do(source: Source, spec: TrunkSpec, device: torch.device, csv: Path | None) -> None:
+def tutorial_network(device: torch.device) -> nn.Module:
+    """AlexNet as tutorials load it."""
+    network: nn.Module = get_model("alexnet", weights=None).eval().to(device)
+    return network
+
+
+def extract_as_tutorials_do(
+    source: Source, spec: TrunkSpec, network: Any, device: torch.device, csv: Path | None
+) -> None:
     """AlexNet's pooled features of every image in float32, appended to `csv` batch by batch where that is given."""
-    network: Any = get_model("alexnet", weights=None).eval().to(device)
     with torch.no_grad():
         for images in DataLoader(_Images(source, spec), batch_size=BATCH_IMAGES):
             features = network.avgpool(network.features(images.to(device))).flatten(1).cpu().numpy()

@@ -127,7 +127,7 @@ def photos_like(keys: Sequence[str]) -> Any:
 def test_one_run_at_a_time(photos: Path, tmp_path: Path) -> None:
     folder = run(photos, tmp_path / "out").tables[0].folder
     (folder / "manifest.json").unlink()
-    with locked(folder), pytest.raises(OutputError, match=r"another run is writing .*: wait until it is done"):
+    with locked(folder), pytest.raises(OutputError, match=r"another run is writing .*: wait for it"):
         run(photos, tmp_path / "out")
     assert run(photos, tmp_path / "out").extracted == 0
 

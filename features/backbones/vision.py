@@ -6,7 +6,8 @@ import copy
 import operator
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import fx, nn
@@ -37,14 +38,14 @@ class VisionBackbone(Backbone):
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
         """See Backbone."""
-        _, names = get_graph_node_names(self.network.eval())
+        with _quiet():
+            _, names = get_graph_node_names(self.network.eval())
         names = names[1:]  # the first is the network's input
         for node in nodes:
             if not any(name == node or name.startswith(f"{node}.") for name in names):
                 choices = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
                 raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {', '.join(choices)}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that training would need other nodes: nothing is trained here
+        with _quiet():
             module = create_feature_extractor(self.network, {node: node for node in nodes})
         return _without_in_place(module) if len(nodes) > 1 else module
 
@@ -53,6 +54,14 @@ class VisionBackbone(Backbone):
         weights = get_model_weights(self.name)["DEFAULT"]
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in downloaded_state(weights.url).items()}
         return state, _recipe(weights)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out torchvision's warning that training would need other nodes: nothing is trained here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _recipe(weights: WeightsEnum) -> Recipe:

@@ -75,6 +75,19 @@ class JoinedTable:
             ordered = [rows.x[self._order(first.keys, rows.keys, table)] for table, rows in pairs]
             yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
 
+    def by_node(self) -> dict[str, JoinedTable]:
+        """Each table alone, by its node; raises TableError unless all have their rows in the same order."""
+        first, *others = self.tables
+        keys = first.index()["key"]
+        for table in others:
+            if not table.index()["key"].equals(keys):
+                raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
+        return {table.spec.trunk.node: JoinedTable([table]) for table in self.tables}
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The labels of a split, (n,), in the order of `read`."""
+        return self.tables[0].labels(split)
+
     def test_duplicates(self) -> int:
         """How many test images are, byte for byte, training or validation images as well."""
         return self.tables[0].test_duplicates()

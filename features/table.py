@@ -164,6 +164,11 @@ class FeatureTable:
                             y=np.asarray(batch["label"])[chosen],
                         )
 
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The labels of a split, (n,), in the order of `read`, without its features."""
+        index = self.index()
+        return index.loc[index["split"] == split, "label"].to_numpy(np.int32)
+
     def to_pandas(self, split: str | None = None) -> pd.DataFrame:
         """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""
         splits = [split] if split else list(self.rows)

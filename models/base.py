@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.joined import JoinedTable
-from features.table import Rows
-from models.errors import DataError
+from models.data import TrainingData
 
 OnStep = Callable[[str], None]
 """Called after each step of training with a few words on how it goes."""
@@ -24,47 +23,11 @@ Probabilities = NDArray[np.float32]
 """(n, k) float32, rows sum to 1, columns in the order of a head's `classes_`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """Training and validation rows, labels numbered 0 … k−1 over the k classes that training has.
-
-    `x`, `x_validation`: (n, d) float32; `y`, `y_validation`: (n,) int32; `classes`: their names, k of them.
-    """
-
-    x: NDArray[np.float32]
-    y: NDArray[np.int32]
-    x_validation: NDArray[np.float32]
-    y_validation: NDArray[np.int32]
-    classes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, table: JoinedTable) -> Self:
-        """Read the rows of `table`; raises DataError for one class, no validation rows, or values that are not finite.
-
-        Validation rows of a class that training lacks are left out: nothing could be learnt of them.
-        """
-        train, validation = table.read("train"), table.read("validation")
-        present = np.unique(train.y)
-        if len(present) < 2:
-            raise DataError(f"{table.folder} has {len(present)} classes in its training rows: two or more are needed")
-        known = np.isin(validation.y, present)
-        if not known.any():
-            raise DataError(f"{table.folder} has no validation rows of its training classes: add images to validation")
-        _refuse_not_finite(table, train, validation)
-        return cls(
-            x=train.x,
-            y=np.searchsorted(present, train.y).astype(np.int32),
-            x_validation=validation.x[known],
-            y_validation=np.searchsorted(present, validation.y[known]).astype(np.int32),
-            classes=tuple(table.classes[label] for label in present),
-        )
-
-
 class Head(ABC):
     """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
 
-    After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent learning (reading
-    the table not counted), `device_` where that was, `learned_` what validation chose.
+    After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent on it (reading the
+    table counted), `device_` where that was, `learned_` what validation chose.
     """
 
     name: ClassVar[str]
@@ -95,10 +58,9 @@ class Head(ABC):
         """The settings and the seed: with the table, all that decides what is learnt."""
         return {**asdict(self.settings), "seed": self.seed}
 
-    @property
     @abstractmethod
-    def steps(self) -> int:
-        """How many steps training takes at most."""
+    def steps(self, table: JoinedTable) -> int:
+        """How many steps training on `table` takes at most."""
 
     @abstractmethod
     def _fit(self, data: TrainingData, on_step: OnStep) -> None: ...
@@ -114,13 +76,3 @@ class Head(ABC):
     @abstractmethod
     def restore(self, path: Path) -> None:
         """Take back what `save` wrote under the first suffix."""
-
-
-def _refuse_not_finite(table: JoinedTable, *parts: Rows) -> None:
-    for rows in parts:
-        finite = np.isfinite(rows.x.sum(axis=1, dtype=np.float64))
-        if not finite.all():
-            raise DataError(
-                f"{table.folder} has features that are infinite or not a number in {np.sum(~finite)} rows "
-                f"(first: {rows.keys[np.argmin(finite)]}): extract it again"
-            )

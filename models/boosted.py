@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import joblib
 import numpy as np
+import xgboost
 from numpy.typing import NDArray
-from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 from xgboost.callback import TrainingCallback
 
-from models.base import Head, OnStep, Probabilities, TrainingData
+from features.joined import JoinedTable
+from models.base import Head, OnStep, Probabilities
+from models.data import TrainingData
+from models.quantised import quantise
+from models.selection import select_by_anova
 from models.settings import XgbSettings
 
 
@@ -32,38 +35,65 @@ class BoostedHead(Head):
         """The settings and the seed; gpu_hist is hist, the device is told apart."""
         return super().parameters() | {"tree_method": "hist"}
 
-    @property
-    def steps(self) -> int:
+    def steps(self, table: JoinedTable) -> int:
         """Boosting rounds."""
         return self.settings.rounds
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
-        select = SelectKBest(f_classif, k=min(settings.columns, data.x.shape[1]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # columns that never change have no F value and are chosen last
-            select.fit(data.x, data.y)
-        trees = XGBClassifier(
-            n_estimators=settings.rounds,
+        select = select_by_anova(data, settings.columns)
+        columns = select.get_support(indices=True)
+        train = quantise(data.batches("train"), columns, max_bin=settings.max_bin)
+        validation = quantise(data.batches("validation"), columns, max_bin=settings.max_bin, ref=train)
+        booster = xgboost.train(
+            self._tree_parameters(len(data.classes)),
+            train,
+            settings.rounds,
+            evals=[(validation, "validation")],
             early_stopping_rounds=settings.patience,
+            callbacks=[_Steps(on_step)],
+            verbose_eval=False,
+        )
+        self.learned_ = {"rounds": booster.best_iteration + 1, "validation_log_loss": float(booster.best_score)}
+        self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
+        self.pipeline_ = Pipeline([("select", select), ("xgb", self._classifier(booster))])
+
+    def _tree_parameters(self, classes: int) -> dict[str, Any]:
+        settings = self.settings
+        two = {"objective": "binary:logistic", "eval_metric": "logloss"}
+        many = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
+        return {
+            "learning_rate": settings.learning_rate,
+            "max_depth": settings.max_depth,
+            "max_bin": settings.max_bin,
+            "colsample_bynode": settings.column_share,
+            "tree_method": "hist",
+            "device": str(self.device),
+            "seed": self.seed,
+            **(two if classes == 2 else many),
+        }
+
+    def _classifier(self, booster: xgboost.Booster) -> XGBClassifier:
+        """The rounds up to the best one as scikit-learn's users know them.
+
+        They are loaded into a new classifier because a model that was trained on cuda would predict on cuda wherever
+        it is.
+        """
+        settings = self.settings
+        best = booster[: booster.best_iteration + 1]
+        classifier = XGBClassifier(
+            n_estimators=best.num_boosted_rounds(),
             learning_rate=settings.learning_rate,
             max_depth=settings.max_depth,
             max_bin=settings.max_bin,
             colsample_bynode=settings.column_share,
             tree_method="hist",
-            device=str(self.device),
-            eval_metric="logloss" if len(data.classes) == 2 else "mlogloss",
+            device="cpu",
             random_state=self.seed,
-            callbacks=[_Steps(on_step)],
         )
-        validation = (select.transform(data.x_validation), data.y_validation)
-        trees.fit(select.transform(data.x), data.y, eval_set=[validation], verbose=False)
-        self.learned_ = {"rounds": trees.best_iteration + 1, "validation_log_loss": float(trees.best_score)}
-        self.device_ = json.loads(trees.get_booster().save_config())["learner"]["generic_param"]["device"]
-        # A model trained on cuda would predict on cuda wherever it is loaded, and the callback is of this program.
-        trees.set_params(device="cpu", callbacks=None)
-        trees.get_booster().set_param({"device": "cpu"})
-        self.pipeline_ = Pipeline([("select", select), ("xgb", trees)])
+        classifier.load_model(bytearray(best.save_raw("ubj")))
+        classifier.get_booster().set_param({"device": "cpu"})
+        return classifier
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """Class probabilities of (n, d) float32 features, on the CPU."""
@@ -89,6 +119,6 @@ class _Steps(TrainingCallback):
         self._on_step = on_step
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        loss = next(iter(evals_log["validation_0"].values()))[-1]
+        loss = next(iter(evals_log["validation"].values()))[-1]
         self._on_step(f"validation log-loss {loss:.4f}")
         return False

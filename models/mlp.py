@@ -17,7 +17,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from models.base import Head, OnStep, Probabilities, TrainingData
+from features.joined import JoinedTable
+from models.base import Head, OnStep, Probabilities
+from models.data import Labelled, TrainingData
 from models.settings import MlpSettings
 
 PREDICT_ROWS = 4096
@@ -60,25 +62,25 @@ class MlpHead(Head):
     settings: MlpSettings
     network_: DenseLayers
 
-    @property
-    def steps(self) -> int:
+    def steps(self, table: JoinedTable) -> int:
         """Epochs."""
         return self.settings.epochs
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
+        train, validation = data.read("train"), data.read("validation")
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            network = DenseLayers([data.x.shape[1], *settings.hidden, len(data.classes)], settings.dropout)
-            network.scale_to(data.x)
+            network = DenseLayers([data.dim, *settings.hidden, len(data.classes)], settings.dropout)
+            network.scale_to(train[0])
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-            steps = settings.epochs * ceil(len(data.y) / settings.batch_rows)
+            steps = settings.epochs * ceil(len(train[1]) / settings.batch_rows)
             schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
             best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
             for epoch in range(1, settings.epochs + 1):
-                self._train_epoch(network, optimizer, schedule, data)
-                loss = self._validation_loss(network, data)
+                self._train_epoch(network, optimizer, schedule, train)
+                loss = self._validation_loss(network, validation)
                 on_step(f"validation log-loss {loss:.4f}")
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
@@ -87,10 +89,10 @@ class MlpHead(Head):
         self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
 
     def _train_epoch(
-        self, network: DenseLayers, optimizer: torch.optim.Optimizer, schedule: OneCycleLR, data: TrainingData
+        self, network: DenseLayers, optimizer: torch.optim.Optimizer, schedule: OneCycleLR, train: Labelled
     ) -> None:
         network.train()
-        x, y = torch.from_numpy(data.x), torch.from_numpy(data.y).long()
+        x, y = torch.from_numpy(train[0]), torch.from_numpy(train[1]).long()
         order, size = torch.randperm(len(y)), self.settings.batch_rows
         for start in range(0, len(y), size):
             rows = order[start : start + size]
@@ -99,9 +101,9 @@ class MlpHead(Head):
             optimizer.step()
             schedule.step()
 
-    def _validation_loss(self, network: DenseLayers, data: TrainingData) -> float:
-        logits = torch.cat(list(_logits(network.eval(), data.x_validation, self.device)))
-        return float(cross_entropy(logits, torch.from_numpy(data.y_validation).long()))
+    def _validation_loss(self, network: DenseLayers, validation: Labelled) -> float:
+        logits = torch.cat(list(_logits(network.eval(), validation[0], self.device)))
+        return float(cross_entropy(logits, torch.from_numpy(validation[1]).long()))
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """Class probabilities of (n, d) float32 features, on the CPU."""

@@ -120,7 +120,7 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
         head, card = load_classifier(path)
         remark(f"{head.name}: reused {path}")
         return Trained(head=head, card=card, path=path)
-    with progress(f"{head.name} learns", head.steps) as advance:
+    with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda note: advance(1, note))
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
@@ -158,4 +158,6 @@ def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "/".join(map(_short, value.values()))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

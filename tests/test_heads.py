@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,24 @@ class MemoryTable(JoinedTable):
         super().__init__([FeatureTable(Path("toy"), spec, manifest)])
         self.splits = splits
 
+    @property
+    def dim(self) -> int:
+        return int(self.splits["train"].x.shape[1])
+
     def read(self, split: str) -> Rows:
         return self.splits[split]
+
+    def by_node(self) -> dict[str, JoinedTable]:
+        return {"pool": self}
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        return self.splits[split].y
+
+    def batches(self, split: str, size: int = 64) -> Iterator[Rows]:
+        rows = self.splits[split]
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            yield Rows(keys=rows.keys[part], x=rows.x[part], y=rows.y[part])
 
 
 def toy_rows(count: int, labels: list[int], seed: int) -> Rows:
@@ -101,7 +118,7 @@ def test_reports_its_steps(name: str) -> None:
     notes: list[str] = []
     head = make_head(name, seed=0, device=CPU)
     head.fit(toy_table(), notes.append)
-    assert 1 <= len(notes) <= head.steps
+    assert 1 <= len(notes) <= head.steps(toy_table())
     assert all("validation log-loss" in note for note in notes)
 
 
@@ -119,7 +136,7 @@ def test_no_validation_row_of_a_training_class(name: str) -> None:
 def test_values_that_are_not_finite(name: str, value: float) -> None:
     table = toy_table()
     table.read("train").x[3, 5] = value
-    with pytest.raises(DataError, match=r"infinite or not a number in 1 rows \(first: 1/3\)"):
+    with pytest.raises(DataError, match=r"infinite or not a number \(first: 1/3\)"):
         fitted(name, table)
 
 

@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch.nn.functional import log_softmax
 
-CHUNK_ROWS = 2048
+CHUNK_ROWS = 256
+"""Few enough for the processor's cache to hold them as float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,13 @@ def fit_softmax(
         return loss, np.concatenate([(scale * slope + penalty * weights).ravel(), bias_slope])
 
     first = np.concatenate([start.weights.ravel() / scale, start.bias])
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 10})
+    found = minimize(
+        objective,
+        first,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-4, "ftol": 1e-7},
+    )
     weights, bias = _unpack(found.x, shape)
     return Softmax(weights=weights * scale, bias=bias)
 

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import TableError
+from features.spec import TrunkSpec
 from features.storage import digest
 from features.table import BATCH_ROWS, FeatureTable, Rows
-from features.trunks import TrunkSpec
 
 
 class JoinedTable:

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import TableError, first_line
+from features.spec import TrunkSpec
 from features.storage import digest, replacing, write_json
-from features.trunks import TrunkSpec
 
 FORMAT = 2
 """Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""

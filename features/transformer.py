@@ -19,7 +19,8 @@ from features.batches import Reader, run_batches
 from features.decode import upright_rgb
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.trunks import Trunk, TrunkOptions, build_trunk, parse_nodes, rebuild_trunk
+from features.spec import TrunkOptions, parse_nodes
+from features.trunks import Trunk, build_trunk, rebuild_trunk
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A path, a PIL image, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,13 +21,11 @@ from features.errors import TrunkError, first_line
 from features.nvjpeg import check_nvjpeg
 from features.pooling import pool_output, resolve_pool
 from features.preprocess import normalise, to_square
+from features.spec import DEPTHS, TrunkOptions, TrunkSpec
 from features.stopwatch import Stopwatch
 from features.weights import file_state, load_into, state_sha256
 
 logger = logging.getLogger(__name__)
-
-DEPTHS = "depths"
-"""Stands for the spread of nodes that each backbone names."""
 
 DECODERS = ("pillow", "nvjpeg")
 
@@ -38,70 +36,6 @@ MOST_IMAGES = {"cpu": 16, "cuda": 256}
 """Larger batches are no faster: on the CPU these fit its caches."""
 
 FLOAT16_MAX = torch.finfo(torch.float16).max
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrunkSpec:
-    """Everything that decides a feature's value, apart from the image.
-
-    `weights` is `imagenet`, `random` or the name of a file; `weights_sha256` is that of the tensors that `node` needs
-    (see `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
-    else None. Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
-    `pool`, `precision` and `decoder` are what was done, never `auto`.
-    """
-
-    backbone: str
-    weights: str
-    weights_sha256: str
-    seed: int | None
-    node: str
-    pool: str
-    image_size: int
-    resize: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    precision: str = "fp32"
-    compiled: bool = False
-    decoder: str = "pillow"
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether anything was learnt before: random weights are no transfer learning."""
-        return self.weights != "random"
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; `from_json` turns it back."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TrunkSpec:
-        """The spec that `to_json` wrote."""
-        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrunkOptions:
-    """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
-
-    `weights` is `imagenet`, `random` (drawn from `seed`) or a file; `nodes` may be (DEPTHS,), and none is the node that
-    the backbone's own classifier sees.
-    """
-
-    backbone: str
-    weights: str = "random"
-    nodes: tuple[str, ...] = ()
-    pool: str = "auto"
-    image_size: int | None = None
-    precision: str = "auto"
-    compiled: bool = False
-    decoder: str = "pillow"
-    seed: int = 0
-
-
-def parse_nodes(text: str | None) -> tuple[str, ...]:
-    """The nodes in a text that separates them by commas."""
-    return tuple(filter(None, (node.strip() for node in (text or "").split(","))))
 
 
 class Trunk:

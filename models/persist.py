@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from features.joined import JoinedTable
+from features.spec import TrunkSpec
 from features.storage import digest, file_sha256, replacing, write_json
-from features.trunks import TrunkSpec
 from models.base import Head
 from models.errors import ClassifierError
 from models.heads import HEADS, make_head

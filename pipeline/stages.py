@@ -12,9 +12,10 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.joined import JoinedTable
 from features.sources import open_source
+from features.spec import TrunkOptions, parse_nodes
 from features.storage import check_writable, write_json
 from features.table import LEDGER
-from features.trunks import TrunkOptions, build_trunk, parse_nodes
+from features.trunks import build_trunk
 from models.base import Head
 from models.heads import make_head
 from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier

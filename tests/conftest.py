@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from features.trunks import Trunk, TrunkSpec, freeze
+from features.spec import TrunkSpec
+from features.trunks import Trunk, freeze
 from pipeline import cli
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ import torch
 from features.backbones import open_backbone
 from features.backbones.families import FAMILIES, family_of, vision_names
 from features.errors import TrunkError
-from features.trunks import Trunk, TrunkOptions, build_trunk
+from features.spec import TrunkOptions
+from features.trunks import Trunk, build_trunk
 from features.weights import state_sha256
 from tests.conftest import CPU
 

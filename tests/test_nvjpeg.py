@@ -17,7 +17,8 @@ from PIL import Image
 from features import nvjpeg
 from features.batches import run_batches
 from features.errors import TrunkError
-from features.trunks import Trunk, TrunkOptions, build_trunk, rebuild_trunk
+from features.spec import TrunkOptions
+from features.trunks import Trunk, build_trunk, rebuild_trunk
 from tests.conftest import CPU
 
 

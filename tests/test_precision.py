@@ -20,7 +20,8 @@ from features.devices import has_cpu_bf16, resolve_precision
 from features.errors import DeviceError
 from features.sources import open_source
 from features.sources.base import Source
-from features.trunks import Trunk, TrunkOptions, build_trunk
+from features.spec import TrunkOptions
+from features.trunks import Trunk, build_trunk
 from tests.conftest import CPU
 
 SHARED = Path(__file__).parent.parent.parent / "shared"

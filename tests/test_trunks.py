@@ -13,7 +13,8 @@ from torchvision.models import get_model
 
 from features.errors import TrunkError
 from features.preprocess import normalise
-from features.trunks import Trunk, TrunkOptions, TrunkSpec, build_trunk, rebuild_trunk
+from features.spec import TrunkOptions, TrunkSpec
+from features.trunks import Trunk, build_trunk, rebuild_trunk
 from features.weights import state_sha256
 from tests.conftest import CPU
 

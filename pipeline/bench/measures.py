@@ -20,7 +20,8 @@ from features.extract import extract, table_specs
 from features.shards import name_shards, write_shard
 from features.sources import open_source
 from features.sources.base import Source
-from features.trunks import DEPTHS, Trunk, TrunkOptions, build_trunk
+from features.spec import DEPTHS, TrunkOptions
+from features.trunks import Trunk, build_trunk
 from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
 

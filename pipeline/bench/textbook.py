@@ -16,7 +16,7 @@ from torchvision import transforms
 from torchvision.models import get_model
 
 from features.sources.base import Source
-from features.trunks import TrunkSpec
+from features.spec import TrunkSpec
 
 v1: Any = transforms  # it has no types
 

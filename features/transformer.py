@@ -107,7 +107,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         return self._trunk
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[no-untyped-call]
+        parent: Any = super()  # scikit-learn's has no types
+        state: dict[str, Any] = dict(parent.__getstate__())
         if not self.keep_weights:
             state.pop("_trunk", None)
         return state

@@ -106,7 +106,7 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     _check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
     outputs = _outputs(module, backbone, recipe.image_size)
-    nhwc = {node for node in nodes if outputs[node].ndim == 4 and backbone.is_nhwc(node)}
+    nhwc = _nhwc_nodes(outputs, backbone)
     shapes = {node: (output.movedim(-1, 1) if node in nhwc else output).shape[1:] for node, output in outputs.items()}
     specs = [
         TrunkSpec(
@@ -145,8 +145,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
                 f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
             )
     outputs = _outputs(module, backbone, specs[0].image_size)
-    nhwc = {node for node, output in outputs.items() if output.ndim == 4 and backbone.is_nhwc(node)}
-    return Trunk(specs, module, device, nhwc=nhwc)
+    return Trunk(specs, module, device, nhwc=_nhwc_nodes(outputs, backbone))
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -210,6 +209,11 @@ def _outputs(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str
         if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
             raise TrunkError(f"node {node!r} of {backbone.name} gives no features: expected a vector, tokens or a map")
     return outputs
+
+
+def _nhwc_nodes(outputs: dict[str, torch.Tensor], backbone: Backbone) -> set[str]:
+    """The nodes whose maps have their channels last."""
+    return {node for node, output in outputs.items() if output.ndim == 4 and backbone.is_nhwc(node)}
 
 
 @contextmanager

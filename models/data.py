@@ -51,7 +51,8 @@ class TrainingData:
 
     def labels(self, split: LearningSplit) -> NDArray[np.int32]:
         """The numbers of the classes of all rows, (n,)."""
-        return self._numbered(self.table.labels(split))
+        labels = self.table.labels(split)
+        return self._numbered(labels[np.isin(labels, self.present)])
 
     def read(self, split: LearningSplit) -> Labelled:
         """All rows; raises DataError for values that are not finite."""
@@ -84,8 +85,9 @@ class TrainingData:
                 f"(first: {rows.keys[np.argmin(finite)]}): extract it again"
             )
         known = np.isin(rows.y, self.present)
-        return (rows.x if known.all() else rows.x[known]), self._numbered(rows.y)
+        x = rows.x if known.all() else rows.x[known]
+        return x, self._numbered(rows.y[known])
 
-    def _numbered(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        known = labels[np.isin(labels, self.present)]
+    def _numbered(self, known: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The numbers of labels that training has."""
         return np.searchsorted(self.present, known).astype(np.int32)

@@ -36,9 +36,14 @@ class JoinedTable:
         return tuple(table.spec.trunk for table in self.tables)
 
     @property
+    def dims(self) -> tuple[int, ...]:
+        """Columns of each table."""
+        return tuple(table.spec.dim for table in self.tables)
+
+    @property
     def dim(self) -> int:
         """Columns of all tables together."""
-        return sum(table.spec.dim for table in self.tables)
+        return sum(self.dims)
 
     @property
     def name(self) -> str:

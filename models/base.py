@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ Probabilities = NDArray[np.float32]
 """(n, k) float32, rows sum to 1, columns in the order of a head's `classes_`."""
 
 
+PREDICT_ROWS = 4096
+"""At a time, so that the steps between features and probabilities need little memory."""
+
+
 class Head(ABC):
     """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
 
@@ -33,8 +38,10 @@ class Head(ABC):
     name: ClassVar[str]
     on_gpu: ClassVar[bool]
     """Whether it can learn on a GPU."""
-    suffixes: ClassVar[tuple[str, ...]]
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
     """The files that `save` writes, by suffix; prediction reads the first."""
+    model_: Any
+    """What was learnt: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
 
     def __init__(self, settings: Any, *, seed: int, device: torch.device) -> None:
         self.settings = settings
@@ -65,14 +72,15 @@ class Head(ABC):
     @abstractmethod
     def _fit(self, data: TrainingData, on_step: OnStep) -> None: ...
 
-    @abstractmethod
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """Class probabilities of (n, d) float32 features."""
+        """Class probabilities of (n, d) float32 features, on the CPU."""
+        parts = [self.model_.predict_proba(x[start : start + PREDICT_ROWS]) for start in range(0, len(x), PREDICT_ROWS)]
+        return np.concatenate(parts).astype(np.float32)
 
-    @abstractmethod
     def save(self, path: Path, suffix: str) -> None:
         """Write the file of `suffix` to `path`, which need not end in it."""
+        joblib.dump(self.model_, path, compress=3)
 
-    @abstractmethod
     def restore(self, path: Path) -> None:
         """Take back what `save` wrote under the first suffix."""
+        self.model_ = joblib.load(path)

@@ -45,6 +45,11 @@ class TrainingData:
         return tuple(self.table.classes[label] for label in self.present)
 
     @property
+    def dims(self) -> tuple[int, ...]:
+        """Columns of each node."""
+        return self.table.dims
+
+    @property
     def dim(self) -> int:
         """Columns of a row."""
         return self.table.dim

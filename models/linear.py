@@ -5,17 +5,15 @@ Of several nodes each gets a probe of its own, and validation weighs their logit
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep, Probabilities
+from models.base import Head, OnStep
 from models.data import TrainingData
 from models.settings import LinearSettings
 from models.softmax import Softmax, blend_logits, fit_softmax
@@ -26,9 +24,7 @@ class LinearHead(Head):
 
     name: ClassVar[str] = "linear"
     on_gpu: ClassVar[bool] = False
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
     settings: LinearSettings
-    model_: LogisticRegression
 
     def steps(self, table: JoinedTable) -> int:
         """Penalties to try for each node."""
@@ -70,18 +66,6 @@ class LinearHead(Head):
             best = loss, probe, penalty, logits
         assert best  # there is one penalty at least
         return best[1:]
-
-    def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """Class probabilities of (n, d) float32 features."""
-        return np.asarray(self.model_.predict_proba(x), dtype=np.float32)
-
-    def save(self, path: Path, suffix: str) -> None:
-        """Write the LogisticRegression as joblib."""
-        joblib.dump(self.model_, path, compress=3)
-
-    def restore(self, path: Path) -> None:
-        """Take back the LogisticRegression."""
-        self.model_ = joblib.load(path)
 
 
 def _regression(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> LogisticRegression:

@@ -1,66 +1,73 @@
-"""The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace."""
+"""The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace.
+
+Learns in PyTorch on the columns that tell classes apart, as many of each node; saved as a scikit-learn Pipeline that
+ends in an MLPClassifier, so that prediction needs no PyTorch.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import safetensors.torch
 import torch
-from numpy.typing import NDArray
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import LabelBinarizer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep, Probabilities
-from models.data import Labelled, TrainingData
+from models.base import Head, OnStep
+from models.data import TrainingData
+from models.scratch import BATCH_ROWS, Scratch
+from models.selection import rank_by_anova, select_best
 from models.settings import MlpSettings
 
-PREDICT_ROWS = 4096
+LEAST_DEVIATION = 1e-3
+"""Added to each column's standard deviation, so that one which hardly ever changes is not blown up."""
 
 
 class DenseLayers(nn.Module):
-    """(n, d) float32 features, centred and scaled, through dropout, dense layers and ReLU, to (n, k) logits."""
+    """(n, d) features, each column centred and scaled, through dropout, dense layers and ReLU, to (n, k) logits."""
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, widths: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(self, widths: Sequence[int], *, input_dropout: float, dropout: float) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(widths[0]))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(widths[0]))
         self.dense = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(widths))
-        self.dropout = nn.Dropout(dropout)
+        self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
-    def scale_to(self, x: NDArray[np.float32]) -> None:
-        """Take each column's mean, and one scale for all of them, from training rows (n, d)."""
-        mean = x.mean(axis=0)
-        self.mean.copy_(torch.from_numpy(mean))
-        self.scale.fill_(1 / max(float(np.sqrt(np.mean(np.square(x - mean)))), 1e-12))
+    def scale_to(self, x: torch.Tensor) -> None:
+        """Take each column's mean and standard deviation from training rows (n, d) float16."""
+        parts = torch.split(x, BATCH_ROWS)
+        mean = sum((part.double().sum(dim=0) for part in parts), torch.zeros(())) / len(x)
+        squares = sum(((part.double() - mean).square().sum(dim=0) for part in parts), torch.zeros(()))
+        self.mean.copy_(mean)
+        self.scale.copy_(1 / ((squares / len(x)).sqrt() + LEAST_DEVIATION))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of the features."""
-        x = (x - self.mean) * self.scale
-        for layer in self.dense[:-1]:
-            x = layer(self.dropout(x)).relu()
+        x = self.input_dropout((x.float() - self.mean) * self.scale)
+        for number, layer in enumerate(self.dense[:-1]):
+            x = layer(self.dropout(x) if number else x).relu()
         logits: torch.Tensor = self.dense[-1](x)
         return logits
 
 
 class MlpHead(Head):
-    """Dense layers in PyTorch; saved as safetensors."""
+    """Dense layers in PyTorch; saved as a scikit-learn Pipeline."""
 
     name: ClassVar[str] = "mlp"
     on_gpu: ClassVar[bool] = True
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
     settings: MlpSettings
-    network_: DenseLayers
 
     def steps(self, table: JoinedTable) -> int:
         """Epochs."""
@@ -68,63 +75,74 @@ class MlpHead(Head):
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
-        train, validation = data.read("train"), data.read("validation")
+        select = select_best(rank_by_anova(data), settings.columns)
+        support = select.get_support(indices=True)
+        train, validation = Scratch(data, "train", support), Scratch(data, "validation", support)
+        x, y = train.read(), torch.from_numpy(train.labels).long()
+        steer_x, steer_y = validation.read(), torch.from_numpy(validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            network = DenseLayers([data.dim, *settings.hidden, len(data.classes)], settings.dropout)
-            network.scale_to(train[0])
+            widths = [len(support), *settings.hidden, len(data.classes)]
+            network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
+            network.scale_to(x)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-            steps = settings.epochs * ceil(len(train[1]) / settings.batch_rows)
+            steps = settings.epochs * ceil(len(y) / settings.batch_rows)
             schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
             best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
             for epoch in range(1, settings.epochs + 1):
-                self._train_epoch(network, optimizer, schedule, train)
-                loss = self._validation_loss(network, validation)
+                self._train_epoch(network, optimizer, schedule, x, y)
+                loss = self._log_loss(network, steer_x, steer_y)
                 on_step(f"validation log-loss {loss:.4f}")
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)
-        self.network_ = network.eval().cpu()
+        self.model_ = Pipeline([("columns", select), ("mlp", self._classifier(network.cpu()))])
         self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
 
     def _train_epoch(
-        self, network: DenseLayers, optimizer: torch.optim.Optimizer, schedule: OneCycleLR, train: Labelled
+        self,
+        network: DenseLayers,
+        optimizer: torch.optim.Optimizer,
+        schedule: OneCycleLR,
+        x: torch.Tensor,
+        y: torch.Tensor,
     ) -> None:
         network.train()
-        x, y = torch.from_numpy(train[0]), torch.from_numpy(train[1]).long()
-        order, size = torch.randperm(len(y)), self.settings.batch_rows
-        for start in range(0, len(y), size):
-            rows = order[start : start + size]
+        for rows in torch.split(torch.randperm(len(y)), self.settings.batch_rows):
             optimizer.zero_grad()
             torch.autograd.backward(cross_entropy(network(x[rows].to(self.device)), y[rows].to(self.device)))
             optimizer.step()
             schedule.step()
 
-    def _validation_loss(self, network: DenseLayers, validation: Labelled) -> float:
-        logits = torch.cat(list(_logits(network.eval(), validation[0], self.device)))
-        return float(cross_entropy(logits, torch.from_numpy(validation[1]).long()))
+    @torch.inference_mode()
+    def _log_loss(self, network: DenseLayers, x: torch.Tensor, y: torch.Tensor) -> float:
+        network.eval()
+        logits = torch.cat([network(part.to(self.device)).cpu() for part in torch.split(x, BATCH_ROWS)])
+        return float(cross_entropy(logits, y))
 
-    def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """Class probabilities of (n, d) float32 features, on the CPU."""
-        logits = torch.cat(list(_logits(self.network_, x, torch.device("cpu"))))
-        return logits.softmax(dim=1).numpy()
+    def _classifier(self, network: DenseLayers) -> MLPClassifier:
+        """The layers as scikit-learn's users know them.
 
-    def save(self, path: Path, suffix: str) -> None:
-        """Write the layers, and the mean and scale of their input."""
-        path.write_bytes(safetensors.torch.save(self.network_.state_dict()))
-
-    def restore(self, path: Path) -> None:
-        """Rebuild the layers from the shapes that `path` holds."""
-        state = safetensors.torch.load_file(path)
-        weights = [state[f"dense.{number}.weight"] for number in range((len(state) - 2) // 2)]
-        network = DenseLayers([weights[0].shape[1], *(weight.shape[0] for weight in weights)])
-        network.load_state_dict(state)
-        self.network_ = network.eval()
-
-
-@torch.inference_mode()
-def _logits(network: DenseLayers, x: NDArray[np.float32], device: torch.device) -> Iterator[torch.Tensor]:
-    """Logits on the CPU, PREDICT_ROWS rows at a time."""
-    for start in range(0, len(x), PREDICT_ROWS):
-        yield network(torch.from_numpy(x[start : start + PREDICT_ROWS]).to(device)).cpu()
+        Centring and scaling go into the first layer; of two classes the last holds the difference.
+        """
+        state = {name: value.double() for name, value in network.state_dict().items()}
+        layers = range(len(network.dense))
+        coefs = [state[f"dense.{number}.weight"].T for number in layers]
+        intercepts = [state[f"dense.{number}.bias"] for number in layers]
+        coefs[0] = state["scale"][:, None] * coefs[0]
+        intercepts[0] = intercepts[0] - state["mean"] @ coefs[0]
+        classes = coefs[-1].shape[1]
+        if classes == 2:
+            coefs[-1] = coefs[-1][:, 1:] - coefs[-1][:, :1]
+            intercepts[-1] = intercepts[-1][1:] - intercepts[-1][:1]
+        model: Any = MLPClassifier(self.settings.hidden, random_state=self.seed)
+        model.coefs_ = [coef.float().numpy() for coef in coefs]
+        model.intercepts_ = [intercept.float().numpy() for intercept in intercepts]
+        model.classes_ = np.arange(classes)
+        model._label_binarizer = LabelBinarizer().fit(model.classes_)
+        model.n_layers_, model.n_outputs_ = len(coefs) + 1, coefs[-1].shape[1]
+        model.out_activation_ = "logistic" if classes == 2 else "softmax"
+        model.n_features_in_ = coefs[0].shape[0]
+        classifier: MLPClassifier = model
+        return classifier

@@ -25,7 +25,7 @@ from models.base import Head
 from models.errors import ClassifierError
 from models.heads import HEADS, make_head
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
 
 PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")

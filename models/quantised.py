@@ -1,52 +1,54 @@
-"""Rows for XGBoost, batch by batch: a table's chosen columns go through a scratch file once, never all into memory."""
+"""Rows for XGBoost, batch by batch, out of a scratch file: neither the table nor its floats are ever all in memory."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable
-from typing import IO, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import torch
 import xgboost
-from numpy.typing import NDArray
 
-from models.data import Labelled
+from models.scratch import Scratch
 
-BATCH_ROWS = 4096
+ABSENT = 0.0
+"""XGBoost is told that this value is absent: a network's ReLU made it, and what is absent costs nothing to train on."""
+
+MakeColumns = Callable[[slice, torch.Tensor], torch.Tensor]
+"""From which rows these are and their (n, d) float16, the (n, c) float32 that trees see, on the device of training."""
 
 
 def quantise(
-    batches: Iterable[Labelled], columns: NDArray[np.intp], *, max_bin: int, ref: xgboost.QuantileDMatrix | None = None
-) -> xgboost.QuantileDMatrix:
-    """Quantise `columns` of the rows in `batches`, with the bins of `ref` where that is given."""
-    with tempfile.TemporaryFile() as scratch:
-        labels = []
-        for x, y in batches:
-            scratch.write(np.ascontiguousarray(x[:, columns]).tobytes())
-            labels.append(y)
-        rows = _Rows(scratch, np.concatenate(labels), len(columns))
-        return xgboost.QuantileDMatrix(rows, max_bin=max_bin, ref=ref)
+    rows: Scratch,
+    columns: MakeColumns,
+    *,
+    max_bin: int,
+    ref: xgboost.DMatrix | None = None,
+    cache: Path | None = None,
+) -> xgboost.DMatrix:
+    """Quantise `columns` of the rows, with the bins of `ref` where that is given, and on disk where `cache` is."""
+    batches = _Batches(rows, columns, cache)
+    if cache:
+        return xgboost.ExtMemQuantileDMatrix(batches, missing=ABSENT, max_bin=max_bin, ref=ref)
+    return xgboost.QuantileDMatrix(batches, missing=ABSENT, max_bin=max_bin, ref=ref)
 
 
-class _Rows(xgboost.DataIter):
-    """Hands XGBoost the rows of a scratch file of float32, as often as it asks."""
+class _Batches(xgboost.DataIter):
+    """Hands XGBoost the columns of a scratch file's rows, as often as it asks."""
 
-    def __init__(self, scratch: IO[bytes], labels: NDArray[np.int32], columns: int) -> None:
-        super().__init__(release_data=True)
-        self._scratch, self._labels, self._columns = scratch, labels, columns
-        self._done = 0
+    def __init__(self, rows: Scratch, columns: MakeColumns, cache: Path | None) -> None:
+        super().__init__(cache_prefix=str(cache) if cache else None, release_data=True)
+        self._rows, self._columns = rows, columns
+        self.reset()
 
     def next(self, input_data: Callable[..., Any]) -> bool:
         """Give the next rows; False where there are none left."""
-        y = self._labels[self._done : self._done + BATCH_ROWS]
-        if not len(y):
-            return False
-        x = np.frombuffer(self._scratch.read(len(y) * self._columns * 4), np.float32).reshape(len(y), -1)
-        self._done += len(y)
-        input_data(data=x, label=y)
-        return True
+        for part, batch in self._batches:
+            x = self._columns(part, batch)
+            input_data(data=x if x.is_cuda else x.numpy(), label=self._rows.labels[part])
+            return True
+        return False
 
     def reset(self) -> None:
         """Begin again."""
-        self._scratch.seek(0)
-        self._done = 0
+        self._batches = self._rows.batches()

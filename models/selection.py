@@ -9,19 +9,32 @@ from sklearn.feature_selection import SelectKBest, f_classif
 from models.data import TrainingData
 
 
-def select_by_anova(data: TrainingData, columns: int) -> SelectKBest:
-    """Choose the `columns` with the highest F value on the training rows, as scikit-learn's f_classif does in memory.
+def rank_by_anova(data: TrainingData) -> NDArray[np.intp]:
+    """The place of each column, (d,), 0 for the best, among those of its own node, by F value on the training rows.
 
-    Columns that never change are chosen last.
+    Nodes are ranked apart so that the best few of all give each node an equal share: an early layer repeats one good
+    column many times over, and would crowd out the others. Columns that never change come last.
     """
-    select = SelectKBest(f_classif, k=min(columns, data.dim))
-    select.scores_ = f_values(data)
-    select.n_features_in_ = data.dim
+    f = f_values(data)
+    places = np.empty(data.dim, np.intp)
+    start = 0
+    for dim in data.dims:
+        order = np.argsort(-f[start : start + dim], kind="stable")
+        places[start + order] = np.arange(dim)
+        start += dim
+    return places
+
+
+def select_best(places: NDArray[np.intp], columns: int) -> SelectKBest:
+    """scikit-learn's selector of the `columns` that come first, as if it had ranked them itself."""
+    select = SelectKBest(f_classif, k=min(columns, len(places)))
+    select.scores_ = -places.astype(np.float64)
+    select.n_features_in_ = len(places)
     return select
 
 
 def f_values(data: TrainingData) -> NDArray[np.float64]:
-    """F value of each column, (d,) float64; −1 for one that never changes."""
+    """F value of each column, (d,) float64, as scikit-learn's f_classif has it; −1 for one that never changes."""
     classes = len(data.classes)
     sums = np.zeros((classes, data.dim))
     squares = np.zeros(data.dim)
@@ -30,10 +43,10 @@ def f_values(data: TrainingData) -> NDArray[np.float64]:
     for x, y in data.batches("train"):
         shift = x.mean(axis=0) if shift is None else shift
         centred = x - shift
-        squares += np.einsum("ij,ij->j", centred, centred, dtype=np.float64)
-        for label in np.unique(y):
-            sums[label] += centred[y == label].sum(axis=0, dtype=np.float64)
-        counts += np.bincount(y, minlength=classes)
+        squares += np.einsum("ij,ij->j", centred, centred)
+        members = np.equal.outer(np.arange(classes), y).astype(np.float32)
+        sums += members @ centred
+        counts += members.sum(axis=1)
     rows = counts.sum()
     between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / rows
     within = squares - (sums**2 / counts[:, None]).sum(axis=0)

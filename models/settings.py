@@ -9,6 +9,7 @@ from models.errors import SettingsError
 
 _RANGES = {
     "columns": (1, 10**6),
+    "discriminant_columns": (0, 10**5),
     "rounds": (1, 10**6),
     "patience": (1, 10**6),
     "max_depth": (1, 32),
@@ -21,23 +22,30 @@ class XgbSettings:
     """Settings of the boosted trees.
 
     Attributes:
-        columns: Feature columns that the trees see: those with the highest ANOVA F value on the training rows.
+        columns: Feature columns that the trees see: those with the highest ANOVA F value on the training rows, as many
+            of each node.
+        discriminant_columns: Feature columns, chosen in the same way, that a linear discriminant is fitted on; its axes
+            and its scores are columns for the trees as well. 0 leaves it out.
         rounds: Boosting rounds at most; training stops earlier once validation log-loss no longer falls.
         patience: Rounds without a lower validation log-loss before training stops.
         learning_rate: Shrinkage of each tree.
         max_depth: Depth of a tree.
         max_bin: Histogram bins per column.
         column_share: Share of the columns that each node of a tree may choose from.
+        external_memory: Keep what trees learn from on disk (XGBoost's ExtMemQuantileDMatrix): slower, for tables that
+            do not fit into memory.
         tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
     """
 
-    columns: int = 2048
+    columns: int = 1024
+    discriminant_columns: int = 4096
     rounds: int = 600
     patience: int = 20
     learning_rate: float = 0.2
     max_depth: int = 4
     max_bin: int = 16
-    column_share: float = 0.05
+    column_share: float = 0.1
+    external_memory: bool = False
     tree_method: Literal["hist", "gpu_hist"] = "hist"
 
     def __post_init__(self) -> None:
@@ -67,15 +75,19 @@ class LinearSettings:
 class MlpSettings:
     """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
 
-    `hidden`: units of each hidden layer; `dropout`: share of inputs dropped before each dense layer but the last;
-    `learning_rate`: the schedule's highest.
+    `columns`: feature columns that they see, chosen as for the trees; `hidden`: units of each hidden layer;
+    `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped before each hidden layer but
+    the first; `learning_rate`: the schedule's highest.
     """
 
+    columns: int = 4096
+
     hidden: tuple[int, ...] = (1024, 1024)
+    input_dropout: float = 0.2
     dropout: float = 0.5
     epochs: int = 12
     batch_rows: int = 128
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-2
 
 

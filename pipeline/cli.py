@@ -66,9 +66,7 @@ def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
 
 @app.command
 def predict(
-    model: Annotated[
-        Path, Parameter(help="A classifier of xgb or compare: xgb.joblib, linear.joblib, mlp.safetensors.")
-    ],
+    model: Annotated[Path, Parameter(help="A classifier of xgb or compare: xgb.joblib, linear.joblib, mlp.joblib.")],
     images: Annotated[list[Path], Parameter(negative=(), help="Image files, and folders to search for them.")],
     config: Annotated[PredictConfig, Flat] = _PREDICT,
 ) -> None:

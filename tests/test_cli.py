@@ -171,7 +171,7 @@ def test_predict_agrees_with_the_table(
         assert prediction["probability"] == max(prediction["probabilities"].values())
 
 
-@pytest.mark.parametrize("pattern", ["linear-*/linear.joblib", "mlp-*/mlp.safetensors"])
+@pytest.mark.parametrize("pattern", ["linear-*/linear.joblib", "mlp-*/mlp.joblib"])
 def test_predict_takes_every_head(
     pattern: str, compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.feature_selection import f_classif
 
 from models.data import TrainingData
-from models.selection import f_values, select_by_anova
+from models.selection import f_values, rank_by_anova, select_best
 from tests.test_heads import toy_table
 
 
@@ -29,7 +29,7 @@ def test_a_large_offset_does_not_swallow_the_differences() -> None:
 
 
 def test_no_more_columns_than_there_are() -> None:
-    data = TrainingData.of(toy_table())
-    assert select_by_anova(data, 10_000).get_support().sum() == 40
-    support = select_by_anova(data, 39).get_support(indices=True)
+    places = rank_by_anova(TrainingData.of(toy_table()))
+    assert select_best(places, 10_000).get_support().sum() == 40
+    support = select_best(places, 39).get_support(indices=True)
     assert 39 not in support

@@ -1,0 +1,43 @@
+"""A table's chosen columns on disk for the length of a fit: taken from the table once, read as often as a fit needs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.data import LearningSplit, TrainingData
+
+BATCH_ROWS = 4096
+
+
+class Scratch:
+    """`columns` of one split's rows as float16, as the table holds them, in a file without a name; `labels` (n,)."""
+
+    def __init__(self, data: TrainingData, split: LearningSplit, columns: NDArray[np.intp]) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does, and goes with it
+        self.labels: NDArray[np.int32] = data.labels(split)
+        self.dim = len(columns)
+        for x, _ in data.batches(split):
+            self._file.write(x[:, columns].astype(np.float16).tobytes())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Which rows these are, and their (n, dim) float16, at most `rows` at a time."""
+        self._file.seek(0)
+        for start in range(0, len(self), rows):
+            part = slice(start, min(start + rows, len(self)))
+            content = bytearray(self._file.read((part.stop - start) * self.dim * 2))
+            yield part, torch.frombuffer(content, dtype=torch.float16).view(-1, self.dim)
+
+    def read(self) -> torch.Tensor:
+        """All rows, (n, dim) float16."""
+        whole = torch.empty(len(self), self.dim, dtype=torch.float16)
+        for part, x in self.batches():
+            whole[part] = x
+        return whole

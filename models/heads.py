@@ -8,13 +8,18 @@ import torch
 
 from models.base import Head
 from models.boosted import BoostedHead
+from models.hybrid import HybridHead
 from models.linear import LinearHead
 from models.mlp import MlpHead
 from models.settings import HEAD_SETTINGS
 
-HEADS: dict[str, type[Head]] = {head.name: head for head in (BoostedHead, LinearHead, MlpHead)}
+HEADS: dict[str, type[Head]] = {head.name: head for head in (BoostedHead, LinearHead, MlpHead, HybridHead)}
 
 
 def make_head(name: str, *, settings: Any = None, seed: int, device: torch.device) -> Head:
     """Make a head yet to be fitted; `name` is one of HEADS, `settings` default to its own."""
-    return HEADS[name](settings or HEAD_SETTINGS[name], seed=seed, device=device)
+    settings = settings or HEAD_SETTINGS[name]
+    if name == HybridHead.name:
+        parts = [make_head(part, seed=seed, device=device) for part in settings.parts]
+        return HybridHead(settings, seed=seed, device=device, parts=parts)
+    return HEADS[name](settings, seed=seed, device=device)

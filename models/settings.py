@@ -91,7 +91,19 @@ class MlpSettings:
     weight_decay: float = 1e-2
 
 
-HEAD_SETTINGS: dict[str, Any] = {"xgb": XgbSettings(), "linear": LinearSettings(), "mlp": MlpSettings()}
+@dataclass(frozen=True, kw_only=True)
+class HybridSettings:
+    """Settings of the hybrid: the names of the heads that it is made of."""
+
+    parts: tuple[str, ...] = ("xgb", "linear", "mlp")
+
+
+HEAD_SETTINGS: dict[str, Any] = {
+    "xgb": XgbSettings(),
+    "linear": LinearSettings(),
+    "mlp": MlpSettings(),
+    "hybrid": HybridSettings(),
+}
 """The heads there are, each with its default settings."""
 
 

@@ -105,7 +105,7 @@ def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> lis
     words += [f"{name} is behind by {_interval(against[name])}" for name in behind]
     lines = ["; ".join(words) + "."]
     if "xgb" in behind:
-        lines.append("Trees do not win here.")
+        lines.append(f"Trees {'alone ' if best == 'hybrid' else ''}do not win here.")
     elif best == "xgb" and against and not level:
         lines.append("Trees win here.")
     return lines

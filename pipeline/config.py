@@ -81,7 +81,7 @@ class CompareConfig(XgbConfig):
     """The comparison stage.
 
     Attributes:
-        heads: Heads to compare, separated by commas: xgb, linear, mlp.
+        heads: Heads to compare, separated by commas: xgb, linear, mlp, hybrid.
     """
 
     heads: str = ",".join(HEAD_SETTINGS)

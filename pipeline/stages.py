@@ -18,7 +18,9 @@ from features.table import LEDGER
 from features.trunks import build_trunk
 from models.base import Head
 from models.heads import make_head
+from models.hybrid import HybridHead
 from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier
+from models.settings import HEAD_SETTINGS
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
@@ -106,6 +108,10 @@ def run_xgb(config: XgbConfig) -> Trained:
 
 def unfitted_head(name: str, config: XgbConfig) -> Head:
     """One of HEADS with the settings of `config`; raises DeviceError before any work is done."""
+    if name == "hybrid":
+        settings, features = HEAD_SETTINGS[name], config.features
+        parts = [unfitted_head(part, config) for part in settings.parts]
+        return HybridHead(settings, seed=features.seed, device=resolve_device(features.device), parts=parts)
     if name != "xgb":
         return make_head(name, seed=config.features.seed, device=resolve_device(config.features.device))
     device = "cuda" if config.trees.tree_method == "gpu_hist" else config.features.device
@@ -121,6 +127,8 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
         head, card = load_classifier(path)
         remark(f"{head.name}: reused {path}")
         return Trained(head=head, card=card, path=path)
+    if isinstance(head, HybridHead):
+        head.take([train_head(part, features, out).head for part in head.parts])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda note: advance(1, note))
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))

@@ -73,7 +73,7 @@ class BoostedHead(Head):
             caches = (Path(folder, "train"), Path(folder, "validation")) if settings.external_memory else (None, None)
             learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
             steer = quantise(validation, columns.of_other_rows, max_bin=settings.max_bin, ref=learn, cache=caches[1])
-            return xgboost.train(
+            booster = xgboost.train(
                 self._tree_parameters(classes),
                 learn,
                 settings.rounds,
@@ -82,6 +82,8 @@ class BoostedHead(Head):
                 callbacks=[_Steps(on_step)],
                 verbose_eval=False,
             )
+            del learn, steer  # their files go before the folder does
+        return booster
 
     def _tree_parameters(self, classes: int) -> dict[str, Any]:
         settings = self.settings

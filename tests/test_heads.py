@@ -178,3 +178,22 @@ def test_the_linear_head_is_the_regression_of_its_chosen_penalty() -> None:
     test = table.read("test")
     expected = by_hand.predict_proba(test.x.astype(np.float64) * scale)
     assert head.predict_proba(test.x) == pytest.approx(expected, abs=0.02)
+
+
+def test_trees_on_disk_are_the_trees_in_memory() -> None:
+    table = toy_table()
+    in_memory = fitted("xgb", table)
+    head = make_head("xgb", settings=replace(XgbSettings(), external_memory=True), seed=0, device=CPU)
+    head.fit(table, lambda _: None)
+    x = table.read("test").x
+    assert head.predict_proba(x) == pytest.approx(in_memory.predict_proba(x), abs=1e-4)
+
+
+def test_trees_without_discriminants() -> None:
+    table = toy_table()
+    head = make_head("xgb", settings=replace(XgbSettings(), discriminant_columns=0), seed=0, device=CPU)
+    head.fit(table, lambda _: None)
+    assert "shrinkage" not in head.learned_
+    assert head.model_.named_steps["xgb"].n_features_in_ == 40
+    test = table.read("test")
+    assert accuracy(head, test.x, test.y) > 0.9

@@ -57,14 +57,14 @@ def test_compare_writes_metrics_and_a_report(
     assert found
     report = Path(found[1])
     metrics: dict[str, Any] = json.loads((report.parent / "metrics.json").read_text())
-    assert set(metrics["heads"]) == {"xgb", "linear", "mlp"}
+    assert set(metrics["heads"]) == {"xgb", "linear", "mlp", "hybrid"}
     for head in metrics["heads"].values():
         assert head["accuracy_low"] <= head["accuracy"] <= head["accuracy_high"]
         assert sum(map(sum, head["confusion_matrix"])) == 18
         assert Path(head["file"]).stat().st_size == head["bytes"]
         assert min(head["fit_seconds"], head["predict_us_per_image"], head["log_loss"]) > 0
     assert metrics["heads"]["linear"]["accuracy"] > 0.9
-    assert len(metrics["differences"]) == 3
+    assert len(metrics["differences"]) == 6
     assert metrics["transfer_learning"] is False
     assert metrics["features_us_per_image"] > 0
     assert "no transfer learning" in output.err
@@ -73,7 +73,7 @@ def test_compare_writes_metrics_and_a_report(
 
 def test_the_report_needs_no_other_file(compared: Path) -> None:
     page = next(compared.glob("compare/*/report.html")).read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", page)
     assert "@import" not in page
 
@@ -87,7 +87,7 @@ def test_the_same_settings_never_do_the_work_twice(
     output = capsys.readouterr()
     assert files(compared) == before
     assert REPORT.fullmatch(output.out.splitlines()[-1])
-    for name in ("features", "xgb", "linear", "mlp", "compare"):
+    for name in ("features", "xgb", "linear", "mlp", "hybrid", "compare"):
         assert re.search(rf"^{name}: .*reused", output.err, re.MULTILINE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,8 +17,20 @@ from numpy.typing import NDArray
 from features.joined import JoinedTable
 from models.data import TrainingData
 
-OnStep = Callable[[str], None]
-"""Called after each step of training with a few words on how it goes."""
+
+@dataclass(frozen=True)
+class Step:
+    """A step of training: `note` says how it goes, `loss` is the head's validation log-loss by now.
+
+    `loss` is None after a step that was of a part of the head alone.
+    """
+
+    note: str
+    loss: float | None
+
+
+OnStep = Callable[[Step], None]
+"""Called after each step of training."""
 
 Probabilities = NDArray[np.float32]
 """(n, k) float32, rows sum to 1, columns in the order of a head's `classes_`."""
@@ -32,7 +44,7 @@ class Head(ABC):
     """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
 
     After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent on it (reading the
-    table counted), `device_` where that was, `learned_` what validation chose.
+    table counted), `device_` where that was, `learned_` what validation chose. `tuning` is what finding its settings took, where they were searched for.
     """
 
     name: ClassVar[str]
@@ -51,6 +63,7 @@ class Head(ABC):
         self.fit_seconds_ = 0.0
         self.device_ = str(self.device)
         self.learned_: dict[str, Any] = {}
+        self.tuning: dict[str, Any] = {}
 
     def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; raises DataError where its rows do not allow it."""

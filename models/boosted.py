@@ -19,7 +19,7 @@ from xgboost import XGBClassifier
 from xgboost.callback import TrainingCallback
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep
+from models.base import Head, OnStep, Step
 from models.data import TrainingData
 from models.discriminant import Discriminants, fit_discriminants, fold_of
 from models.quantised import ABSENT, quantise
@@ -167,5 +167,5 @@ class _Steps(TrainingCallback):
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         loss = next(iter(evals_log["validation"].values()))[-1]
-        self._on_step(f"validation log-loss {loss:.4f}")
+        self._on_step(Step(f"validation log-loss {loss:.4f}", loss))
         return False

@@ -19,7 +19,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep
+from models.base import Head, OnStep, Step
 from models.data import TrainingData
 from models.settings import HybridSettings
 
@@ -64,7 +64,9 @@ class HybridHead(Head):
         return self
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
-        parts = self._learnt or tuple(part.fit(data.table, on_step) for part in self.parts)
+        parts = self._learnt or tuple(
+            part.fit(data.table, lambda step: on_step(Step(step.note, None))) for part in self.parts
+        )
         rows = list(data.batches("validation"))
         y = np.concatenate([labels for _, labels in rows])
         shares = {part.name: np.concatenate([part.predict_proba(x) for x, _ in rows]) for part in parts}
@@ -79,7 +81,7 @@ class HybridHead(Head):
         }
         used = [(part, float(weight)) for part, weight in zip(parts, weights, strict=True) if weight > 0]
         self.model_ = _voting(used, len(data.classes))
-        on_step(f"validation log-loss {loss:.4f}")
+        on_step(Step(f"validation log-loss {loss:.4f}", loss))
 
 
 def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep
+from models.base import Head, OnStep, Step
 from models.data import TrainingData
 from models.settings import LinearSettings
 from models.softmax import Softmax, blend_logits, fit_softmax
@@ -60,7 +60,7 @@ class LinearHead(Head):
             probe = fit_softmax(x, y, penalty=penalty, iterations=settings.iterations, start=probe)
             logits = probe.logits(x_validation)
             loss = _log_loss(logits, y_validation)
-            on_step(f"{where}L2 {penalty:g}, validation log-loss {loss:.4f}")
+            on_step(Step(f"{where}L2 {penalty:g}, validation log-loss {loss:.4f}", None if where else loss))
             if best and loss >= best[0]:
                 break
             best = loss, probe, penalty, logits

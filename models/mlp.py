@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep
+from models.base import Head, OnStep, Step
 from models.data import TrainingData
 from models.scratch import BATCH_ROWS, Scratch
 from models.selection import rank_by_anova, select_best
@@ -93,7 +93,7 @@ class MlpHead(Head):
             for epoch in range(1, settings.epochs + 1):
                 self._train_epoch(network, optimizer, schedule, x, y)
                 loss = self._log_loss(network, steer_x, steer_y)
-                on_step(f"validation log-loss {loss:.4f}")
+                on_step(Step(f"validation log-loss {loss:.4f}", loss))
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)

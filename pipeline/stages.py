@@ -130,7 +130,7 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
     if isinstance(head, HybridHead):
         head.take([train_head(part, features, out).head for part in head.parts])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
-        head.fit(table, lambda note: advance(1, note))
+        head.fit(table, lambda step: advance(1, step.note))
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from features.joined import JoinedTable
 from features.table import FeatureTable, Rows, TableSpec
-from models.base import Head
+from models.base import Head, Step
 from models.boosted import BoostedHead
 from models.errors import DataError
 from models.heads import HEADS, make_head
@@ -115,11 +115,14 @@ def test_a_class_without_training_rows_is_left_out(name: str) -> None:
 
 
 def test_reports_its_steps(name: str) -> None:
-    notes: list[str] = []
+    steps: list[Step] = []
     head = make_head(name, seed=0, device=CPU)
-    head.fit(toy_table(), notes.append)
-    assert 1 <= len(notes) <= head.steps(toy_table())
-    assert all("validation log-loss" in note for note in notes)
+    head.fit(toy_table(), steps.append)
+    assert 1 <= len(steps) <= head.steps(toy_table())
+    assert all("validation log-loss" in step.note for step in steps)
+    assert min(step.loss for step in steps if step.loss is not None) == pytest.approx(
+        head.learned_["validation_log_loss"], abs=1e-6
+    )
 
 
 def test_one_training_class(name: str) -> None:
@@ -147,12 +150,12 @@ def accuracy(head: Head, x: NDArray[np.float32], y: NDArray[np.int32]) -> float:
 def test_trees_stop_once_validation_no_longer_improves() -> None:
     table = toy_table()
     head = make_head("xgb", settings=replace(XgbSettings(), rounds=400, patience=5), seed=0, device=CPU)
-    notes: list[str] = []
-    head.fit(table, notes.append)
-    losses = [float(note.rsplit(" ", 1)[1]) for note in notes]
+    steps: list[Step] = []
+    head.fit(table, steps.append)
+    losses = [step.loss for step in steps if step.loss is not None]
     assert len(losses) < 400
     assert losses[head.learned_["rounds"] - 1] == min(losses)
-    assert head.learned_["validation_log_loss"] == pytest.approx(min(losses), abs=1e-4)
+    assert head.learned_["validation_log_loss"] == pytest.approx(min(losses), abs=1e-6)
 
 
 def test_trees_see_only_the_columns_that_tell_classes_apart() -> None:

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import VotingClassifier
 
+from models.base import Step
 from models.hybrid import HybridHead, blend
 from tests.test_heads import fitted, toy_table
 
@@ -58,9 +59,10 @@ def test_parts_that_have_learnt_do_not_learn_again() -> None:
     assert isinstance(whole, HybridHead)
     again = HybridHead(whole.settings, seed=0, device=whole.device, parts=whole.parts)
     again.take(whole.parts)
-    notes: list[str] = []
-    again.fit(table, notes.append)
-    assert len(notes) == again.steps(table) == 1
+    steps: list[Step] = []
+    again.fit(table, steps.append)
+    assert len(steps) == again.steps(table) == 1
+    assert steps[0].loss == again.learned_["validation_log_loss"]
     assert again.fit_seconds_ > sum(part.fit_seconds_ for part in whole.parts)
     x = table.read("test").x
     assert np.array_equal(again.predict_proba(x), whole.predict_proba(x))

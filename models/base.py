@@ -44,7 +44,8 @@ class Head(ABC):
     """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
 
     After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent on it (reading the
-    table counted), `device_` where that was, `learned_` what validation chose. `tuning` is what finding its settings took, where they were searched for.
+    table counted), `device_` where that was, `learned_` what validation chose. `tuning` is what the search for its
+    settings cost, empty where there was none.
     """
 
     name: ClassVar[str]

@@ -3,6 +3,7 @@
 ModelsError
 ├── SettingsError     a head's setting that is out of range
 ├── DataError         a table that no classifier can be trained on
+├── StudyError        a search for settings that cannot be kept or gone on with
 └── ClassifierError   a saved classifier that is missing, damaged, or does not fit
 """
 
@@ -17,6 +18,10 @@ class SettingsError(ModelsError):
 
 class DataError(ModelsError):
     """A table that no classifier can be trained on."""
+
+
+class StudyError(ModelsError):
+    """A search for settings that cannot be kept or gone on with."""
 
 
 class ClassifierError(ModelsError):

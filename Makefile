@@ -55,7 +55,7 @@ lint: $(READY) ## ruff and mypy --strict
 
 check: lint test-all ## lint and all tests: what CI runs
 
-clean: ## remove the tables, classifiers and comparisons in OUT, and caches; .venv stays
+clean: ## remove the tables, classifiers, searches and comparisons in OUT, and caches; .venv stays
 	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
-	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/compare" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
 	@rmdir "$(OUT)" 2>/dev/null || true

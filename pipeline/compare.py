@@ -23,8 +23,9 @@ from pipeline.errors import PipelineError
 from pipeline.metrics import over_classes, paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
+from pipeline.tune import Trials, tune_heads
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
@@ -36,12 +37,14 @@ def run_compare(config: CompareConfig) -> None:
     features = run_features(config.features)
     if not features.table.rows.get("test"):
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
+    heads, searches = tune_heads(heads, features.table, config)
     trained = {head.name: train_head(head, features, config.features.out) for head in heads}
-    made_from = {"format": FORMAT, "classifiers": sorted(item.path.parent.name for item in trained.values())}
+    classifiers = sorted(item.path.parent.name for item in trained.values())
+    made_from = {"format": FORMAT, "classifiers": classifiers, "tuning": searches}
     folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder)
     if metrics is None:
-        metrics = measure(features, trained)
+        metrics = measure(features, trained, searches)
         write_report(folder / "report.html", metrics)
         write_json(folder / "metrics.json", metrics)
     if metrics["test_duplicates"]:
@@ -64,7 +67,7 @@ def _measured_before(folder: Path) -> Metrics | None:
     return metrics
 
 
-def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
+def measure(features: Features, trained: dict[str, Trained], searches: dict[str, Trials]) -> Metrics:
     """Score each head on the test rows, and each pair of heads against one another; the content of `metrics.json`."""
     table = features.table
     test = table.read("test")
@@ -88,6 +91,7 @@ def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
         "test_duplicates": table.test_duplicates(),
         "features_us_per_image": features.us_per_image(),
         "heads": {name: heads[name] for name in order},
+        "tuning": searches,
         "differences": differences,
         "verdict": verdict(heads, order, differences),
     }
@@ -132,6 +136,7 @@ def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: 
     return {
         **asdict(score(probabilities, test.y)),
         "fit_seconds": item.card.fit_seconds,
+        "tune_seconds": item.head.tuning.get("tune_seconds", 0.0),
         "bytes": item.card.bytes,
         "file": str(item.path),
         "parameters": dict(item.card.parameters),

@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from models.settings import HEAD_SETTINGS, XgbSettings
 from pipeline.errors import ConfigError
 
+MOST_TRIALS = 10_000
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +72,20 @@ class FeaturesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class XgbConfig:
-    """The xgb stage: a feature table and the trees on it."""
+    """The xgb stage: a feature table and the trees on it.
+
+    Attributes:
+        tune: Settings to try for each head, on validation rows: those given first, then what a search draws. 0 trains
+            with those given, which is good enough for most.
+    """
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     trees: Annotated[XgbSettings, Parameter(name="*")] = field(default_factory=XgbSettings)
+    tune: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tune <= MOST_TRIALS:
+            raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG text: accuracies and differences with their intervals, confusion matrices."""
+"""The report's pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
 LONGEST_NAME = 24
@@ -57,6 +57,31 @@ def confusion_plot(matrix: list[list[int]], classes: list[str]) -> Markup:
                 colour = "white" if shares[row, column] > 0.5 else INK
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return _svg(figure)
+
+
+def search_plot(trials: list[dict[str, Any]]) -> Markup:
+    """Validation log-loss of each of the settings tried, in order, and the lowest so far; what was pruned is muted."""
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    for state, colour in (("pruned", MUTED), ("complete", ACCENT)):
+        dots = [(trial["number"], _drawn(trial["loss"])) for trial in trials if trial["state"] == state]
+        axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", color=colour, markersize=4, label=state)
+    losses = [_drawn(trial["loss"]) if trial["state"] == "complete" else np.nan for trial in trials]
+    axes.plot(np.fmin.accumulate(losses), color=ACCENT, drawstyle="steps-post", linewidth=1, label="lowest so far")
+    axes.axhline(losses[0], color=MUTED, linestyle="--", linewidth=1, label="as given")
+    axes.set(xlabel="settings tried", ylabel="validation log-loss", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _drawn(loss: float | None) -> float:
+    """Where a loss is drawn; nowhere if it went beyond all numbers."""
+    return np.nan if loss is None else loss
 
 
 def _row_figure(rows: int) -> tuple[Figure, Axes]:

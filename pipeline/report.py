@@ -10,7 +10,7 @@ from rich.table import Table
 
 from features.storage import replacing
 from pipeline.console import result, result_table
-from pipeline.plots import accuracy_plot, confusion_plot, difference_plot
+from pipeline.plots import accuracy_plot, confusion_plot, difference_plot, search_plot
 
 _templates = Environment(loader=PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -42,6 +42,7 @@ def write_report(path: Path, metrics: Metrics) -> None:
         rows=head_rows(metrics),
         accuracy=accuracy_plot(metrics["heads"]),
         difference=difference_plot(metrics["differences"]),
+        searches={name: search_plot(trials) for name, trials in metrics["tuning"].items()},
         confusion={
             name: confusion_plot(head["confusion_matrix"], metrics["classes"])
             for name, head in metrics["heads"].items()

@@ -25,6 +25,7 @@ from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
 from pipeline.metrics import over_classes, score
+from pipeline.tune import tune_heads
 
 TIMING = "timing.json"
 """Beside a table: how long its extraction took. Apart from the manifest, which is the same wherever it is made."""
@@ -103,7 +104,9 @@ def trunk_options(config: FeaturesConfig) -> TrunkOptions:
 def run_xgb(config: XgbConfig) -> Trained:
     """Train the trees that `config` asks for, or find them trained."""
     head = unfitted_head("xgb", config)
-    return train_head(head, run_features(config.features), config.features.out)
+    features = run_features(config.features)
+    tuned, _ = tune_heads([head], features.table, config)
+    return train_head(tuned[0], features, config.features.out)
 
 
 def unfitted_head(name: str, config: XgbConfig) -> Head:
@@ -124,13 +127,15 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
     folder = out / "models" / table.name / classifier_folder(head, table)
     path = folder / f"{head.name}{head.suffixes[0]}"
     if path.with_suffix(".json").exists():
-        head, card = load_classifier(path)
+        learnt, card = load_classifier(path)
+        learnt.tuning = head.tuning
         remark(f"{head.name}: reused {path}")
-        return Trained(head=head, card=card, path=path)
+        return Trained(head=learnt, card=card, path=path)
     if isinstance(head, HybridHead):
         head.take([train_head(part, features, out).head for part in head.parts])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda step: advance(1, step.note))
+    head.learned_ |= head.tuning
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")

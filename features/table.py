@@ -155,7 +155,9 @@ class FeatureTable:
         """The rows of a split, at most `size` at a time, holding no more than a row group in memory."""
         for shard in self._sizes:
             with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
-                for batch in file.iter_batches(batch_size=size, columns=["key", "split", "label", "features"]):
+                groups = [number for number in range(file.num_row_groups) if _may_hold(file.metadata, number, split)]
+                columns = ["key", "split", "label", "features"]
+                for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=columns):
                     chosen = np.asarray(batch["split"]) == split
                     if chosen.any():
                         yield Rows(
@@ -244,6 +246,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise TableError(
             f"{path} is damaged ({first_line(error)}): delete it and manifest.json beside it, and run again"
         ) from error
+
+
+def _may_hold(metadata: Any, group: int, split: str) -> bool:
+    """Whether a row group can have rows of a split, as far as its statistics tell."""
+    column = metadata.row_group(group).column(metadata.schema.names.index("split"))
+    statistics = column.statistics
+    return statistics is None or not statistics.has_min_max or statistics.min <= split <= statistics.max
 
 
 def _matrix(column: Any) -> NDArray[np.float16]:

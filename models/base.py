@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from features.joined import JoinedTable
 from models.data import TrainingData
+from models.selection import Chosen, choose
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Head(ABC):
     def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; raises DataError where its rows do not allow it."""
         data = TrainingData.of(table)
+        self.fit_seconds_ = 0.0
         start = time.perf_counter()
         self._fit(data, on_step)
-        self.fit_seconds_ = time.perf_counter() - start
+        self.fit_seconds_ += time.perf_counter() - start
         self.classes_ = data.classes
         return self
 
@@ -82,6 +84,13 @@ class Head(ABC):
     @abstractmethod
     def steps(self, table: JoinedTable) -> int:
         """How many steps training on `table` takes at most."""
+
+    def _choose(self, table: JoinedTable, columns: int) -> Chosen:
+        """The best columns of the table; what it took counts, also where another head has put them aside before."""
+        start = time.perf_counter()
+        chosen = choose(table, columns)
+        self.fit_seconds_ += chosen.seconds - (time.perf_counter() - start)
+        return chosen
 
     @abstractmethod
     def _fit(self, data: TrainingData, on_step: OnStep) -> None: ...

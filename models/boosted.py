@@ -21,10 +21,11 @@ from xgboost.callback import TrainingCallback
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
 from models.data import TrainingData
-from models.discriminant import Discriminants, fit_discriminants, fold_of
+from models.discriminant import FOLDS, Discriminants, fit_discriminants
+from models.moments import fold_of
 from models.quantised import ABSENT, quantise
 from models.scratch import Scratch
-from models.selection import rank_by_anova, select_best
+from models.selection import select_best
 from models.settings import XgbSettings
 
 
@@ -46,11 +47,10 @@ class BoostedHead(Head):
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings, classes = self.settings, len(data.classes)
-        places = rank_by_anova(data)
-        select = select_best(places, settings.columns)
-        wide = select_best(places, max(settings.columns, settings.discriminant_columns))
-        support = wide.get_support(indices=True)
-        train, validation = Scratch(data, "train", support), Scratch(data, "validation", support)
+        wide = self._choose(data.table, max(settings.columns, settings.discriminant_columns))
+        train, validation = wide.train, wide.validation
+        select = select_best(wide.places, settings.columns)
+        support = wide.select.get_support(indices=True)
         discriminants = None
         if settings.discriminant_columns:
             discriminants = fit_discriminants(train, validation, classes, self.device)
@@ -62,7 +62,7 @@ class BoostedHead(Head):
         self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
         steps: list[tuple[str, Any]] = [("columns", select)]
         if discriminants:
-            steps.append(("discriminants", Pipeline([("columns", wide), ("axes", discriminants.model)])))
+            steps.append(("discriminants", Pipeline([("columns", wide.select), ("axes", discriminants.model)])))
         self.model_ = Pipeline([("reduce", FeatureUnion(steps)), ("xgb", self._classifier(booster))])
 
     def _boost(
@@ -144,7 +144,7 @@ class _Columns:
         x = wide.to(self._device).float()
         if not self._discriminants:
             return x[:, self._chosen]
-        folds = torch.from_numpy(fold_of(rows)).to(self._device)
+        folds = torch.from_numpy(fold_of(rows, FOLDS)).to(self._device)
         unseen = x.new_empty(len(x), self._discriminants.weights.shape[1])
         for fold, weights in enumerate(self._discriminants.fold_weights):
             unseen[folds == fold] = x[folds == fold] @ weights

@@ -1,8 +1,7 @@
 """Fisher's linear discriminant on wide features: what a linear head knows, as columns that trees can start from.
 
-Rows are seen once, batch by batch; all else follows from the classes' means and one matrix of second moments. The
-covariance within classes is shrunk towards a multiple of the identity (Friedman 1989, Regularized Discriminant
-Analysis; scikit-learn's LinearDiscriminantAnalysis with solver="eigen"), as much as validation asks for.
+All follows from the rows' moments; the covariance within classes is shrunk as much as validation asks for
+(scikit-learn's LinearDiscriminantAnalysis with solver="eigen").
 
 A model knows the rows that it was fitted on too well, and trees would trust it too much there. So training rows get
 the columns of a model that was fitted without them, one of FOLDS.
@@ -22,32 +21,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from models.moments import Moments, moments_of_folds
 from models.scratch import Scratch
 
 FOLDS = 5
 
 SHRINKAGES = (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Shares of the identity to try."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moments:
-    """`counts` (k,) and `sums` (k, d) of each class's rows, and all rows' `products` (d, d), float32.
-
-    Rows are counted from somewhere near their mean, so that the products do not swallow the differences.
-    """
-
-    counts: torch.Tensor
-    sums: torch.Tensor
-    products: torch.Tensor
-
-    def without(self, others: Moments) -> Moments:
-        """The moments of the rows that are not among `others`."""
-        return Moments(
-            counts=self.counts - others.counts,
-            sums=self.sums - others.sums,
-            products=self.products - others.products,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +58,9 @@ class Discriminants:
 
 def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device: torch.device) -> Discriminants:
     """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
-    first = next(train.batches())[1].float().mean(dim=0).to(device)
-    folds = [_moments(train, classes, fold, first) for fold in range(FOLDS)]
-    whole = Moments(
-        counts=sum((fold.counts for fold in folds), torch.zeros((), device=device)),
-        sums=sum((fold.sums for fold in folds), torch.zeros((), device=device)),
-        products=sum((fold.products for fold in folds), torch.zeros((), device=device)),
-    )
-    rows = validation.read().to(device).float() - first
+    folds = moments_of_folds(train, classes, FOLDS, device)
+    whole = Moments.together(folds)
+    rows = validation.read().to(device).float() - whole.zero
     tried = {}
     for shrinkage in SHRINKAGES:
         with suppress(RuntimeError):  # too little of the identity for so few rows
@@ -100,51 +75,23 @@ def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device:
     return Discriminants(model=model, shrinkage=shrinkage, fold_weights=fold_weights)
 
 
-def fold_of(rows: slice) -> NDArray[np.intp]:
-    """The fold of each of `rows`."""
-    return np.arange(rows.start, rows.stop) % FOLDS
-
-
 def solve(moments: Moments, shrinkage: float) -> Direction:
     """The discriminant scores' weights: the inverse of the shrunk covariance within classes, times the classes' means.
 
     Means are counted from the mean of all rows. A class without rows gets no weight.
     """
-    total = moments.counts.sum()
-    means = moments.sums / moments.counts.clamp(min=1)[:, None]
-    centre = moments.sums.sum(dim=0) / total
-    within = (moments.products - moments.sums.T @ means) / total
-    identity = within.diagonal().mean().clamp(min=1e-12)
-    within.mul_(1 - shrinkage).diagonal().add_(shrinkage * identity)
+    means, centre = moments.means, moments.centre
     offsets = torch.where(moments.counts[:, None] > 0, means - centre, 0)
-    weights = torch.cholesky_solve(offsets.T, torch.linalg.cholesky(within))
-    prior = (moments.counts.clamp(min=0.5) / total).log()
+    weights = torch.cholesky_solve(offsets.T, moments.root_within(shrinkage))
+    prior = (moments.counts.clamp(min=0.5) / moments.counts.sum()).log()
     halfway = -((means + centre) * weights.T).sum(dim=1) / 2
     return Direction(weights=weights, bias=halfway + prior)
-
-
-def _moments(rows: Scratch, classes: int, fold: int, zero: torch.Tensor) -> Moments:
-    """The moments of one fold's rows, counted from `zero` (d,), on its device."""
-    device = zero.device
-    counts = torch.zeros(classes, device=device)
-    sums = torch.zeros(classes, rows.dim, device=device)
-    products = torch.zeros(rows.dim, rows.dim, device=device)
-    for part, batch in rows.batches():
-        mine = torch.from_numpy(np.flatnonzero(fold_of(part) == fold))
-        x = batch[mine].to(device).float() - zero
-        labels = torch.from_numpy(rows.labels[part]).to(device)[mine.to(device)].long()
-        members = torch.nn.functional.one_hot(labels, classes).float()
-        counts += members.sum(dim=0)
-        sums += members.T @ x
-        products.addmm_(x.T, x)
-    return Moments(counts=counts, sums=sums, products=products)
 
 
 def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
     """(k, k − 1): turns class scores to the axes along which classes differ most, within-class variance 1."""
     share = (moments.counts / moments.counts.sum()).sqrt()
-    means = moments.sums / moments.counts.clamp(min=1)[:, None]
-    between = (means - moments.sums.sum(dim=0) / moments.counts.sum()) @ direction.weights
+    between = (moments.means - moments.centre) @ direction.weights
     between = share[:, None] * (between + between.T) / 2 * share
     values, vectors = torch.linalg.eigh(between.double())
     values, vectors = values[1:].flip(0), vectors[:, 1:].flip(1)

@@ -58,9 +58,8 @@ class HybridHead(Head):
 
     def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; the time that parts took elsewhere counts as well."""
-        elsewhere = sum(part.fit_seconds_ for part in self._learnt)
         super().fit(table, on_step)
-        self.fit_seconds_ += elsewhere
+        self.fit_seconds_ += sum(part.fit_seconds_ for part in self._learnt)
         return self
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:

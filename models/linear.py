@@ -1,6 +1,7 @@
-"""The softmax probe: logistic regression on all columns, its L2 penalty chosen on validation.
+"""The softmax probe: logistic regression on the columns that tell classes apart, as many of each node.
 
-Of several nodes each gets a probe of its own, and validation weighs their logits: together still one linear model.
+Validation chooses the L2 penalty for each of a few shrinkages of the covariance within classes (see `softmax`), and
+then weighs the logits of these models: together still one linear model.
 """
 
 from __future__ import annotations
@@ -8,77 +9,98 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from torch.nn.functional import cross_entropy
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
 from models.data import TrainingData
+from models.moments import Moments, moments_of_folds
+from models.scratch import Scratch
 from models.settings import LinearSettings
-from models.softmax import Softmax, blend_logits, fit_softmax
+from models.softmax import Softmax, SoftmaxRegression, Whitening, blend_logits
 
 
 class LinearHead(Head):
-    """Softmax regression by L-BFGS; saved as a scikit-learn LogisticRegression."""
+    """Softmax regression in PyTorch; saved as a scikit-learn Pipeline that ends in a LogisticRegression."""
 
     name: ClassVar[str] = "linear"
-    on_gpu: ClassVar[bool] = False
+    on_gpu: ClassVar[bool] = True
     settings: LinearSettings
 
     def steps(self, table: JoinedTable) -> int:
-        """Penalties to try for each node."""
-        return len(self.settings.penalties) * len(table.tables)
+        """Penalties to try for each shrinkage."""
+        return len(self.settings.penalties) * len(self.settings.shrinkages)
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
-        nodes = data.by_node()
-        y = data.labels("validation")
-        probes, logits, penalties = [], [], {}
-        for node, rows in nodes.items():
-            where = f"{node}, " if len(nodes) > 1 else ""
-            probe, penalties[node], validation_logits = self._probe(rows, where, on_step)
-            probes.append(probe)
-            logits.append(validation_logits)
-        shares = blend_logits(logits, y) if len(nodes) > 1 else np.ones(1)
-        weights = np.hstack([share * probe.weights for share, probe in zip(shares, probes, strict=True)])
-        bias = np.sum([share * probe.bias for share, probe in zip(shares, probes, strict=True)], axis=0)
-        self.model_ = _regression(weights, bias)
-        self.learned_ = {"validation_log_loss": _log_loss(np.tensordot(shares, np.stack(logits), axes=1), y)}
-        if len(nodes) == 1:
-            self.learned_["penalty"] = penalties[next(iter(nodes))]
-        else:
-            self.learned_ |= {"penalties": penalties, "weights": dict(zip(nodes, map(float, shares), strict=True))}
+        chosen = self._choose(data.table, self.settings.columns)
+        (moments,) = moments_of_folds(chosen.train, len(data.classes), 1, self.device)
+        train, validation = (_on(self.device, rows) for rows in (chosen.train, chosen.validation))
+        penalties, models, logits = {}, [], []
+        for shrinkage in self.settings.shrinkages:
+            penalties[f"{shrinkage:g}"], model = self._best(moments, shrinkage, train, validation, on_step)
+            models.append(model)
+            logits.append(model.logits(validation[0]).double().cpu().numpy())
+        shares = blend_logits(logits, chosen.validation.labels)
+        blend = _mean(models, shares)
+        self.model_ = Pipeline([("columns", chosen.select), ("linear", _regression(blend))])
+        self.learned_ = {
+            "validation_log_loss": _log_loss(blend, *validation),
+            "penalties": penalties,
+            "weights": dict(zip(penalties, map(float, shares), strict=True)),
+        }
 
-    def _probe(self, data: TrainingData, where: str, on_step: OnStep) -> tuple[Softmax, float, NDArray[np.float64]]:
-        """The best probe of one node, its penalty, and its validation logits."""
+    def _best(
+        self, moments: Moments, shrinkage: float, train: Rows, validation: Rows, on_step: OnStep
+    ) -> tuple[float, Softmax]:
+        """The penalty of lowest validation log-loss, and the model it gives."""
         settings = self.settings
-        (x, y), (x_validation, y_validation) = data.read_half("train"), data.read_half("validation")
-        classes = len(data.classes)
-        probe = Softmax(weights=np.zeros((classes, data.dim)), bias=np.zeros(classes))
-        best: tuple[float, Softmax, float, NDArray[np.float64]] | None = None
+        whitening = Whitening(mean=moments.zero + moments.centre, inverse=moments.inverse_root_within(shrinkage))
+        regression = SoftmaxRegression(*train, whitening, moments.counts / moments.counts.sum())
+        best: tuple[float, float, Softmax] | None = None
         for penalty in settings.penalties:
-            probe = fit_softmax(x, y, penalty=penalty, iterations=settings.iterations, start=probe)
-            logits = probe.logits(x_validation)
-            loss = _log_loss(logits, y_validation)
-            on_step(Step(f"{where}L2 {penalty:g}, validation log-loss {loss:.4f}", None if where else loss))
+            model = regression.fit(penalty, settings.iterations)
+            loss = _log_loss(model, *validation)
+            on_step(Step(f"shrinkage {shrinkage:g}, L2 {penalty:g}, validation log-loss {loss:.4f}", None))
             if best and loss >= best[0]:
                 break
-            best = loss, probe, penalty, logits
+            best = loss, penalty, model
         assert best  # there is one penalty at least
         return best[1:]
 
 
-def _regression(weights: NDArray[np.float64], bias: NDArray[np.float64]) -> LogisticRegression:
+Rows = tuple[torch.Tensor, torch.Tensor]
+"""Features (n, d) float16 and labels (n,) int64 on the device of training."""
+
+
+def _on(device: torch.device, rows: Scratch) -> Rows:
+    return rows.read().to(device), torch.from_numpy(rows.labels).long().to(device)
+
+
+def _log_loss(model: Softmax, x: torch.Tensor, y: torch.Tensor) -> float:
+    return float(cross_entropy(model.logits(x), y))
+
+
+def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:
+    """The model whose logits are the weighted sum of theirs."""
+    pairs = list(zip(models, map(float, shares), strict=True))
+    return Softmax(
+        weights=torch.stack([share * model.weights for model, share in pairs]).sum(dim=0),
+        bias=torch.stack([share * model.bias for model, share in pairs]).sum(dim=0),
+    )
+
+
+def _regression(softmax: Softmax) -> LogisticRegression:
     """The model as scikit-learn's users know it; of two classes it holds the difference."""
+    weights, bias = softmax.weights.cpu().numpy(), softmax.bias.cpu().numpy()
+    model: Any = LogisticRegression()
+    model.classes_ = np.arange(len(bias))
     if len(bias) == 2:
         weights, bias = weights[1:] - weights[:1], bias[1:] - bias[:1]
-    model: Any = LogisticRegression()
-    model.classes_ = np.arange(max(2, len(bias)))
-    model.coef_, model.intercept_ = weights.astype(np.float32), bias.astype(np.float32)
+    model.coef_, model.intercept_ = weights, bias
     model.n_features_in_ = weights.shape[1]
     regression: LogisticRegression = model
     return regression
-
-
-def _log_loss(logits: NDArray[np.float64], y: NDArray[np.int32]) -> float:
-    return -float(log_softmax(logits, axis=1)[np.arange(len(y)), y].mean())

@@ -24,8 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
 from models.data import TrainingData
-from models.scratch import BATCH_ROWS, Scratch
-from models.selection import rank_by_anova, select_best
+from models.scratch import BATCH_ROWS
 from models.settings import MlpSettings
 
 LEAST_DEVIATION = 1e-3
@@ -75,14 +74,12 @@ class MlpHead(Head):
 
     def _fit(self, data: TrainingData, on_step: OnStep) -> None:
         settings = self.settings
-        select = select_best(rank_by_anova(data), settings.columns)
-        support = select.get_support(indices=True)
-        train, validation = Scratch(data, "train", support), Scratch(data, "validation", support)
-        x, y = train.read(), torch.from_numpy(train.labels).long()
-        steer_x, steer_y = validation.read(), torch.from_numpy(validation.labels).long()
+        chosen = self._choose(data.table, settings.columns)
+        x, y = chosen.train.read(), torch.from_numpy(chosen.train.labels).long()
+        steer_x, steer_y = chosen.validation.read(), torch.from_numpy(chosen.validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            widths = [len(support), *settings.hidden, len(data.classes)]
+            widths = [chosen.train.dim, *settings.hidden, len(data.classes)]
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.scale_to(x)
             network.to(self.device)
@@ -97,7 +94,7 @@ class MlpHead(Head):
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)
-        self.model_ = Pipeline([("columns", select), ("mlp", self._classifier(network.cpu()))])
+        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(network.cpu()))])
         self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
 
     def _train_epoch(

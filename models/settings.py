@@ -63,10 +63,14 @@ class XgbSettings:
 class LinearSettings:
     """Settings of the probe.
 
-    `penalties`: L2 weights to try, strongest first, each against the mean loss of a training row whose features have
-    a root mean square of 1; `iterations`: L-BFGS steps at most for each, starting from the one before.
+    `columns`: feature columns that it sees, chosen as for the trees; `shrinkages`: shares of the identity in the
+    covariance within classes that whitens them, 1 for none of the covariance, all of them used together; `penalties`:
+    L2 weights to try for each, strongest first; `iterations`: L-BFGS steps at most for a penalty, starting from the one
+    before.
     """
 
+    columns: int = 4096
+    shrinkages: tuple[float, ...] = (1.0, 0.3, 0.03)
     penalties: tuple[float, ...] = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     iterations: int = 100
 
@@ -81,7 +85,6 @@ class MlpSettings:
     """
 
     columns: int = 4096
-
     hidden: tuple[int, ...] = (1024, 1024)
     input_dropout: float = 0.2
     dropout: float = 0.5

@@ -1,9 +1,14 @@
-"""Softmax regression by L-BFGS on rows held in float16, so that a wide table fits into memory."""
+"""Softmax regression by L-BFGS, in coordinates in which a class's rows vary alike in every direction.
+
+A penalty on weights says that no direction of the features matters more than another. Where there are rows enough to
+know how the rows of one class vary, it is better said of directions in which they vary alike, and the solver, too, gets
+there in fewer steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,48 +22,92 @@ CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class Whitening:
+    """The coordinates u = inverse (x − mean): `mean` (d,), `inverse` (d, d) of the covariance's root, float32."""
+
+    mean: torch.Tensor
+    inverse: torch.Tensor
+
+    def raw(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights (k, d) for features as they are, of those for u."""
+        return weights @ self.inverse
+
+    def whitened(self, slope: torch.Tensor) -> torch.Tensor:
+        """The slope (k, d) in the weights for u, of that in the weights for features as they are."""
+        return slope @ self.inverse.T
+
+
+@dataclass(frozen=True, kw_only=True)
 class Softmax:
-    """`weights` (k, d) and `bias` (k,) float64: logits of (n, d) features x are x @ weights.T + bias."""
+    """`weights` (k, d) and `bias` (k,) float32: logits of (n, d) features are x @ weights.T + bias."""
 
-    weights: NDArray[np.float64]
-    bias: NDArray[np.float64]
+    weights: torch.Tensor
+    bias: torch.Tensor
 
-    def logits(self, x: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits (n, k) of features (n, d)."""
-        weights = torch.from_numpy(self.weights).float()
-        parts = [(chunk.float() @ weights.T).double().numpy() for chunk in _chunks(torch.from_numpy(x))]
-        return np.concatenate(parts) + self.bias
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (n, k) of features (n, d) float16."""
+        return torch.cat([chunk.float() @ self.weights.T for chunk in torch.split(x, CHUNK_ROWS)]) + self.bias
 
 
-def fit_softmax(
-    x: NDArray[np.float16], y: NDArray[np.int32], *, penalty: float, iterations: int, start: Softmax
-) -> Softmax:
-    """Minimise the mean log-loss of (n, d) rows plus `penalty` / 2 times the weights' squared length, from `start`.
+class SoftmaxRegression:
+    """Fits x (n, d) float16 and labels y (n,) in the coordinates of `whitening`; each fit starts from the one before.
 
-    The features are scaled by one number to a root mean square of 1 first, so that a penalty means the same on every
-    table; the weights that come back take them as they are. The bias is not penalised. Stops after `iterations` L-BFGS
-    steps at the latest, which regularises as well.
+    It begins where the classes' shares `prior` (k,) are all it knows.
     """
-    scale = _scale(x)
-    rows, labels = torch.from_numpy(x), torch.from_numpy(y).long()
-    shape = start.weights.shape
 
-    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights, bias = _unpack(flat, shape)
-        loss, slope, bias_slope = _loss(rows, labels, torch.from_numpy(weights * scale), torch.from_numpy(bias))
-        loss += penalty / 2 * float(np.sum(weights**2))
-        return loss, np.concatenate([(scale * slope + penalty * weights).ravel(), bias_slope])
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, whitening: Whitening, prior: torch.Tensor) -> None:
+        self._chunks = list(zip(torch.split(x, CHUNK_ROWS), torch.split(y, CHUNK_ROWS), strict=True))
+        self._rows = len(y)
+        self._whitening = whitening
+        self._weights = torch.zeros(len(prior), x.shape[1], device=x.device)
+        self._bias = prior.log()
+        self._float = torch.empty(CHUNK_ROWS, x.shape[1], device=x.device)
 
-    first = np.concatenate([start.weights.ravel() / scale, start.bias])
-    found = minimize(
-        objective,
-        first,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-4, "ftol": 1e-7},
-    )
-    weights, bias = _unpack(found.x, shape)
-    return Softmax(weights=weights * scale, bias=bias)
+    def fit(self, penalty: float, iterations: int) -> Softmax:
+        """Minimise the mean log-loss plus `penalty` / 2 times the squared length of the whitened weights.
+
+        The bias is not penalised. Stops after `iterations` steps at the latest.
+        """
+        weights, bias = self._weights, self._bias
+        solver: Any = torch.optim.LBFGS(
+            [weights, bias],
+            max_iter=iterations,
+            tolerance_grad=1e-4,
+            tolerance_change=1e-6,
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> float:
+            loss, slope, bias.grad = self._loss(self._softmax())
+            weights.grad = self._whitening.whitened(slope) + penalty * weights
+            return loss + penalty / 2 * float(weights.square().sum())
+
+        solver.step(objective)
+        return self._softmax()
+
+    def _softmax(self) -> Softmax:
+        """What is fitted, for features as they are."""
+        raw = self._whitening.raw(self._weights)
+        return Softmax(weights=raw, bias=self._bias - raw @ self._whitening.mean)
+
+    def _loss(self, softmax: Softmax) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Mean log-loss, and its slope in the weights for centred features and in the bias.
+
+        One buffer for all chunks, and the features always on the right: with memory new or turned for each chunk this
+        takes ten times as long.
+        """
+        loss = torch.zeros((), device=self._float.device)
+        slope, bias_slope = torch.zeros_like(softmax.weights), torch.zeros_like(softmax.bias)
+        for rows, labels in self._chunks:
+            x = self._float[: len(rows)].copy_(rows)
+            surprise = log_softmax((softmax.weights @ x.T).T + softmax.bias, dim=1)
+            loss -= surprise.gather(1, labels[:, None]).sum()
+            error = surprise.exp_()
+            error.scatter_add_(1, labels[:, None], -torch.ones_like(error[:, :1]))
+            slope.addmm_(error.T, x)
+            bias_slope += error.sum(dim=0)
+        slope -= bias_slope[:, None] * self._whitening.mean
+        return float(loss) / self._rows, slope / self._rows, bias_slope / self._rows
 
 
 def blend_logits(logits: list[NDArray[np.float64]], y: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -78,36 +127,3 @@ def blend_logits(logits: list[NDArray[np.float64]], y: NDArray[np.int32]) -> NDA
         objective, even, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logits)
     ).x
     return found
-
-
-def _scale(x: NDArray[np.float16]) -> float:
-    """What brings the root mean square of (n, d) features to 1."""
-    squares = [float(chunk.float().square().sum(dtype=torch.float64)) for chunk in _chunks(torch.from_numpy(x))]
-    return 1 / max(float(np.sqrt(sum(squares) / x.size)), 1e-12)
-
-
-def _chunks(rows: torch.Tensor) -> Iterator[torch.Tensor]:
-    for start in range(0, len(rows), CHUNK_ROWS):
-        yield rows[start : start + CHUNK_ROWS]
-
-
-def _unpack(flat: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    size = shape[0] * shape[1]
-    return flat[:size].reshape(shape), flat[size:]
-
-
-def _loss(
-    rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Mean log-loss, and its slope in the weights and the bias."""
-    weights, bias = weights.float(), bias.float()
-    loss, slope, bias_slope = 0.0, torch.zeros_like(weights), torch.zeros_like(bias)
-    for part, wanted in zip(_chunks(rows), _chunks(labels), strict=True):
-        x = part.float()
-        surprise = log_softmax((weights @ x.T).T + bias, dim=1)  # in this order it is nearly twice as fast
-        loss -= float(surprise.gather(1, wanted[:, None]).sum(dtype=torch.float64))
-        error = surprise.exp()
-        error[torch.arange(len(wanted)), wanted] -= 1
-        slope += error.T @ x
-        bias_slope += error.sum(dim=0)
-    return loss / len(labels), (slope.double() / len(labels)).numpy(), (bias_slope.double() / len(labels)).numpy()

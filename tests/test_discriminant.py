@@ -8,7 +8,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models import discriminant
 from models.data import TrainingData
-from models.discriminant import FOLDS, fit_discriminants, fold_of
+from models.discriminant import FOLDS, fit_discriminants
+from models.moments import fold_of
 from models.scratch import Scratch
 from tests.conftest import CPU
 from tests.test_heads import MemoryTable, toy_table
@@ -54,7 +55,7 @@ def test_a_fold_has_not_seen_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     table = rounded_table()
     before = fit_discriminants(*scratches(table), 3, CPU)
     rows = table.read("train")
-    mine = (fold_of(slice(0, len(rows))) == 0)[:, None]
+    mine = (fold_of(slice(0, len(rows)), FOLDS) == 0)[:, None]
     table.splits["train"] = replace(rows, x=np.where(mine, -rows.x, rows.x))
     after = fit_discriminants(*scratches(table), 3, CPU)
     changes = [

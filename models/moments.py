@@ -1,0 +1,112 @@
+"""The classes' means and the covariance within classes, from one pass over the rows.
+
+The covariance is shrunk towards a multiple of the identity (Friedman 1989, Regularized Discriminant Analysis), as there
+are seldom rows enough to know it well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.scratch import Scratch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """`counts` (k,) and `sums` (k, d) of each class's rows, and all rows' `products` (d, d), float32.
+
+    Rows are counted from `zero` (d,), somewhere near their mean, so that the products do not swallow the differences.
+    """
+
+    zero: torch.Tensor
+    counts: torch.Tensor
+    sums: torch.Tensor
+    products: torch.Tensor
+
+    @classmethod
+    def together(cls, parts: Sequence[Moments]) -> Moments:
+        """The moments of the rows of all parts."""
+        return cls(
+            zero=parts[0].zero,
+            counts=_sum([part.counts for part in parts]),
+            sums=_sum([part.sums for part in parts]),
+            products=_sum([part.products for part in parts]),
+        )
+
+    def without(self, others: Moments) -> Moments:
+        """The moments of the rows that are not among `others`."""
+        return Moments(
+            zero=self.zero,
+            counts=self.counts - others.counts,
+            sums=self.sums - others.sums,
+            products=self.products - others.products,
+        )
+
+    @property
+    def means(self) -> torch.Tensor:
+        """(k, d): the mean of each class, from `zero`; `zero` itself for a class without rows."""
+        return self.sums / self.counts.clamp(min=1)[:, None]
+
+    @property
+    def centre(self) -> torch.Tensor:
+        """(d,): the mean of all rows, from `zero`."""
+        return self.sums.sum(dim=0) / self.counts.sum()
+
+    def root_within(self, shrinkage: float) -> torch.Tensor:
+        """(d, d): Cholesky's lower root of the shrunk covariance within classes.
+
+        `shrinkage` is the identity's share, 0 to 1. Raises RuntimeError where it is too little for so few rows.
+        """
+        within = (self.products - self.sums.T @ self.means) / self.counts.sum()
+        identity = within.diagonal().mean().clamp(min=1e-12)
+        within.mul_(1 - shrinkage).diagonal().add_(shrinkage * identity)
+        root: torch.Tensor = torch.linalg.cholesky(within)
+        return root
+
+    def inverse_root_within(self, shrinkage: float) -> torch.Tensor:
+        """(d, d): the inverse of `root_within`."""
+        root = self.root_within(shrinkage)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(
+            root, torch.eye(len(root), device=root.device), upper=False
+        )
+        return inverse.contiguous()  # products are many times as fast
+
+
+def moments_of_folds(rows: Scratch, classes: int, folds: int, device: torch.device) -> list[Moments]:
+    """The moments of each of `folds` folds of the rows (see `fold_of`)."""
+    zero = next(rows.batches())[1].float().mean(dim=0).to(device)
+    return [_moments(rows, classes, fold, folds, zero) for fold in range(folds)]
+
+
+def fold_of(rows: slice, folds: int) -> NDArray[np.intp]:
+    """The fold of each of `rows`."""
+    return np.arange(rows.start, rows.stop) % folds
+
+
+def _moments(rows: Scratch, classes: int, fold: int, folds: int, zero: torch.Tensor) -> Moments:
+    device = zero.device
+    counts = torch.zeros(classes, device=device)
+    sums = torch.zeros(classes, rows.dim, device=device)
+    products = torch.zeros(rows.dim, rows.dim, device=device)
+    for part, batch in rows.batches():
+        mine = torch.from_numpy(np.flatnonzero(fold_of(part, folds) == fold))
+        x = batch[mine].to(device).float() - zero
+        labels = torch.from_numpy(rows.labels[part]).to(device)[mine.to(device)].long()
+        members = torch.nn.functional.one_hot(labels, classes).float()
+        counts += members.sum(dim=0)
+        sums += members.T @ x
+        products.addmm_(x.T, x)
+    return Moments(zero=zero, counts=counts, sums=sums, products=products)
+
+
+def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum, one part at a time: the parts are large."""
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total

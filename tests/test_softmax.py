@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax as shares_of
+from sklearn.linear_model import LogisticRegression
+
+from models.data import TrainingData
+from models.heads import make_head
+from models.moments import Moments, moments_of_folds
+from models.scratch import Scratch
+from models.settings import LinearSettings
+from models.softmax import SoftmaxRegression, Whitening, blend_logits
+from tests.conftest import CPU
+from tests.test_discriminant import rounded_table
+
+PENALTY = 0.03
+
+
+def moments(train: Scratch) -> Moments:
+    (whole,) = moments_of_folds(train, 3, 1, CPU)
+    return whole
+
+
+@pytest.mark.parametrize("shrinkage", [1.0, 0.2])
+def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> None:
+    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(40))
+    x, y = train.read(), torch.from_numpy(train.labels).long()
+    found = moments(train)
+    whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(shrinkage))
+    softmax = SoftmaxRegression(x, y, whitening, found.counts / found.counts.sum()).fit(PENALTY, 500)
+    whitened = ((x.float() - whitening.mean) @ whitening.inverse.T).double().numpy()
+    by_hand = LogisticRegression(C=1 / (PENALTY * len(y)), max_iter=5000, tol=1e-8).fit(whitened, train.labels)
+    logits = softmax.logits(x).double().numpy()
+    assert shares_of(logits, axis=1) == pytest.approx(by_hand.predict_proba(whitened), abs=0.01)
+
+
+def test_rows_of_a_class_vary_alike_in_every_whitened_direction() -> None:
+    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(39))
+    found = moments(train)
+    inverse = found.inverse_root_within(1e-4)
+    x = train.read().float()
+    within = torch.cat([x[train.labels == label] - x[train.labels == label].mean(dim=0) for label in range(3)])
+    covariance = (within @ inverse.T).T @ (within @ inverse.T) / len(x)
+    assert covariance.numpy() == pytest.approx(np.eye(39), abs=0.05)
+
+
+def test_a_fit_starts_where_the_one_before_ended() -> None:
+    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(40))
+    found = moments(train)
+    whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(1.0))
+    regression = SoftmaxRegression(train.read(), torch.from_numpy(train.labels).long(), whitening, found.counts / 150)
+    regression.fit(PENALTY, 500)
+    first = regression.fit(PENALTY, 1)
+    assert torch.allclose(first.weights, regression.fit(PENALTY, 1).weights, atol=1e-3)
+
+
+def test_the_head_is_one_linear_model_of_all_shrinkages() -> None:
+    settings = LinearSettings(shrinkages=(1.0, 0.5), penalties=(PENALTY,))
+    head = make_head("linear", settings=settings, seed=0, device=CPU)
+    head.fit(rounded_table(), lambda _: None)
+    assert isinstance(head.model_.named_steps["linear"], LogisticRegression)
+    assert head.learned_["penalties"] == {"1": PENALTY, "0.5": PENALTY}
+    assert set(head.learned_["weights"]) == {"1", "0.5"}
+
+
+def test_what_knows_nothing_gets_no_weight() -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 300).astype(np.int32)
+    knows = np.eye(3)[y] * 2 + random.normal(size=(300, 3))
+    shares = blend_logits([knows, random.normal(size=(300, 3)) - np.eye(3)[y]], y)
+    assert shares[0] > 1
+    assert shares[1] == 0

@@ -11,6 +11,8 @@
 Every message is one sentence for the person at the keyboard: what came, what was expected, what to do.
 """
 
+from collections.abc import Sequence
+
 
 class FeaturesError(Exception):
     """Base of everything that `features` raises on purpose."""
@@ -38,6 +40,11 @@ class TableError(FeaturesError):
 
 class OutputError(FeaturesError):
     """A file or folder that cannot be written."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, separated by commas."""
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -100,6 +101,20 @@ def test_one_class_only(tmp_path: Path) -> None:
     write_images(tmp_path / "red", "red", 3)
     with pytest.raises(SourceError, match=r"holds one class only \('red'\)"):
         opened(tmp_path)
+
+
+def test_a_class_without_training_images(split_photos: Path) -> None:
+    shutil.rmtree(split_photos / "train/blue")
+    with pytest.raises(
+        SourceError, match=r"has no training image of 1 of its 3 classes \(blue\): expected one of each at least, add"
+    ):
+        opened(split_photos)
+
+
+def test_a_train_limit_below_the_number_of_classes(photos: Path) -> None:
+    write_images(photos / "yellow", "red", 1)
+    with pytest.raises(SourceError, match=r"no training image of 1 of its 4 classes \(\w+\): .* raise --train-limit"):
+        open_source(str(photos), data_dir=Path("absent"), train_limit=3)
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])
@@ -250,6 +265,15 @@ def test_hub_folder(tmp_path: Path) -> None:
 def test_hub_folder_with_a_class_name_given_twice(tmp_path: Path) -> None:
     write_hub(tmp_path / "train.parquet", [0, 1, 2] * 20, ["crane", "crane", "dog"])
     assert opened(tmp_path).classes == ("crane (0)", "crane (1)", "dog")
+
+
+def test_class_names_that_no_image_bears_are_not_numbered(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [3, 1] * 30, ["ant", "cat", "cow", "dog"])
+    source = opened(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert sorted(source.items["label"].unique()) == [0, 1]
+    assert source.items["label"].dtype == np.int32
+    assert source.items.at[0, "label"] == 1
 
 
 def test_hub_folder_with_missing_labels(tmp_path: Path) -> None:

@@ -29,6 +29,25 @@ def test_adding_images_never_moves_old_ones() -> None:
     assert {key: after[key] for key in before} == before
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_class_never_loses_its_last_training_image(images: int) -> None:
+    items = unsplit(images * 300, classes=300)
+    before = complete_splits(items, None, 0)
+    assert set(before.query("split == 'train'")["label"]) == set(range(300))
+    assert (before["split"] == "train").all() == (images == 1)
+    assert split_of(complete_splits(items[::-1], None, 0)) == split_of(before)
+
+
+def test_adding_images_moves_none_but_a_class_s_last_training_image() -> None:
+    before = complete_splits(unsplit(600, classes=300), None, 0)
+    after = split_of(complete_splits(unsplit(1200, classes=300), None, 0))
+    moved = before[[after[key] != split for key, split in split_of(before).items()]]
+    counts = before.query("split == 'train'")["label"].value_counts()
+    assert len(moved)
+    assert set(moved["split"]) == {"train"}
+    assert (counts[moved["label"]] == 1).all()
+
+
 def test_given_splits_are_kept() -> None:
     items = listing(list("abcdef"), ["train"] * 2 + ["validation"] * 2 + ["test"] * 2, [0, 1] * 3)
     assert split_of(complete_splits(items, None, 0)) == split_of(items)
@@ -50,6 +69,12 @@ def test_train_limit_is_exact_and_in_proportion(limit: int) -> None:
     assert len(train) == limit
     expected = np.array([0.6, 0.3, 0.1]) * limit
     assert np.abs(np.bincount(train["label"], minlength=3) - expected).max() <= 1
+
+
+def test_train_limit_takes_one_of_each_class_first() -> None:
+    items = listing([f"{row}" for row in range(1000)], ["train"] * 1000, [0] * 997 + [1, 2, 3])
+    items = pd.concat([items, listing(["v", "t"], ["validation", "test"], [0, 1])], ignore_index=True)
+    assert set(complete_splits(items, 4, 0).query("split == 'train'")["label"]) == {0, 1, 2, 3}
 
 
 def test_train_limit_depends_on_the_seed_alone() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.base import SPLITS, Source, check_labelled
+from features.sources.base import SPLITS, Source, check_labelled, check_learnable, drop_unused_classes
 from features.sources.builtin import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
 from features.sources.folders import open_folder
 from features.sources.hub import hub_files, open_hub
@@ -21,13 +21,17 @@ def open_source(dataset: str, *, data_dir: Path, train_limit: int | None = None,
 
     `data_dir` is where sets known by name lie or are downloaded to. Raises SourceError.
     """
-    source = _open(dataset, data_dir)
+    source = drop_unused_classes(_open(dataset, data_dir))
     check_labelled(dataset, source.items, source.classes)
     items = complete_splits(source.items, train_limit, seed)
+    check_learnable(dataset, items, source.classes)
     for split in SPLITS:
         if not (items["split"] == split).any():
-            count = (source.items["split"] == "train").sum()
-            raise SourceError(f"{dataset} has {count} training images, too few to leave any for {split}: add images")
+            count = (items["split"] == "train").sum()
+            raise SourceError(
+                f"{dataset} has {count} training images, too few to leave any for {split}: "
+                "add images, or raise --train-limit"
+            )
     return replace(source, items=items)
 
 

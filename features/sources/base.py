@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import SourceError
+from features.errors import SourceError, some
 
 Payload = bytes | NDArray[np.uint8]
 """An encoded image file, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
@@ -74,6 +74,13 @@ def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
     return classes, [index[name] for name in names]
 
 
+def drop_unused_classes(source: Source) -> Source:
+    """Number only the classes that some image has: a set's list of names may hold more than its images do."""
+    used, labels = np.unique(source.items["label"], return_inverse=True)
+    items = source.items.assign(label=labels.astype(np.int32))
+    return replace(source, classes=tuple(source.classes[label] for label in used), items=items)
+
+
 def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
     """Raise SourceError unless there are training images, of two classes or more, under distinct keys that are text."""
     if items.empty:
@@ -89,3 +96,14 @@ def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) ->
     twice = items["key"][items["key"].duplicated()]
     if not twice.empty:
         raise SourceError(f"{where} lists {twice.iloc[0]!r} more than once: remove the repeated rows")
+
+
+def check_learnable(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    """Raise SourceError unless each of `classes` has a training image."""
+    trained = set(items.loc[items["split"] == "train", "label"])
+    absent = [name for label, name in enumerate(classes) if label not in trained]
+    if absent:
+        raise SourceError(
+            f"{where} has no training image of {len(absent)} of its {len(classes)} classes ({some(absent)}): expected "
+            "one of each at least, add images, remove these classes, or raise --train-limit"
+        )

@@ -18,7 +18,8 @@ def complete_splits(items: pd.DataFrame, train_limit: int | None, seed: int) -> 
 
     Without a test split, TEST_SHARE of training becomes one; then training is cut to `train_limit` images; then,
     without a validation split, VALIDATION_SHARE of what is left becomes one, so that the limit counts every labelled
-    image that a classifier may learn from. Each choice hashes the image's key: adding images never moves old ones.
+    image that a classifier may learn from. Each choice hashes the image's key: adding images never moves old ones, but
+    for a class's last training image, which stays where it is until there is another.
     """
     items = items.copy()
     if not (items["split"] == "test").any():
@@ -34,22 +35,24 @@ def complete_splits(items: pd.DataFrame, train_limit: int | None, seed: int) -> 
 
 
 def _move(items: pd.DataFrame, split: str, share: float) -> None:
-    """Move about `share` of the training rows to `split`, in place."""
-    train = items["split"] == "train"
-    chosen = items.loc[train, "key"].map(lambda key: _uniform(f"{split}:{key}") < share)
-    items.loc[chosen.index[chosen.astype(bool)], "split"] = split
+    """Move about `share` of the training rows to `split`, in place; of each class, the one drawn highest stays."""
+    train = items[items["split"] == "train"]
+    draw = train["key"].map(lambda key: _uniform(f"{split}:{key}"))
+    moves = (draw < share) & (draw < draw.groupby(train["label"]).transform("max"))
+    items.loc[moves.index[moves], "split"] = split
 
 
 def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """Keep `limit` training rows, each class in proportion, chosen by a seeded hash of the key."""
+    """Keep `limit` training rows, one of each class and then in proportion, chosen by a seeded hash of the key."""
     if limit < 2:
         raise SourceError(f"--train-limit {limit} leaves nothing to learn from: give 2 or more")
     train = items[items["split"] == "train"]
     draw = train["key"].map(lambda key: _uniform(f"limit:{seed}:{key}"))
     by_class = draw.groupby(train["label"])
     # A class's rows spread evenly over (0, 1); the lowest `limit` of all then hold every class in proportion.
-    quantile = (by_class.rank(method="first") - 0.5) / by_class.transform("size")
-    order = pd.DataFrame({"quantile": quantile, "draw": draw}).sort_values(["quantile", "draw"])
+    rank = by_class.rank(method="first")
+    order = pd.DataFrame({"more": rank > 1, "quantile": (rank - 0.5) / by_class.transform("size"), "draw": draw})
+    order = order.sort_values(["more", "quantile", "draw"])
     dropped = order.index[limit:]
     return items.drop(index=dropped)
 

@@ -81,12 +81,7 @@ class JoinedTable:
             yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
 
     def by_node(self) -> dict[str, JoinedTable]:
-        """Each table alone, by its node; raises TableError unless all have their rows in the same order."""
-        first, *others = self.tables
-        keys = first.index()["key"]
-        for table in others:
-            if not table.index()["key"].equals(keys):
-                raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
+        """Each table alone, by its node; their rows are in the same order where `index` raises nothing."""
         return {table.spec.trunk.node: JoinedTable([table]) for table in self.tables}
 
     def labels(self, split: str) -> NDArray[np.int32]:
@@ -98,8 +93,12 @@ class JoinedTable:
         return self.tables[0].test_duplicates()
 
     def index(self) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256` of every row."""
-        return self.tables[0].index()
+        """`key`, `split`, `label` and `sha256` of every row; raises TableError unless all tables have the same."""
+        first, *others = (table.index() for table in self.tables)
+        for table, index in zip(self.tables[1:], others, strict=True):
+            if not index.equals(first):
+                raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
+        return first
 
     def _order(self, keys: NDArray[np.object_], other: NDArray[np.object_], table: FeatureTable) -> NDArray[np.intp]:
         """Where each of `keys` stands in `other`; raises TableError unless both hold the same."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,11 +120,6 @@ def _fingerprint(spec: TableSpec, items: pd.DataFrame) -> str:
     return digest({"format": FORMAT, "table": spec.without_source(), "items": listing})
 
 
-def _about(spec: TableSpec) -> dict[str, Any]:
-    """What decides the shard's rows; which other images there are, and how the weights' file is called, does not."""
-    return spec.without_source() | {"transfer_learning": spec.trunk.pretrained}
-
-
 def _schema(spec: TableSpec, shard: Shard, summary: ShardSummary) -> pa.Schema:
     item = pa.field("item", pa.float16(), nullable=False)
     kinds = {
@@ -137,7 +131,7 @@ def _schema(spec: TableSpec, shard: Shard, summary: ShardSummary) -> pa.Schema:
     }
     about = {"fingerprint": shard.fingerprint, "rows": summary.rows, "errors": summary.errors}
     metadata: dict[bytes | str, bytes | str] = {
-        "treehead": json.dumps(_about(spec)),
+        "treehead": json.dumps(spec.about_shards()),
         "treehead.shard": json.dumps(about),
     }
     fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]

@@ -75,6 +75,10 @@ class TableSpec:
         del content["trunk"]["weights"]
         return content
 
+    def about_shards(self) -> dict[str, Any]:
+        """What each shard says of itself; which images there are, and how the weights' file is called, is not in it."""
+        return self.without_source() | {"transfer_learning": self.trunk.pretrained}
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
         return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
@@ -130,6 +134,8 @@ class FeatureTable:
                 f"{folder} was made with other settings (fingerprint {recorded[:8]}, expected "
                 f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another --out"
             )
+        if not table._sizes:
+            raise TableError(f"{folder / MANIFEST} names no shards: delete it and run again")
         if not (folder / LEDGER).is_file():
             raise TableError(f"{folder / LEDGER} is missing: delete manifest.json beside it and run again")
         for name, size in table._sizes.items():
@@ -141,8 +147,8 @@ class FeatureTable:
         return table
 
     def read(self, split: str) -> Rows:
-        """All rows of `train`, `validation` or `test`, in the table's order."""
-        count, dim = self.rows.get(split, 0), self.spec.dim
+        """All rows of `train`, `validation` or `test`, in the table's order; raises TableError as `index` does."""
+        count, dim = len(self.labels(split)), self.spec.dim
         whole = Rows(keys=np.empty(count, object), x=np.empty((count, dim), np.float32), y=np.empty(count, np.int32))
         start = 0
         for rows in self.batches(split):
@@ -152,7 +158,10 @@ class FeatureTable:
         return whole
 
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
-        """The rows of a split, at most `size` at a time, holding no more than a row group in memory."""
+        """The rows of a split, at most `size` at a time, holding no more than a row group in memory.
+
+        Raises TableError for features that are not finite.
+        """
         for shard in self._sizes:
             with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
                 groups = [number for number in range(file.num_row_groups) if _may_hold(file.metadata, number, split)]
@@ -160,11 +169,13 @@ class FeatureTable:
                 for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=columns):
                     chosen = np.asarray(batch["split"]) == split
                     if chosen.any():
-                        yield Rows(
+                        rows = Rows(
                             keys=np.asarray(batch["key"])[chosen],
                             x=_matrix(batch["features"])[chosen].astype(np.float32),
                             y=np.asarray(batch["label"])[chosen],
                         )
+                        self._check_finite(rows)
+                        yield rows
 
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`, without its features."""
@@ -182,13 +193,21 @@ class FeatureTable:
         return pd.concat([keys.merge(self.index(), on="key", how="left", validate="1:1"), features], axis=1)
 
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` and `sha256`, without its features."""
+        """Every row's `key`, `split`, `label` and `sha256`, without its features.
+
+        Raises TableError for a shard of another table, a key that is there twice, a label that numbers no class, and
+        splits that have not as many rows as the manifest says.
+        """
         columns = ["key", "split", "label", "sha256"]
         parts = []
         for shard in self._sizes:
             with _reading(self.folder / shard):
-                parts.append(pq.read_table(self.folder / shard, columns=columns).to_pandas())
-        return pd.concat(parts, ignore_index=True)
+                part = pq.read_table(self.folder / shard, columns=columns)
+            self._check_origin(self.folder / shard, part.schema)
+            parts.append(part.to_pandas())
+        index = pd.concat(parts, ignore_index=True)
+        self._check_index(index)
+        return index
 
     def test_duplicates(self) -> int:
         """How many test images are, byte for byte, training or validation images as well."""
@@ -200,6 +219,36 @@ class FeatureTable:
         """What could not be read: `key`, `reason` and `exception`."""
         with _reading(self.folder / LEDGER):
             return pq.read_table(self.folder / LEDGER).to_pandas()
+
+    def _check_origin(self, path: Path, schema: pa.Schema) -> None:
+        about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
+        if about != expected:
+            raise TableError(
+                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(expected)[:8]}): "
+                f"delete {self.folder} and run again"
+            )
+
+    def _check_index(self, index: pd.DataFrame) -> None:
+        last = len(self.spec.classes) - 1
+        twice, strange = index[index["key"].duplicated()], index[~index["label"].between(0, last)]
+        rows = {str(split): int(count) for split, count in index["split"].value_counts().items()}
+        if not twice.empty:
+            what = f"the key {twice['key'].iloc[0]!r} more than once, expected each image once"
+        elif not strange.empty:
+            what = f"the label {strange['label'].iloc[0]}, expected 0 to {last}"
+        elif rows != self.rows:
+            what = f"{rows} rows, expected {self.rows}"
+        else:
+            return
+        raise TableError(f"{self.folder} has {what}: delete it and run again")
+
+    def _check_finite(self, rows: Rows) -> None:
+        finite = np.isfinite(rows.x.sum(axis=1, dtype=np.float64))
+        if not finite.all():
+            raise TableError(
+                f"{self.folder} has features that are infinite or not a number "
+                f"(first: {rows.keys[np.argmin(finite)]}): delete it and run again"
+            )
 
 
 def write_ledger(folder: Path, errors: list[dict[str, str]]) -> pd.DataFrame:

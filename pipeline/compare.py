@@ -20,7 +20,7 @@ from models.base import Head, Probabilities
 from pipeline.config import CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.errors import PipelineError
-from pipeline.metrics import over_classes, paired_difference, score
+from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
 from pipeline.tune import Trials, tune_heads
@@ -74,7 +74,7 @@ def measure(features: Features, trained: dict[str, Trained], searches: dict[str,
     heads: Metrics = {}
     right: dict[str, NDArray[np.bool_]] = {}
     for name, item in trained.items():
-        probabilities, us_per_image = _timed_predictions(item.head, test, table)
+        probabilities, us_per_image = _timed_predictions(item.head, test)
         right[name] = probabilities.argmax(axis=1) == test.y
         heads[name] = _head_metrics(item, table, test, probabilities) | {"predict_us_per_image": us_per_image}
     order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
@@ -119,14 +119,14 @@ def _interval(pair: Metrics) -> str:
     return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
 
 
-def _timed_predictions(head: Head, test: Rows, table: JoinedTable) -> tuple[Probabilities, float]:
-    """Probabilities over the table's classes, and the fastest of a few runs in microseconds an image."""
+def _timed_predictions(head: Head, test: Rows) -> tuple[Probabilities, float]:
+    """Probabilities of the test rows, and the fastest of a few runs in microseconds an image."""
     seconds = []
     for _ in range(PREDICT_REPEATS):
         start = time.perf_counter()
         probabilities = head.predict_proba(test.x)
         seconds.append(time.perf_counter() - start)
-    return over_classes(probabilities, head.classes_, table.classes), min(seconds) / len(test) * 1e6
+    return probabilities, min(seconds) / len(test) * 1e6
 
 
 def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: Probabilities) -> Metrics:

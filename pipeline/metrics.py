@@ -37,13 +37,6 @@ class Difference:
     high: float
 
 
-def over_classes(probabilities: Probabilities, columns: tuple[str, ...], classes: tuple[str, ...]) -> Probabilities:
-    """Give (n, k) probabilities of a head's `columns` a column for each of `classes`, 0 for what it never learnt."""
-    whole = np.zeros((len(probabilities), len(classes)), dtype=np.float32)
-    whole[:, [classes.index(name) for name in columns]] = probabilities
-    return whole
-
-
 def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
     """Score (n, k) probabilities against (n,) labels that number their columns; n is 1 or more."""
     predicted = probabilities.argmax(axis=1)

@@ -24,7 +24,7 @@ from models.settings import HEAD_SETTINGS
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
-from pipeline.metrics import over_classes, score
+from pipeline.metrics import score
 from pipeline.tune import tune_heads
 
 TIMING = "timing.json"
@@ -156,18 +156,11 @@ def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
         remark(f"  {trunk.backbone}.{trunk.node}{pooled}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
         warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")
-    untrained = sorted(set(range(len(table.classes))) - set(table.index().query("split == 'train'")["label"]))
-    if untrained:
-        names = ", ".join(table.classes[label] for label in untrained[:5])
-        warn(
-            f"{len(untrained)} of {len(table.classes)} classes have no training image and are never predicted: {names}"
-        )
 
 
 def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:
     rows = table.read("validation")
-    probabilities = over_classes(head.predict_proba(rows.x), head.classes_, table.classes)
-    scores = score(probabilities, rows.y)
+    scores = score(head.predict_proba(rows.x), rows.y)
     return {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
 
 

@@ -67,7 +67,7 @@ def test_trees_predict_on_the_cpu_wherever_they_are_loaded(tmp_path: Path) -> No
 
 
 def test_every_setting_has_its_own_folder() -> None:
-    table, other = toy_table(), toy_table(labels=(0, 2))
+    table, other = toy_table(), toy_table(validation=(0, 2))
     other.tables[0].identity = "other"
     names = [classifier_folder(fitted(name, table), table) for name in HEADS]
     names += [classifier_folder(fitted("xgb", table, seed=1), table), classifier_folder(fitted("xgb", table), other)]

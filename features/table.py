@@ -158,10 +158,7 @@ class FeatureTable:
         return whole
 
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
-        """The rows of a split, at most `size` at a time, holding no more than a row group in memory.
-
-        Raises TableError for features that are not finite.
-        """
+        """The rows of a split, at most `size` at a time, one row group in memory; TableError unless all are finite."""
         for shard in self._sizes:
             with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
                 groups = [number for number in range(file.num_row_groups) if _may_hold(file.metadata, number, split)]

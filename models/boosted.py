@@ -104,7 +104,7 @@ class BoostedHead(Head):
         """The rounds up to the best one as scikit-learn's users know them.
 
         They are loaded into a new classifier because a model that was trained on cuda would predict on cuda wherever
-        it is.
+        it is. Its parameters are those of a classifier yet to be fitted, so that a clone takes any number of classes.
         """
         settings = self.settings
         best = booster[: booster.best_iteration + 1]
@@ -120,6 +120,7 @@ class BoostedHead(Head):
             random_state=self.seed,
         )
         classifier.load_model(bytearray(best.save_raw("ubj")))
+        classifier.objective, classifier.base_score = XGBClassifier().objective, None
         classifier.get_booster().set_param({"device": "cpu"})
         return classifier
 

@@ -2,7 +2,8 @@
 
 Each part learns from training rows alone; the weights come from what the parts say of validation rows, drawn towards
 equal ones where those are few. A part that adds nothing gets no weight and is left out. Saved as a scikit-learn
-VotingClassifier, so that all parts travel in one file and prediction needs nothing but features.
+VotingClassifier, so that all parts travel in one file and prediction needs nothing but features. A clone of it fits
+other data as scikit-learn does, with these weights and rounds, but without the choices that validation made here.
 """
 
 from __future__ import annotations

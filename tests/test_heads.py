@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from features.joined import JoinedTable
 from features.table import FeatureTable, Rows, TableSpec
@@ -107,6 +109,16 @@ def test_same_seed_same_model(name: str) -> None:
     table = toy_table()
     first, again = (fitted(name, table).predict_proba(table.read("test").x) for _ in range(2))
     assert np.array_equal(first, again)
+
+
+def test_the_number_of_threads_moves_predictions_by_no_more_than_rounding() -> None:
+    table = toy_table()
+    limits: Any = threadpool_limits
+    probabilities = []
+    for threads in (1, 2):
+        with limits(threads):  # XGBoost's, PyTorch's and NumPy's
+            probabilities.append(fitted("xgb", table).predict_proba(table.read("test").x))
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-4)
 
 
 def test_learns_two_classes(name: str) -> None:

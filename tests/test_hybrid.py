@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import joblib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
+from sklearn.utils.estimator_checks import check_estimator
 
 from models.base import Step
 from models.hybrid import HybridHead, blend
@@ -51,6 +56,25 @@ def test_its_parts_travel_in_one_scikit_learn_model() -> None:
     by_hand = sum(weights[name] * part.predict_proba(x) for name, part in head.model_.named_estimators_.items())
     assert head.predict_proba(x) == pytest.approx(by_hand, abs=1e-6)
     assert np.array_equal(head.model_.predict(x), head.predict_proba(x).argmax(axis=1))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_clone_of_a_loaded_hybrid_learns_other_data(tmp_path: Path) -> None:
+    table = toy_table()
+    fitted("hybrid", table).save(tmp_path / "hybrid.joblib", ".joblib")
+    model = clone(joblib.load(tmp_path / "hybrid.joblib"))
+    train, test = table.read("train"), table.read("test")
+    two = train.y < 2
+    assert (model.fit(train.x, train.y).predict(test.x) == test.y).mean() > 0.9
+    assert model.fit(train.x[two], train.y[two]).predict_proba(test.x).shape == (90, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_clone_passes_all_of_scikit_learn_s_checks() -> None:
+    model = clone(fitted("hybrid", toy_table()).model_)
+    assert set(model.get_params()) > {"xgb", "linear", "mlp"}
+    check_estimator(model.set_params(xgb__xgb__n_estimators=5, mlp__mlp__hidden_layer_sizes=(16,)))
 
 
 def test_parts_that_have_learnt_do_not_learn_again() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import pickletools
 import subprocess
@@ -122,6 +123,22 @@ def test_the_ubj_is_not_what_predictions_are_made_from(tmp_path: Path) -> None:
 
 def test_saving_says_which_device_trained(tmp_path: Path) -> None:
     assert load_classifier(saved("mlp", tmp_path))[1].device == str(CPU)
+
+
+@pytest.mark.slow
+def test_the_same_run_again_writes_the_same_bytes(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from tests.test_persist import HEADS, saved\n"
+        "for name in HEADS: saved(name, pathlib.Path(sys.argv[1]))\n"
+    )
+    for run in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": run, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        subprocess.run([sys.executable, "-c", program, tmp_path / run], env=environment, check=True)
+    files = [path for path in sorted((tmp_path / "1").iterdir()) if path.suffix != ".json"]
+    assert [path.name for path in files] == ["hybrid.joblib", "linear.joblib", "mlp.joblib", "xgb.joblib", "xgb.ubj"]
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
 def needs(*names: str) -> set[str]:

@@ -9,11 +9,12 @@ import torch
 from models.base import Head
 from models.boosted import BoostedHead
 from models.hybrid import HybridHead
+from models.knn import KnnHead
 from models.linear import LinearHead
 from models.mlp import MlpHead
 from models.settings import HEAD_SETTINGS
 
-HEADS: dict[str, type[Head]] = {head.name: head for head in (BoostedHead, LinearHead, MlpHead, HybridHead)}
+HEADS: dict[str, type[Head]] = {head.name: head for head in (BoostedHead, LinearHead, MlpHead, KnnHead, HybridHead)}
 
 
 def make_head(name: str, *, settings: Any = None, seed: int, device: torch.device) -> Head:

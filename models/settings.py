@@ -95,6 +95,19 @@ class MlpSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnnSettings:
+    """Settings of the nearest neighbours.
+
+    `columns`: feature columns that they see, chosen as for the trees; `components`: principal components of these at
+    most; `neighbours`: how many may vote, each tried on validation.
+    """
+
+    columns: int = 4096
+    components: int = 128
+    neighbours: tuple[int, ...] = (1, 3, 5, 10, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HybridSettings:
     """Settings of the hybrid: the names of the heads that it is made of."""
 
@@ -105,6 +118,7 @@ HEAD_SETTINGS: dict[str, Any] = {
     "xgb": XgbSettings(),
     "linear": LinearSettings(),
     "mlp": MlpSettings(),
+    "knn": KnnSettings(),
     "hybrid": HybridSettings(),
 }
 """The heads there are, each with its default settings."""

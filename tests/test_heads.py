@@ -17,6 +17,7 @@ from models.base import Head, Step
 from models.boosted import BoostedHead
 from models.errors import DataError
 from models.heads import HEADS, make_head
+from models.knn import KnnHead
 from models.settings import HEAD_SETTINGS, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
@@ -203,3 +204,45 @@ def test_trees_without_discriminants() -> None:
     assert head.model_.named_steps["xgb"].n_features_in_ == 40
     test = table.read("test")
     assert accuracy(head, test.x, test.y) > 0.9
+
+
+def test_the_neighbours_that_vote_are_those_that_serve_validation_best() -> None:
+    table = toy_table()
+    for split, rows in table.splits.items():
+        noise = np.random.default_rng(len(rows)).normal(size=rows.x.shape) * 8
+        table.splits[split] = replace(rows, x=(rows.x + noise).astype(np.float32))
+    head = fitted("knn", table)
+    assert isinstance(head, KnnHead)
+    validation = table.read("validation")
+    losses = {}
+    for neighbours in head.settings.neighbours:
+        head.model_.set_params(knn__n_neighbors=neighbours)
+        share = head.predict_proba(validation.x)[np.arange(len(validation)), validation.y]
+        losses[neighbours] = -np.log(np.maximum(share, 1e-12)).mean()
+    assert len(set(losses.values())) == len(losses)
+    assert head.learned_["neighbours"] == min(losses, key=lambda neighbours: losses[neighbours])
+    assert head.learned_["validation_log_loss"] == pytest.approx(min(losses.values()), abs=1e-4)
+
+
+def test_neighbours_of_few_rows() -> None:
+    table = toy_table()
+    table.splits["train"] = toy_rows(4, [0, 1, 2], 1)
+    head = fitted("knn", table)
+    assert head.learned_["neighbours"] <= 4
+    assert accuracy(head, table.read("test").x, table.read("test").y) > 0.5
+
+
+def test_a_row_that_was_trained_on_decides_alone() -> None:
+    table = toy_table()
+    head, train = fitted("knn", table), table.read("train")
+    assert accuracy(head, train.x, train.y) == 1
+
+
+def test_components_of_many_rows_are_fitted_on_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.knn.PCA_ROWS", 50)
+    table = toy_table()
+    head = fitted("knn", table)
+    assert head.model_.named_steps["pca"].n_samples_ == 50
+    assert head.model_.named_steps["knn"].n_samples_fit_ == 150
+    assert head.model_.named_steps["knn"].get_params()["n_jobs"] is None
+    assert accuracy(head, table.read("test").x, table.read("test").y) > 0.9

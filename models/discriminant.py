@@ -67,10 +67,13 @@ def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device:
             direction = solve(whole, shrinkage)
             scores = (rows @ direction.weights + direction.bias).double().cpu().numpy()
             tried[shrinkage] = _calibrated_log_loss(scores, validation.labels)
-    shrinkage = min(tried, key=lambda each: tried[each])
+    for shrinkage in sorted(tried, key=lambda each: tried[each]):
+        with suppress(RuntimeError):  # enough of it for all rows may be too little for those without a fold
+            without = [solve(whole.without(fold), shrinkage) for fold in folds]
+            break
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
-    fold_weights = [solve(whole.without(fold), shrinkage).weights @ turn for fold in folds]
+    fold_weights = [each.weights @ turn for each in without]
     model = _as_scikit_learn((direction.weights @ turn).cpu().numpy(), shrinkage, classes)
     return Discriminants(model=model, shrinkage=shrinkage, fold_weights=fold_weights)
 

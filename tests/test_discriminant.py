@@ -8,8 +8,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models import discriminant
 from models.data import TrainingData
-from models.discriminant import FOLDS, fit_discriminants
-from models.moments import fold_of
+from models.discriminant import FOLDS, Direction, fit_discriminants
+from models.moments import Moments, fold_of
 from models.scratch import Scratch
 from tests.conftest import CPU
 from tests.test_heads import MemoryTable, toy_table
@@ -65,3 +65,18 @@ def test_a_fold_has_not_seen_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert changes[0] < 0.02
     assert min(changes[1:]) > 0.1
     assert len(changes) == FOLDS
+
+
+def test_a_shrinkage_that_is_too_little_without_a_fold_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = fit_discriminants(*scratches(rounded_table()), 3, CPU).shrinkage
+
+    def solve(moments: Moments, shrinkage: float) -> Direction:
+        if shrinkage == chosen and moments.counts.sum() < 150:
+            raise RuntimeError("not positive-definite")
+        return real(moments, shrinkage)
+
+    real = discriminant.solve
+    monkeypatch.setattr(discriminant, "solve", solve)
+    found = fit_discriminants(*scratches(rounded_table()), 3, CPU)
+    assert found.shrinkage in set(discriminant.SHRINKAGES) - {chosen}
+    assert len(found.fold_weights) == FOLDS

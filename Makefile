@@ -1,6 +1,7 @@
-# `make help` lists the targets. Variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE PYTHON
+# `make help` lists the targets. Variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON
 PYTHON ?= python3
 OUT ?= artifacts
+BENCH ?= features
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -38,9 +39,8 @@ predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
 		$(if $(DEVICE),--device "$(DEVICE)")
 
-bench: $(READY) ## measure extraction on this machine, as in: make bench DEVICE=cuda ARGS="--images 70000"
-	@$(BIN)/python -m pipeline bench features --out "$(OUT)" $(if $(DATASET),--dataset "$(DATASET)") \
-		$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
+bench: $(READY) ## measure this machine: extraction, or with BENCH=heads the classifiers, as in: make bench DEVICE=cuda
+	@$(BIN)/python -m pipeline bench $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"

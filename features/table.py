@@ -146,6 +146,11 @@ class FeatureTable:
                 )
         return table
 
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """The Parquet files that hold the rows, in order."""
+        return tuple(self.folder / name for name in self._sizes)
+
     def read(self, split: str) -> Rows:
         """All rows of `train`, `validation` or `test`, in the table's order; raises TableError as `index` does."""
         count, dim = len(self.labels(split)), self.spec.dim
@@ -159,8 +164,8 @@ class FeatureTable:
 
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
         """The rows of a split, at most `size` at a time, one row group in memory; TableError unless all are finite."""
-        for shard in self._sizes:
-            with _reading(self.folder / shard), pq.ParquetFile(self.folder / shard) as file:
+        for shard in self.shards:
+            with _reading(shard), pq.ParquetFile(shard) as file:
                 groups = [number for number in range(file.num_row_groups) if _may_hold(file.metadata, number, split)]
                 columns = ["key", "split", "label", "features"]
                 for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=columns):
@@ -197,10 +202,10 @@ class FeatureTable:
         """
         columns = ["key", "split", "label", "sha256"]
         parts = []
-        for shard in self._sizes:
-            with _reading(self.folder / shard):
-                part = pq.read_table(self.folder / shard, columns=columns)
-            self._check_origin(self.folder / shard, part.schema)
+        for shard in self.shards:
+            with _reading(shard):
+                part = pq.read_table(shard, columns=columns)
+            self._check_origin(shard, part.schema)
             parts.append(part.to_pandas())
         index = pd.concat(parts, ignore_index=True)
         self._check_index(index)

@@ -16,7 +16,14 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
-from pipeline.config import BenchFeaturesConfig, CompareConfig, FeaturesConfig, PredictConfig, XgbConfig
+from pipeline.config import (
+    BenchFeaturesConfig,
+    BenchHeadsConfig,
+    CompareConfig,
+    FeaturesConfig,
+    PredictConfig,
+    XgbConfig,
+)
 from pipeline.console import fail, result
 from pipeline.errors import PipelineError
 
@@ -36,7 +43,7 @@ app.command(bench)
 
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
-_BENCH_FEATURES = BenchFeaturesConfig()
+_BENCH_FEATURES, _BENCH_HEADS = BenchFeaturesConfig(), BenchHeadsConfig()
 
 
 @app.command
@@ -82,6 +89,14 @@ def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURE
     from pipeline.bench.features import run_bench_features
 
     run_bench_features(config)
+
+
+@bench.command(name="heads")
+def bench_heads(config: Annotated[BenchHeadsConfig, Flat] = _BENCH_HEADS) -> None:
+    """Measure our heads and other learners on the same rows, and the trees' memory; prints tables with ratios."""
+    from pipeline.bench.heads import run_bench_heads
+
+    run_bench_heads(config)
 
 
 def main() -> None:

@@ -140,6 +140,25 @@ class BenchFeaturesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchHeadsConfig:
+    """The benchmark of the heads.
+
+    Attributes:
+        rows: Training and validation images that our trees and other learners are measured on, each class in
+            proportion; test images are all taken.
+        skip: What not to measure, separated by commas (an unknown name lists what is).
+    """
+
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    rows: int = 10_000
+    skip: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rows < 2:
+            raise ConfigError(f"--rows {self.rows} leaves nothing to learn from: give 2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """How predictions are made and shown.
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import platform
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,10 +16,10 @@ from sklearn.datasets import load_sample_images
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from models.persist import package_versions
+from pipeline.bench.common import about, measure_in_turn
 from pipeline.bench.measures import MEASURES, Job, Measured, measure
 from pipeline.config import BenchFeaturesConfig
-from pipeline.console import progress, result, result_table
+from pipeline.console import result, result_table
 
 IN_MEMORY, FILES = "in memory", "JPEG files"
 
@@ -57,13 +52,13 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     for dataset in sets.values():
         open_source(dataset, data_dir=config.data_dir)  # what is missing is said before minutes are spent
     precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
-    runs = _measure_in_turn(_jobs(config, sets, precisions, device), config.rounds)
+    runs = measure_in_turn(measure, _jobs(config, sets, precisions, device), config.rounds)
     sections = [
         section(kind, precision, _runs_of(runs, kind, precision), shared=device.type == "cpu")
         for kind in sets
         for precision in precisions
     ]
-    write_json(folder / "features.json", {**_about(config, device), "sets": sets, "sections": sections})
+    write_json(folder / "features.json", {**about(asdict(config), device), "sets": sets, "sections": sections})
     for each in sections:
         _show(each)
     result(f"written to {folder / 'features.json'}")
@@ -89,21 +84,6 @@ def _jobs(
     }
 
 
-def _measure_in_turn(jobs: dict[Name, Job], rounds: int) -> dict[Name, list[Measured]]:
-    """Every job once a round, each in a new process, so that none profits from another's memory or warmth."""
-    runs: dict[Name, list[Measured]] = {name: [] for name in jobs}
-    with (
-        progress("measurements", rounds * len(jobs)) as advance,
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool,
-    ):
-        for _ in range(rounds):
-            for name, job in jobs.items():
-                advance(0, ", ".join(name))
-                runs[name].append(pool.submit(measure, job).result())
-                advance(1, "")
-    return runs
-
-
 def _runs_of(runs: dict[Name, list[Measured]], kind: str, precision: str) -> Runs:
     """What belongs to one section; the tutorials' way is the same in each."""
     return {
@@ -116,16 +96,6 @@ def _runs_of(runs: dict[Name, list[Measured]], kind: str, precision: str) -> Run
 def _precision(what: str, precision: str) -> str:
     """The precision that `what` is measured at: tutorials know one."""
     return "fp32" if what.startswith(TEXTBOOK) else precision
-
-
-def _about(config: BenchFeaturesConfig, device: torch.device) -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "versions": package_versions(),
-        "settings": {name: str(value) for name, value in asdict(config).items()},
-    }
 
 
 def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> dict[str, Any]:

@@ -80,10 +80,6 @@ class JoinedTable:
             ordered = [rows.x[self._order(first.keys, rows.keys, table)] for table, rows in pairs]
             yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
 
-    def by_node(self) -> dict[str, JoinedTable]:
-        """Each table alone, by its node; their rows are in the same order where `index` raises nothing."""
-        return {table.spec.trunk.node: JoinedTable([table]) for table in self.tables}
-
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`."""
         return self.tables[0].labels(split)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.joined import JoinedTable
-from models.data import TrainingData
+from models.data import check_learnable
 from models.selection import Chosen, choose
 
 
@@ -69,12 +69,12 @@ class Head(ABC):
 
     def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; raises DataError where its rows do not allow it."""
-        data = TrainingData.of(table)
+        check_learnable(table)
         self.fit_seconds_ = 0.0
         start = time.perf_counter()
-        self._fit(data, on_step)
+        self._fit(table, on_step)
         self.fit_seconds_ += time.perf_counter() - start
-        self.classes_ = data.classes
+        self.classes_ = table.classes
         return self
 
     def parameters(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Head(ABC):
         return chosen
 
     @abstractmethod
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None: ...
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None: ...
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """Class probabilities of (n, d) float32 features, on the CPU."""

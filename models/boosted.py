@@ -20,7 +20,6 @@ from xgboost.callback import TrainingCallback
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
-from models.data import TrainingData
 from models.discriminant import FOLDS, Discriminants, fit_discriminants
 from models.moments import fold_of
 from models.quantised import ABSENT, quantise
@@ -45,9 +44,9 @@ class BoostedHead(Head):
         """Boosting rounds."""
         return self.settings.rounds
 
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
-        settings, classes = self.settings, len(data.classes)
-        wide = self._choose(data.table, max(settings.columns, settings.discriminant_columns))
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+        settings, classes = self.settings, len(table.classes)
+        wide = self._choose(table, max(settings.columns, settings.discriminant_columns))
         train, validation = wide.train, wide.validation
         select = select_best(wide.places, settings.columns)
         support = wide.select.get_support(indices=True)

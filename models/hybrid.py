@@ -21,7 +21,6 @@ from sklearn.utils import Bunch
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
-from models.data import TrainingData
 from models.settings import HybridSettings
 
 PRIOR_ROWS = 5.0
@@ -63,13 +62,13 @@ class HybridHead(Head):
         self.fit_seconds_ += sum(part.fit_seconds_ for part in self._learnt)
         return self
 
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
         parts = self._learnt or tuple(
-            part.fit(data.table, lambda step: on_step(Step(step.note, None))) for part in self.parts
+            part.fit(table, lambda step: on_step(Step(step.note, None))) for part in self.parts
         )
-        rows = list(data.batches("validation"))
-        y = np.concatenate([labels for _, labels in rows])
-        shares = {part.name: np.concatenate([part.predict_proba(x) for x, _ in rows]) for part in parts}
+        rows = list(table.batches("validation"))
+        y = np.concatenate([batch.y for batch in rows])
+        shares = {part.name: np.concatenate([part.predict_proba(batch.x) for batch in rows]) for part in parts}
         weights, loss = blend(list(shares.values()), y)
         self.learned_ = {
             "validation_log_loss": loss,
@@ -80,7 +79,7 @@ class HybridHead(Head):
             },
         }
         used = [(part, float(weight)) for part, weight in zip(parts, weights, strict=True) if weight > 0]
-        self.model_ = _voting(used, len(data.classes))
+        self.model_ = _voting(used, len(table.classes))
         on_step(Step(f"validation log-loss {loss:.4f}", loss))
 
 

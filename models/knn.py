@@ -17,10 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
 from features.joined import JoinedTable
-from models.base import Head, OnStep
-from models.data import TrainingData
+from models.base import Head, OnStep, Step
 from models.scratch import Scratch
-from models.selection import rank_by_anova, select_best
 from models.settings import KnnSettings
 
 PCA_ROWS = 20_000
@@ -38,10 +36,9 @@ class KnnHead(Head):
         """Numbers of neighbours to try."""
         return len(self.settings.neighbours)
 
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
-        select = select_best(rank_by_anova(data), self.settings.columns)
-        support = select.get_support(indices=True)
-        train, validation = Scratch(data, "train", support), Scratch(data, "validation", support)
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+        chosen = self._choose(table, self.settings.columns)
+        train, validation = chosen.train, chosen.validation
         reduce = Pipeline([("pca", self._components(train)), ("length", Normalizer())])
         model = KNeighborsClassifier(weights="distance", algorithm="brute")
         model.fit(_reduced(reduce, train), train.labels)
@@ -50,7 +47,7 @@ class KnnHead(Head):
         losses = self._losses(distances, train.labels[rows] == validation.labels[:, None], on_step)
         best = min(losses, key=lambda neighbours: losses[neighbours])
         model.set_params(n_neighbors=best)
-        self.model_ = Pipeline([("columns", select), *reduce.steps, ("knn", model)])
+        self.model_ = Pipeline([("columns", chosen.select), *reduce.steps, ("knn", model)])
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
 
     def _components(self, train: Scratch) -> PCA:
@@ -68,7 +65,7 @@ class KnnHead(Head):
             votes = _votes(distances[:, :neighbours])
             shares = (votes * right[:, :neighbours]).sum(axis=1) / votes.sum(axis=1)
             losses[neighbours] = -float(np.log(np.maximum(shares, 1e-12)).mean())
-            on_step(f"neighbours {neighbours}, validation log-loss {losses[neighbours]:.4f}")
+            on_step(Step(f"neighbours {neighbours}, validation log-loss {losses[neighbours]:.4f}", losses[neighbours]))
         return losses
 
 

@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
-from models.data import TrainingData
 from models.moments import Moments, moments_of_folds
 from models.scratch import Scratch
 from models.settings import LinearSettings
@@ -35,9 +34,9 @@ class LinearHead(Head):
         """Penalties to try for each shrinkage."""
         return len(self.settings.penalties) * len(self.settings.shrinkages)
 
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
-        chosen = self._choose(data.table, self.settings.columns)
-        (moments,) = moments_of_folds(chosen.train, len(data.classes), 1, self.device)
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+        chosen = self._choose(table, self.settings.columns)
+        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
         train, validation = (_on(self.device, rows) for rows in (chosen.train, chosen.validation))
         penalties, models, logits = {}, [], []
         for shrinkage in self.settings.shrinkages:

@@ -23,7 +23,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
-from models.data import TrainingData
 from models.scratch import BATCH_ROWS
 from models.settings import MlpSettings
 
@@ -72,14 +71,14 @@ class MlpHead(Head):
         """Epochs."""
         return self.settings.epochs
 
-    def _fit(self, data: TrainingData, on_step: OnStep) -> None:
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
         settings = self.settings
-        chosen = self._choose(data.table, settings.columns)
+        chosen = self._choose(table, settings.columns)
         x, y = chosen.train.read(), torch.from_numpy(chosen.train.labels).long()
         steer_x, steer_y = chosen.validation.read(), torch.from_numpy(chosen.validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            widths = [chosen.train.dim, *settings.hidden, len(data.classes)]
+            widths = [chosen.train.dim, *settings.hidden, len(table.classes)]
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.scale_to(x)
             network.to(self.device)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.data import LearningSplit, TrainingData
+from features.joined import JoinedTable
+from models.data import LearningSplit
 
 BATCH_ROWS = 4096
 
@@ -17,12 +18,12 @@ BATCH_ROWS = 4096
 class Scratch:
     """`columns` of one split's rows as float16, as the table holds them, in a file without a name; `labels` (n,)."""
 
-    def __init__(self, data: TrainingData, split: LearningSplit, columns: NDArray[np.intp]) -> None:
+    def __init__(self, table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does, and goes with it
-        self.labels: NDArray[np.int32] = data.labels(split)
+        self.labels: NDArray[np.int32] = table.labels(split)
         self.dim = len(columns)
-        for x, _ in data.batches(split):
-            self._file.write(x[:, columns].astype(np.float16).tobytes())
+        for rows in table.batches(split):
+            self._file.write(rows.x[:, columns].astype(np.float16).tobytes())
 
     def __len__(self) -> int:
         return len(self.labels)

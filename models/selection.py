@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.feature_selection import SelectKBest, f_classif
 
 from features.joined import JoinedTable
-from models.data import TrainingData
 from models.scratch import Scratch
 
 
@@ -34,25 +33,24 @@ class Chosen:
 def choose(table: JoinedTable, columns: int) -> Chosen:
     """Put the best `columns` of a table aside; heads that learn from one table after another find them there."""
     start = time.perf_counter()
-    data = TrainingData.of(table)
-    places = rank_by_anova(data)
+    places = rank_by_anova(table)
     select = select_best(places, columns)
     support = select.get_support(indices=True)
-    train, validation = Scratch(data, "train", support), Scratch(data, "validation", support)
+    train, validation = Scratch(table, "train", support), Scratch(table, "validation", support)
     seconds = time.perf_counter() - start
     return Chosen(select=select, places=places, train=train, validation=validation, seconds=seconds)
 
 
-def rank_by_anova(data: TrainingData) -> NDArray[np.intp]:
+def rank_by_anova(table: JoinedTable) -> NDArray[np.intp]:
     """The place of each column, (d,), 0 for the best, among those of its own node, by F value on the training rows.
 
     Nodes are ranked apart so that the best few of all give each node an equal share: an early layer repeats one good
     column many times over, and would crowd out the others. Columns that never change come last.
     """
-    f = f_values(data)
-    places = np.empty(data.dim, np.intp)
+    f = f_values(table)
+    places = np.empty(table.dim, np.intp)
     start = 0
-    for dim in data.dims:
+    for dim in table.dims:
         order = np.argsort(-f[start : start + dim], kind="stable")
         places[start + order] = np.arange(dim)
         start += dim
@@ -67,24 +65,24 @@ def select_best(places: NDArray[np.intp], columns: int) -> SelectKBest:
     return select
 
 
-def f_values(data: TrainingData) -> NDArray[np.float64]:
+def f_values(table: JoinedTable) -> NDArray[np.float64]:
     """F value of each column, (d,) float64, as scikit-learn's f_classif has it; −1 for one that never changes."""
-    classes = len(data.classes)
-    sums = np.zeros((classes, data.dim))
-    squares = np.zeros(data.dim)
+    classes = len(table.classes)
+    sums = np.zeros((classes, table.dim))
+    squares = np.zeros(table.dim)
     counts = np.zeros(classes)
     shift: NDArray[np.float32] | None = None  # near the mean, so that squares do not swallow the differences
-    for x, y in data.batches("train"):
-        shift = x.mean(axis=0) if shift is None else shift
-        centred = x - shift
+    for rows in table.batches("train"):
+        shift = rows.x.mean(axis=0) if shift is None else shift
+        centred = rows.x - shift
         squares += np.einsum("ij,ij->j", centred, centred)
-        members = np.equal.outer(np.arange(classes), y).astype(np.float32)
+        members = np.equal.outer(np.arange(classes), rows.y).astype(np.float32)
         sums += members @ centred
         counts += members.sum(axis=1)
-    rows = counts.sum()
-    between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / rows
+    total = counts.sum()
+    between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / total
     within = squares - (sums**2 / counts[:, None]).sum(axis=0)
-    constant = squares - sums.sum(axis=0) ** 2 / rows <= 1e-9 * np.maximum(squares, 1e-30)
+    constant = squares - sums.sum(axis=0) ** 2 / total <= 1e-9 * np.maximum(squares, 1e-30)
     with np.errstate(divide="ignore", invalid="ignore"):
-        f = (between / (classes - 1)) / (within / max(rows - classes, 1))
+        f = (between / (classes - 1)) / (within / max(total - classes, 1))
     return np.where(constant | np.isnan(f), -1.0, f)

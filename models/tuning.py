@@ -49,7 +49,12 @@ SPACES: dict[str, Space] = {
         "discriminant_columns": CategoricalDistribution((0, 4096)),
     },
     "linear": {
+        "columns": CategoricalDistribution((2048, 4096, 8192)),
         "iterations": IntDistribution(25, 400, log=True),
+    },
+    "knn": {
+        "columns": CategoricalDistribution((1024, 4096)),
+        "components": CategoricalDistribution((64, 128, 256)),
     },
     "mlp": {
         "learning_rate": FloatDistribution(5e-5, 2e-3, log=True),

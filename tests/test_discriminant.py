@@ -7,7 +7,6 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models import discriminant
-from models.data import TrainingData
 from models.discriminant import FOLDS, Direction, fit_discriminants
 from models.moments import Moments, fold_of
 from models.scratch import Scratch
@@ -24,13 +23,12 @@ def rounded_table() -> MemoryTable:
 
 
 def scratches(table: MemoryTable, columns: int = 40) -> tuple[Scratch, Scratch]:
-    data = TrainingData.of(table)
-    return Scratch(data, "train", np.arange(columns)), Scratch(data, "validation", np.arange(columns))
+    return Scratch(table, "train", np.arange(columns)), Scratch(table, "validation", np.arange(columns))
 
 
 def test_a_scratch_holds_the_chosen_columns() -> None:
     table = rounded_table()
-    scratch = Scratch(TrainingData.of(table), "train", np.array([3, 7]))
+    scratch = Scratch(table, "train", np.array([3, 7]))
     rows = table.read("train")
     assert np.array_equal(scratch.read().numpy(), rows.x[:, [3, 7]])
     assert np.array_equal(scratch.labels, rows.y)

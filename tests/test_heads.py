@@ -41,9 +41,6 @@ class MemoryTable(JoinedTable):
     def read(self, split: str) -> Rows:
         return self.splits[split]
 
-    def by_node(self) -> dict[str, JoinedTable]:
-        return {"pool": self}
-
     def labels(self, split: str) -> NDArray[np.int32]:
         return self.splits[split].y
 

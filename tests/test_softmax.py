@@ -6,7 +6,6 @@ import torch
 from scipy.special import softmax as shares_of
 from sklearn.linear_model import LogisticRegression
 
-from models.data import TrainingData
 from models.heads import make_head
 from models.moments import Moments, moments_of_folds
 from models.scratch import Scratch
@@ -25,7 +24,7 @@ def moments(train: Scratch) -> Moments:
 
 @pytest.mark.parametrize("shrinkage", [1.0, 0.2])
 def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> None:
-    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(40))
+    train = Scratch(rounded_table(), "train", np.arange(40))
     x, y = train.read(), torch.from_numpy(train.labels).long()
     found = moments(train)
     whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(shrinkage))
@@ -37,7 +36,7 @@ def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> No
 
 
 def test_rows_of_a_class_vary_alike_in_every_whitened_direction() -> None:
-    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(39))
+    train = Scratch(rounded_table(), "train", np.arange(39))
     found = moments(train)
     inverse = found.inverse_root_within(1e-4)
     x = train.read().float()
@@ -47,7 +46,7 @@ def test_rows_of_a_class_vary_alike_in_every_whitened_direction() -> None:
 
 
 def test_a_fit_starts_where_the_one_before_ended() -> None:
-    train = Scratch(TrainingData.of(rounded_table()), "train", np.arange(40))
+    train = Scratch(rounded_table(), "train", np.arange(40))
     found = moments(train)
     whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(1.0))
     regression = SoftmaxRegression(train.read(), torch.from_numpy(train.labels).long(), whitening, found.counts / 150)

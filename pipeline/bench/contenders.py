@@ -21,12 +21,12 @@ from xgboost import XGBClassifier
 from features.devices import resolve_device
 from features.joined import JoinedTable
 from features.table import FeatureTable
-from models.base import Head, Probabilities
+from models.base import Head, Probabilities, Step
 from models.heads import make_head
 from models.hybrid import HybridHead
 from models.settings import XgbSettings
 from pipeline.costs import peak_bytes
-from pipeline.metrics import Scores, over_classes, score
+from pipeline.metrics import Scores, score
 
 SLOWER = XgbSettings(columns=4096, rounds=3000, learning_rate=0.05, column_share=0.1)
 """Trees that take their time: what there is to gain by it."""
@@ -115,11 +115,8 @@ def _rival(table: JoinedTable, job: HeadJob) -> Measured:
     raw = _last_node(table)
     model = RIVALS[job.what](job)
     start = time.perf_counter()
-    x, labels = _learning_rows(raw)
-    present, y = np.unique(labels, return_inverse=True)
-    model.fit(x, y)
-    seconds = time.perf_counter() - start
-    return _scored(raw, model.predict_proba, tuple(table.classes[label] for label in present), seconds=seconds)
+    model.fit(*_learning_rows(raw))
+    return _scored(raw, model.predict_proba, seconds=time.perf_counter() - start)
 
 
 def _xgb_classifier(job: HeadJob) -> Any:
@@ -197,12 +194,12 @@ def _fit_head(head: Head, table: JoinedTable) -> Measured:
     before = _gpu_bytes_in_use(head.device)
     most = before
 
-    def note_memory(_: str) -> None:
+    def note_memory(_: Step) -> None:
         nonlocal most
         most = max(most, _gpu_bytes_in_use(head.device))
 
     head.fit(table, note_memory)
-    measured = _scored(table, head.predict_proba, head.classes_, seconds=head.fit_seconds_)
+    measured = _scored(table, head.predict_proba, seconds=head.fit_seconds_)
     return replace(measured, gpu_bytes=most - before, learned=head.learned_)
 
 
@@ -213,17 +210,11 @@ def _gpu_bytes_in_use(device: torch.device) -> int:
     return total - free
 
 
-def _scored(
-    table: JoinedTable,
-    predict: Callable[[NDArray[np.float32]], Probabilities],
-    classes: tuple[str, ...],
-    *,
-    seconds: float,
-) -> Measured:
-    """What was learnt of `classes`, on the test rows; call it right after fitting."""
+def _scored(table: JoinedTable, predict: Callable[[NDArray[np.float32]], Probabilities], *, seconds: float) -> Measured:
+    """What was learnt, on the test rows; call it right after fitting."""
     peak = peak_bytes()
     test = table.read("test")
-    probabilities = over_classes(predict(test.x), classes, table.classes)
+    probabilities = predict(test.x)
     return Measured(
         seconds=seconds,
         peak_bytes=peak,

@@ -52,10 +52,6 @@ class Repeated(JoinedTable):
                 scale = random.uniform(1 - NOISE, 1 + NOISE, (len(rows), 1)) if split == "train" else 1
                 yield Rows(keys=rows.keys, x=(rows.x * scale).astype(np.float32), y=rows.y)
 
-    def by_node(self) -> dict[str, JoinedTable]:
-        """Each table alone, by its node."""
-        return {node: Repeated(table, self._times) for node, table in super().by_node().items()}
-
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`."""
         return np.tile(super().labels(split), self._times if split == "train" else 1)

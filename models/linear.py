@@ -31,8 +31,8 @@ class LinearHead(Head):
     settings: LinearSettings
 
     def steps(self, table: JoinedTable) -> int:
-        """Penalties to try for each shrinkage."""
-        return len(self.settings.penalties) * len(self.settings.shrinkages)
+        """Penalties to try for each shrinkage, and one for the weights."""
+        return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 
     def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
         chosen = self._choose(table, self.settings.columns)
@@ -46,8 +46,10 @@ class LinearHead(Head):
         shares = blend_logits(logits, chosen.validation.labels)
         blend = _mean(models, shares)
         self.model_ = Pipeline([("columns", chosen.select), ("linear", _regression(blend))])
+        loss = _log_loss(blend, *validation)
+        on_step(Step(f"all shrinkages, validation log-loss {loss:.4f}", loss))
         self.learned_ = {
-            "validation_log_loss": _log_loss(blend, *validation),
+            "validation_log_loss": loss,
             "penalties": penalties,
             "weights": dict(zip(penalties, map(float, shares), strict=True)),
         }

@@ -170,7 +170,7 @@ def test_a_study_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_table_that_nothing_can_be_learnt_of(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="two or more are needed"):
+    with pytest.raises(DataError, match="no training row of 2 of its 3 classes"):
         searched(tmp_path, trees(), 2, toy_table(labels=(1,)))
 
 

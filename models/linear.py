@@ -20,7 +20,7 @@ from models.base import Head, OnStep, Step
 from models.moments import Moments, moments_of_folds
 from models.scratch import Scratch
 from models.settings import LinearSettings
-from models.softmax import Softmax, SoftmaxRegression, Whitening, blend_logits
+from models.softmax import Softmax, SoftmaxRegression, blend_logits
 
 
 class LinearHead(Head):
@@ -59,8 +59,7 @@ class LinearHead(Head):
     ) -> tuple[float, Softmax]:
         """The penalty of lowest validation log-loss, and the model it gives."""
         settings = self.settings
-        whitening = Whitening(mean=moments.zero + moments.centre, inverse=moments.inverse_root_within(shrinkage))
-        regression = SoftmaxRegression(*train, whitening, moments.counts / moments.counts.sum())
+        regression = SoftmaxRegression(*train, moments.whitening(shrinkage), moments.counts / moments.counts.sum())
         best: tuple[float, float, Softmax] | None = None
         for penalty in settings.penalties:
             model = regression.fit(penalty, settings.iterations)

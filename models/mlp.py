@@ -1,7 +1,7 @@
 """The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace.
 
-Learns in PyTorch on the columns that tell classes apart, as many of each node; saved as a scikit-learn Pipeline that
-ends in an MLPClassifier, so that prediction needs no PyTorch.
+Learns in PyTorch on the columns that tell classes apart, as many of each node, whitened (see `moments`); saved as a
+scikit-learn Pipeline that ends in an MLPClassifier, so that prediction needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -23,37 +23,22 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
+from models.moments import Whitening, moments_of_folds
 from models.scratch import BATCH_ROWS
 from models.settings import MlpSettings
 
-LEAST_DEVIATION = 1e-3
-"""Added to each column's standard deviation, so that one which hardly ever changes is not blown up."""
-
 
 class DenseLayers(nn.Module):
-    """(n, d) features, each column centred and scaled, through dropout, dense layers and ReLU, to (n, k) logits."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
+    """(n, d) whitened features through dropout, dense layers and ReLU, to (n, k) logits."""
 
     def __init__(self, widths: Sequence[int], *, input_dropout: float, dropout: float) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(widths[0]))
-        self.register_buffer("scale", torch.ones(widths[0]))
         self.dense = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(widths))
         self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
-    def scale_to(self, x: torch.Tensor) -> None:
-        """Take each column's mean and standard deviation from training rows (n, d) float16."""
-        parts = torch.split(x, BATCH_ROWS)
-        mean = sum((part.double().sum(dim=0) for part in parts), torch.zeros(())) / len(x)
-        squares = sum(((part.double() - mean).square().sum(dim=0) for part in parts), torch.zeros(()))
-        self.mean.copy_(mean)
-        self.scale.copy_(1 / ((squares / len(x)).sqrt() + LEAST_DEVIATION))
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of the features."""
-        x = self.input_dropout((x.float() - self.mean) * self.scale)
+        x = self.input_dropout(x.float())
         for number, layer in enumerate(self.dense[:-1]):
             x = layer(self.dropout(x) if number else x).relu()
         logits: torch.Tensor = self.dense[-1](x)
@@ -74,13 +59,14 @@ class MlpHead(Head):
     def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
         settings = self.settings
         chosen = self._choose(table, settings.columns)
-        x, y = chosen.train.read(), torch.from_numpy(chosen.train.labels).long()
-        steer_x, steer_y = chosen.validation.read(), torch.from_numpy(chosen.validation.labels).long()
+        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
+        whitening = moments.whitening(settings.shrinkage)
+        x, y = whitening.of(chosen.train), torch.from_numpy(chosen.train.labels).long()
+        steer_x, steer_y = whitening.of(chosen.validation), torch.from_numpy(chosen.validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             widths = [chosen.train.dim, *settings.hidden, len(table.classes)]
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
-            network.scale_to(x)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
             steps = settings.epochs * ceil(len(y) / settings.batch_rows)
@@ -93,7 +79,7 @@ class MlpHead(Head):
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)
-        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(network.cpu()))])
+        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(network.cpu(), whitening))])
         self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
 
     def _train_epoch(
@@ -117,24 +103,25 @@ class MlpHead(Head):
         logits = torch.cat([network(part.to(self.device)).cpu() for part in torch.split(x, BATCH_ROWS)])
         return float(cross_entropy(logits, y))
 
-    def _classifier(self, network: DenseLayers) -> MLPClassifier:
+    def _classifier(self, network: DenseLayers, whitening: Whitening) -> MLPClassifier:
         """The layers as scikit-learn's users know them.
 
-        Centring and scaling go into the first layer; of two classes the last holds the difference.
+        Whitening goes into the first layer; of two classes the last holds the difference.
         """
-        state = {name: value.double() for name, value in network.state_dict().items()}
+        state = network.state_dict()
+        first = whitening.raw(state["dense.0.weight"].to(whitening.mean.device))
+        state["dense.0.bias"] -= (first @ whitening.mean).cpu()
+        state["dense.0.weight"] = first.cpu()
         layers = range(len(network.dense))
         coefs = [state[f"dense.{number}.weight"].T for number in layers]
         intercepts = [state[f"dense.{number}.bias"] for number in layers]
-        coefs[0] = state["scale"][:, None] * coefs[0]
-        intercepts[0] = intercepts[0] - state["mean"] @ coefs[0]
         classes = coefs[-1].shape[1]
         if classes == 2:
             coefs[-1] = coefs[-1][:, 1:] - coefs[-1][:, :1]
             intercepts[-1] = intercepts[-1][1:] - intercepts[-1][:1]
         model: Any = MLPClassifier(self.settings.hidden, random_state=self.seed)
-        model.coefs_ = [coef.float().numpy() for coef in coefs]
-        model.intercepts_ = [intercept.float().numpy() for intercept in intercepts]
+        model.coefs_ = [coef.numpy() for coef in coefs]
+        model.intercepts_ = [intercept.numpy() for intercept in intercepts]
         model.classes_ = np.arange(classes)
         model._label_binarizer = LabelBinarizer().fit(model.classes_)
         model.n_layers_, model.n_outputs_ = len(coefs) + 1, coefs[-1].shape[1]

@@ -68,13 +68,38 @@ class Moments:
         root: torch.Tensor = torch.linalg.cholesky(within)
         return root
 
-    def inverse_root_within(self, shrinkage: float) -> torch.Tensor:
-        """(d, d): the inverse of `root_within`."""
+    def whitening(self, shrinkage: float) -> Whitening:
+        """The coordinates in which the shrunk covariance within classes is the identity; raises as `root_within`."""
         root = self.root_within(shrinkage)
-        inverse: torch.Tensor = torch.linalg.solve_triangular(
-            root, torch.eye(len(root), device=root.device), upper=False
-        )
-        return inverse.contiguous()  # products are many times as fast
+        identity = torch.eye(len(root), device=root.device)
+        inverse = torch.linalg.solve_triangular(root, identity, upper=False)
+        return Whitening(mean=self.zero + self.centre, inverse=inverse.contiguous())  # products are so much faster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whitening:
+    """The coordinates u = inverse (x − mean), in which the rows of a class vary alike in every direction.
+
+    `mean` (d,) of all rows, `inverse` (d, d) of the covariance's root, float32.
+    """
+
+    mean: torch.Tensor
+    inverse: torch.Tensor
+
+    def of(self, rows: Scratch) -> torch.Tensor:
+        """All rows in these coordinates, (n, d) float16 in the host's memory."""
+        whitened = torch.empty(len(rows), rows.dim, dtype=torch.float16)
+        for part, x in rows.batches():
+            whitened[part] = ((x.to(self.mean.device).float() - self.mean) @ self.inverse.T).half().cpu()
+        return whitened
+
+    def raw(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights (k, d) for features as they are, of those for u."""
+        return weights @ self.inverse
+
+    def slope(self, raw: torch.Tensor) -> torch.Tensor:
+        """The slope (k, d) in the weights for u, of that in the weights for features as they are."""
+        return raw @ self.inverse.T
 
 
 def moments_of_folds(rows: Scratch, classes: int, folds: int, device: torch.device) -> list[Moments]:

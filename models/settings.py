@@ -79,18 +79,20 @@ class LinearSettings:
 class MlpSettings:
     """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
 
-    `columns`: feature columns that they see, chosen as for the trees; `hidden`: units of each hidden layer;
+    `columns`: feature columns that they see, chosen as for the trees; `shrinkage`: share of the identity in the
+    covariance within classes that whitens these; `hidden`: units of each hidden layer;
     `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped before each hidden layer but
     the first; `learning_rate`: the schedule's highest.
     """
 
     columns: int = 4096
+    shrinkage: float = 0.9
     hidden: tuple[int, ...] = (1024, 1024)
     input_dropout: float = 0.2
     dropout: float = 0.5
     epochs: int = 12
     batch_rows: int = 128
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-4
     weight_decay: float = 1e-2
 
 

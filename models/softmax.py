@@ -17,24 +17,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch.nn.functional import log_softmax
 
+from models.moments import Whitening
+
 CHUNK_ROWS = 256
 """Few enough for the processor's cache to hold them as float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whitening:
-    """The coordinates u = inverse (x − mean): `mean` (d,), `inverse` (d, d) of the covariance's root, float32."""
-
-    mean: torch.Tensor
-    inverse: torch.Tensor
-
-    def raw(self, weights: torch.Tensor) -> torch.Tensor:
-        """Weights (k, d) for features as they are, of those for u."""
-        return weights @ self.inverse
-
-    def whitened(self, slope: torch.Tensor) -> torch.Tensor:
-        """The slope (k, d) in the weights for u, of that in the weights for features as they are."""
-        return slope @ self.inverse.T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +65,7 @@ class SoftmaxRegression:
 
         def objective() -> float:
             loss, slope, bias.grad = self._loss(self._softmax())
-            weights.grad = self._whitening.whitened(slope) + penalty * weights
+            weights.grad = self._whitening.slope(slope) + penalty * weights
             return loss + penalty / 2 * float(weights.square().sum())
 
         solver.step(objective)

@@ -10,7 +10,7 @@ from models.heads import make_head
 from models.moments import Moments, moments_of_folds
 from models.scratch import Scratch
 from models.settings import LinearSettings
-from models.softmax import SoftmaxRegression, Whitening, blend_logits
+from models.softmax import SoftmaxRegression, blend_logits
 from tests.conftest import CPU
 from tests.test_discriminant import rounded_table
 
@@ -27,7 +27,7 @@ def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> No
     train = Scratch(rounded_table(), "train", np.arange(40))
     x, y = train.read(), torch.from_numpy(train.labels).long()
     found = moments(train)
-    whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(shrinkage))
+    whitening = found.whitening(shrinkage)
     softmax = SoftmaxRegression(x, y, whitening, found.counts / found.counts.sum()).fit(PENALTY, 500)
     whitened = ((x.float() - whitening.mean) @ whitening.inverse.T).double().numpy()
     by_hand = LogisticRegression(C=1 / (PENALTY * len(y)), max_iter=5000, tol=1e-8).fit(whitened, train.labels)
@@ -38,17 +38,15 @@ def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> No
 def test_rows_of_a_class_vary_alike_in_every_whitened_direction() -> None:
     train = Scratch(rounded_table(), "train", np.arange(39))
     found = moments(train)
-    inverse = found.inverse_root_within(1e-4)
-    x = train.read().float()
-    within = torch.cat([x[train.labels == label] - x[train.labels == label].mean(dim=0) for label in range(3)])
-    covariance = (within @ inverse.T).T @ (within @ inverse.T) / len(x)
-    assert covariance.numpy() == pytest.approx(np.eye(39), abs=0.05)
+    u = found.whitening(1e-4).of(train).float()
+    within = torch.cat([u[train.labels == label] - u[train.labels == label].mean(dim=0) for label in range(3)])
+    assert (within.T @ within / len(u)).numpy() == pytest.approx(np.eye(39), abs=0.05)
 
 
 def test_a_fit_starts_where_the_one_before_ended() -> None:
     train = Scratch(rounded_table(), "train", np.arange(40))
     found = moments(train)
-    whitening = Whitening(mean=found.zero + found.centre, inverse=found.inverse_root_within(1.0))
+    whitening = found.whitening(1.0)
     regression = SoftmaxRegression(train.read(), torch.from_numpy(train.labels).long(), whitening, found.counts / 150)
     regression.fit(PENALTY, 500)
     first = regression.fit(PENALTY, 1)

@@ -182,7 +182,7 @@ class FeatureTable:
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`, without its features."""
         index = self.index()
-        return index.loc[index["split"] == split, "label"].to_numpy(np.int32)
+        return index.loc[index["split"] == split, "label"].to_numpy(np.int32, copy=True)
 
     def to_pandas(self, split: str | None = None) -> pd.DataFrame:
         """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""

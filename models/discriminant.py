@@ -37,6 +37,11 @@ class Direction:
     weights: torch.Tensor
     bias: torch.Tensor
 
+    def scores(self, x: torch.Tensor) -> NDArray[np.float64]:
+        """(n, k) scores of (n, d) float32 rows, from the zero that the moments were counted from."""
+        scores: NDArray[np.float64] = (x @ self.weights + self.bias).double().cpu().numpy()
+        return scores
+
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminants:
@@ -60,13 +65,7 @@ def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device:
     """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
     folds = moments_of_folds(train, classes, FOLDS, device)
     whole = Moments.together(folds)
-    rows = validation.read().to(device).float() - whole.zero
-    tried = {}
-    for shrinkage in SHRINKAGES:
-        with suppress(RuntimeError):  # too little of the identity for so few rows
-            direction = solve(whole, shrinkage)
-            scores = (rows @ direction.weights + direction.bias).double().cpu().numpy()
-            tried[shrinkage] = _calibrated_log_loss(scores, validation.labels)
+    tried = try_shrinkages(whole, validation.read().to(device).float() - whole.zero, validation.labels)
     for shrinkage in sorted(tried, key=lambda each: tried[each]):
         with suppress(RuntimeError):  # enough of it for all rows may be too little for those without a fold
             without = [solve(whole.without(fold), shrinkage) for fold in folds]
@@ -76,6 +75,16 @@ def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device:
     fold_weights = [each.weights @ turn for each in without]
     model = _as_scikit_learn((direction.weights @ turn).cpu().numpy(), shrinkage, classes)
     return Discriminants(model=model, shrinkage=shrinkage, fold_weights=fold_weights)
+
+
+def try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
+    """Calibrated log-loss of validation rows, (n, d) from the moments' zero, by shrinkage, where it allows a fit."""
+    tried = {}
+    for shrinkage in SHRINKAGES:
+        with suppress(RuntimeError):  # too little of the identity for so few rows
+            scores = solve(moments, shrinkage).scores(rows)
+            tried[shrinkage] = _calibrated_log_loss(scores, labels)
+    return tried
 
 
 def solve(moments: Moments, shrinkage: float) -> Direction:

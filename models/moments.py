@@ -47,6 +47,15 @@ class Moments:
             products=self.products - others.products,
         )
 
+    def of_columns(self, columns: torch.Tensor) -> Moments:
+        """The moments of some of the columns alone."""
+        return Moments(
+            zero=self.zero[columns],
+            counts=self.counts,
+            sums=self.sums[:, columns],
+            products=self.products[columns][:, columns],
+        )
+
     @property
     def means(self) -> torch.Tensor:
         """(k, d): the mean of each class, from `zero`; `zero` itself for a class without rows."""

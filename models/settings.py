@@ -37,14 +37,14 @@ class XgbSettings:
         tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
     """
 
-    columns: int = 1024
+    columns: int = 256
     discriminant_columns: int = 4096
     rounds: int = 600
     patience: int = 20
     learning_rate: float = 0.2
     max_depth: int = 4
-    max_bin: int = 16
-    column_share: float = 0.1
+    max_bin: int = 64
+    column_share: float = 0.3
     external_memory: bool = False
     tree_method: Literal["hist", "gpu_hist"] = "hist"
 

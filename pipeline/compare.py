@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -19,11 +19,12 @@ from features.table import Rows
 from models.base import Head, Probabilities
 from pipeline.config import CompareConfig
 from pipeline.console import remark, result, warn
+from pipeline.depths import best_nodes, run_depths
 from pipeline.errors import PipelineError
 from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
-from pipeline.tune import Trials, tune_heads
+from pipeline.tune import tune_heads
 
 FORMAT = 3
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
@@ -37,14 +38,18 @@ def run_compare(config: CompareConfig) -> None:
     features = run_features(config.features)
     if not features.table.rows.get("test"):
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
+    depths = run_depths(features.table, config)
+    if config.select_node:
+        features = replace(features, table=best_nodes(features.table, depths))
     heads, searches = tune_heads(heads, features.table, config)
     trained = {head.name: train_head(head, features, config.features.out) for head in heads}
+    scores = asdict(depths) if depths else None
     classifiers = sorted(item.path.parent.name for item in trained.values())
-    made_from = {"format": FORMAT, "classifiers": classifiers, "tuning": searches}
+    made_from = {"format": FORMAT, "classifiers": classifiers, "tuning": searches, "depths": scores}
     folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder)
     if metrics is None:
-        metrics = measure(features, trained, searches)
+        metrics = measure(features, trained) | {"tuning": searches, "depths": scores}
         write_report(folder / "report.html", metrics)
         write_json(folder / "metrics.json", metrics)
     if metrics["test_duplicates"]:
@@ -67,8 +72,8 @@ def _measured_before(folder: Path) -> Metrics | None:
     return metrics
 
 
-def measure(features: Features, trained: dict[str, Trained], searches: dict[str, Trials]) -> Metrics:
-    """Score each head on the test rows, and each pair of heads against one another; the content of `metrics.json`."""
+def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
+    """Score each head on the test rows, and each pair of heads against one another; most of `metrics.json`."""
     table = features.table
     test = table.read("test")
     heads: Metrics = {}
@@ -91,7 +96,6 @@ def measure(features: Features, trained: dict[str, Trained], searches: dict[str,
         "test_duplicates": table.test_duplicates(),
         "features_us_per_image": features.us_per_image(),
         "heads": {name: heads[name] for name in order},
-        "tuning": searches,
         "differences": differences,
         "verdict": verdict(heads, order, differences),
     }

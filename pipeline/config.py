@@ -77,11 +77,13 @@ class XgbConfig:
     Attributes:
         tune: Settings to try for each head, on validation rows: those given first, then what a search draws. 0 trains
             with those given, which is good enough for most.
+        select_node: Of several nodes, learn from those alone that together do best on validation rows.
     """
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     trees: Annotated[XgbSettings, Parameter(name="*")] = field(default_factory=XgbSettings)
     tune: int = 0
+    select_node: Annotated[bool, Parameter(negative=())] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:

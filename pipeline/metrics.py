@@ -40,16 +40,22 @@ class Difference:
 def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
     """Score (n, k) probabilities against (n,) labels that number their columns; n is 1 or more."""
     predicted = probabilities.argmax(axis=1)
-    right = int((predicted == y).sum())
-    interval = binomtest(right, len(y)).proportion_ci(CONFIDENCE, method="wilson")
+    accuracy = float(np.mean(predicted == y))
+    low, high = wilson(accuracy, len(y))
     columns = np.arange(probabilities.shape[1])
     return Scores(
-        accuracy=right / len(y),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
         macro_f1=float(f1_score(y, predicted, average="macro", labels=np.union1d(y, predicted), zero_division=0)),
         log_loss=float(log_loss(y, probabilities, labels=columns)),
     )
+
+
+def wilson(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (share) on so many images."""
+    interval = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_difference(first: str, second: str, *, right: dict[str, NDArray[np.bool_]]) -> Difference:

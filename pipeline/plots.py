@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from pipeline.metrics import wilson
+
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
 LONGEST_NAME = 24
 
@@ -35,6 +37,16 @@ def difference_plot(differences: list[dict[str, Any]]) -> Markup:
     _draw_intervals(axes, [f"{pair['first']} − {pair['second']}" for pair in differences], values)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.set_xlabel("difference in accuracy on the same images, 95 % interval")
+    return _svg(figure)
+
+
+def depth_plot(depths: dict[str, Any], images: int) -> Markup:
+    """Accuracy on the validation `images` of a discriminant on each node, early to late, and on the best together."""
+    scores = (*depths["alone"], depths["best"])
+    figure, axes = _row_figure(len(scores))
+    values = [(score["accuracy"], *wilson(score["accuracy"], images)) for score in scores]
+    _draw_intervals(axes, ["\n+ ".join(score["nodes"]) for score in scores], values)
+    axes.set_xlabel("accuracy on the validation images, 95 % interval")
     return _svg(figure)
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from features.storage import replacing
 from pipeline.console import result, result_table
-from pipeline.plots import accuracy_plot, confusion_plot, difference_plot, search_plot
+from pipeline.plots import accuracy_plot, confusion_plot, depth_plot, difference_plot, search_plot
 
 _templates = Environment(loader=PackageLoader("pipeline"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
@@ -43,6 +43,7 @@ def write_report(path: Path, metrics: Metrics) -> None:
         accuracy=accuracy_plot(metrics["heads"]),
         difference=difference_plot(metrics["differences"]),
         searches={name: search_plot(trials) for name, trials in metrics["tuning"].items()},
+        depths=depth_plot(metrics["depths"], metrics["rows"]["validation"]) if metrics["depths"] else None,
         confusion={
             name: confusion_plot(head["confusion_matrix"], metrics["classes"])
             for name, head in metrics["heads"].items()

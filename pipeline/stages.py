@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.settings import HEAD_SETTINGS
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
+from pipeline.depths import best_nodes, run_depths
 from pipeline.metrics import score
 from pipeline.tune import tune_heads
 
@@ -105,6 +106,8 @@ def run_xgb(config: XgbConfig) -> Trained:
     """Train the trees that `config` asks for, or find them trained."""
     head = unfitted_head("xgb", config)
     features = run_features(config.features)
+    if config.select_node:
+        features = replace(features, table=best_nodes(features.table, run_depths(features.table, config)))
     tuned, _ = tune_heads([head], features.table, config)
     return train_head(tuned[0], features, config.features.out)
 

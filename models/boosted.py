@@ -1,6 +1,7 @@
 """Boosted trees: the columns that tell classes apart and what a linear discriminant makes of them, then XGBoost.
 
-Few bins and heavy column sampling cost nothing in accuracy and save most of the time.
+Trees pay for every column at every tree, and the discriminants carry most of what the other columns know: few columns,
+sampled at each node, cost nothing in accuracy and save most of the time.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ SPACES: dict[str, Space] = {
     "xgb": {
         "learning_rate": FloatDistribution(0.03, 0.4, log=True),
         "max_depth": IntDistribution(2, 8),
-        "max_bin": CategoricalDistribution((16, 32, 64)),
-        "columns": CategoricalDistribution((512, 1024, 2048)),
+        "max_bin": CategoricalDistribution((16, 64, 256)),
+        "columns": CategoricalDistribution((128, 256, 512, 1024)),
         "column_share": FloatDistribution(0.02, 0.5, log=True),
         "discriminant_columns": CategoricalDistribution((0, 4096)),
     },

@@ -23,7 +23,7 @@ from pipeline.depths import best_nodes, run_depths
 from pipeline.errors import PipelineError
 from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
-from pipeline.stages import Features, Trained, run_features, train_head, unfitted_head
+from pipeline.stages import Features, Trained, run_features, train_heads, unfitted_head
 from pipeline.tune import tune_heads
 
 FORMAT = 3
@@ -42,7 +42,7 @@ def run_compare(config: CompareConfig) -> None:
     if config.select_node:
         features = replace(features, table=best_nodes(features.table, depths))
     heads, searches = tune_heads(heads, features.table, config)
-    trained = {head.name: train_head(head, features, config.features.out) for head in heads}
+    trained = train_heads(heads, features, config.features.out)
     scores = asdict(depths) if depths else None
     classifiers = sorted(item.path.parent.name for item in trained.values())
     made_from = {"format": FORMAT, "classifiers": classifiers, "tuning": searches, "depths": scores}

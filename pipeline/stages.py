@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def run_xgb(config: XgbConfig) -> Trained:
     if config.select_node:
         features = replace(features, table=best_nodes(features.table, run_depths(features.table, config)))
     tuned, _ = tune_heads([head], features.table, config)
-    return train_head(tuned[0], features, config.features.out)
+    return train_heads(tuned, features, config.features.out)["xgb"]
 
 
 def unfitted_head(name: str, config: XgbConfig) -> Head:
@@ -124,8 +125,18 @@ def unfitted_head(name: str, config: XgbConfig) -> Head:
     return make_head(name, settings=config.trees, seed=config.features.seed, device=resolve_device(device))
 
 
-def train_head(head: Head, features: Features, out: Path) -> Trained:
-    """Train a head on a table, or find it trained with the same settings on the same table."""
+def train_heads(heads: Sequence[Head], features: Features, out: Path) -> dict[str, Trained]:
+    """Train heads on a table, or find them trained with the same settings on the same table, in the order given.
+
+    What hybrid is made of is trained once.
+    """
+    parts: dict[str, Trained] = {}
+    for head in sorted(heads, key=lambda head: isinstance(head, HybridHead)):
+        parts[head.name] = _train_head(head, features, out, parts)
+    return {head.name: parts[head.name] for head in heads}
+
+
+def _train_head(head: Head, features: Features, out: Path, parts: Mapping[str, Trained]) -> Trained:
     table = features.table
     folder = out / "models" / table.name / classifier_folder(head, table)
     path = folder / f"{head.name}{head.suffixes[0]}"
@@ -135,7 +146,8 @@ def train_head(head: Head, features: Features, out: Path) -> Trained:
         remark(f"{head.name}: reused {path}")
         return Trained(head=learnt, card=card, path=path)
     if isinstance(head, HybridHead):
-        head.take([train_head(part, features, out).head for part in head.parts])
+        taken = [parts.get(part.name) or _train_head(part, features, out, parts) for part in head.parts]
+        head.take([part.head for part in taken])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda step: advance(1, step.note))
     head.learned_ |= head.tuning

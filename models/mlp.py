@@ -7,7 +7,7 @@ scikit-learn Pipeline that ends in an MLPClassifier, so that prediction needs no
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import ceil
 from typing import Any, ClassVar
@@ -26,6 +26,8 @@ from models.base import Head, OnStep, Step
 from models.moments import Whitening, moments_of_folds
 from models.scratch import BATCH_ROWS
 from models.settings import MlpSettings
+
+LEAST_BATCH_ROWS = 8
 
 
 class DenseLayers(nn.Module):
@@ -69,11 +71,13 @@ class MlpHead(Head):
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-            steps = settings.epochs * ceil(len(y) / settings.batch_rows)
+            batch_rows = max(LEAST_BATCH_ROWS, ceil(len(y) / settings.batches))
+            steps = settings.epochs * ceil(len(y) / batch_rows)
             schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
             best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
             for epoch in range(1, settings.epochs + 1):
-                self._train_epoch(network, optimizer, schedule, x, y)
+                order = torch.split(torch.randperm(len(y)), batch_rows)
+                self._train_epoch(network, optimizer, schedule, ((x[rows], y[rows]) for rows in order))
                 loss = self._log_loss(network, steer_x, steer_y)
                 on_step(Step(f"validation log-loss {loss:.4f}", loss))
                 if loss < best_loss:
@@ -87,13 +91,12 @@ class MlpHead(Head):
         network: DenseLayers,
         optimizer: torch.optim.Optimizer,
         schedule: OneCycleLR,
-        x: torch.Tensor,
-        y: torch.Tensor,
+        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     ) -> None:
         network.train()
-        for rows in torch.split(torch.randperm(len(y)), self.settings.batch_rows):
+        for x, y in batches:
             optimizer.zero_grad()
-            torch.autograd.backward(cross_entropy(network(x[rows].to(self.device)), y[rows].to(self.device)))
+            torch.autograd.backward(cross_entropy(network(x.to(self.device)), y.to(self.device)))
             optimizer.step()
             schedule.step()
 

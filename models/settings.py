@@ -82,7 +82,8 @@ class MlpSettings:
     `columns`: feature columns that they see, chosen as for the trees; `shrinkage`: share of the identity in the
     covariance within classes that whitens these; `hidden`: units of each hidden layer;
     `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped before each hidden layer but
-    the first; `learning_rate`: the schedule's highest.
+    the first; `batches`: batches of an epoch, so that small sets and large ones are learnt in as many steps;
+    `learning_rate`: the schedule's highest.
     """
 
     columns: int = 4096
@@ -91,7 +92,7 @@ class MlpSettings:
     input_dropout: float = 0.2
     dropout: float = 0.5
     epochs: int = 12
-    batch_rows: int = 128
+    batches: int = 64
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
 

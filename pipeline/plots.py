@@ -45,7 +45,7 @@ def depth_plot(depths: dict[str, Any], images: int) -> Markup:
     scores = (*depths["alone"], depths["best"])
     figure, axes = _row_figure(len(scores))
     values = [(score["accuracy"], *wilson(score["accuracy"], images)) for score in scores]
-    _draw_intervals(axes, ["\n+ ".join(score["nodes"]) for score in scores], values)
+    _draw_intervals(axes, [*(score["nodes"][0] for score in depths["alone"]), "together"], values)
     axes.set_xlabel("accuracy on the validation images, 95 % interval")
     return _svg(figure)
 

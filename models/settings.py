@@ -92,7 +92,7 @@ class MlpSettings:
     input_dropout: float = 0.2
     dropout: float = 0.5
     epochs: int = 12
-    batches: int = 64
+    batches: int = 32
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
 

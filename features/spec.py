@@ -8,12 +8,21 @@ from typing import Any
 DEPTHS = "depths"
 """Stands for the spread of nodes that each backbone names."""
 
+NAMED_WEIGHTS = ("imagenet", "bundled", "random")
+"""Weights that are no file of the user's: torchvision's, those that come with this project, or none learnt."""
+
+AUTO_WEIGHTS = "auto"
+"""Stands for the best of NAMED_WEIGHTS that are on this machine."""
+
+DEFAULT_WEIGHTS = "random"
+"""What a person gets who asks for none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkSpec:
     """Everything that decides a feature's value, apart from the image.
 
-    `weights` is `imagenet`, `random` or the name of a file; `weights_sha256` is that of the tensors that `node` needs
+    `weights` is one of NAMED_WEIGHTS or the name of a file; `weights_sha256` is that of the tensors that `node` needs
     (see `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
     else None. Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
     `pool`, `precision` and `decoder` are what was done, never `auto`.
@@ -53,8 +62,8 @@ class TrunkSpec:
 class TrunkOptions:
     """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
 
-    `weights` is `imagenet`, `random` (drawn from `seed`) or a file; `nodes` may be (DEPTHS,), and none is the node that
-    the backbone's own classifier sees.
+    `weights` is one of NAMED_WEIGHTS (`random` is drawn from `seed`), AUTO_WEIGHTS or a file; `nodes` may be (DEPTHS,),
+    and none is the node that the backbone's own classifier sees.
     """
 
     backbone: str

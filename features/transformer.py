@@ -19,7 +19,7 @@ from features.batches import Reader, run_batches
 from features.decode import upright_rgb
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.spec import TrunkOptions, parse_nodes
+from features.spec import AUTO_WEIGHTS, DEFAULT_WEIGHTS, TrunkOptions, parse_nodes
 from features.trunks import Trunk, build_trunk, rebuild_trunk
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -41,7 +41,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self,
         arch: str = "alexnet",
         *,
-        weights: str = "random",
+        weights: str = DEFAULT_WEIGHTS,
         node: str | None = None,
         pool: str = "auto",
         image_size: int | None = None,
@@ -72,7 +72,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
             seed=self.seed,
         )
         self._trunk = build_trunk(options, resolve_device(self.device))
-        self.specs_, self.dims_, self.weights_ = self._trunk.specs, self._trunk.dims, self.weights
+        self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims
+        self.weights_ = self._trunk.spec.weights if self.weights == AUTO_WEIGHTS else self.weights
         self.n_features_out_ = sum(self.dims_)
         return self
 

@@ -21,9 +21,10 @@ from features.errors import TrunkError, first_line
 from features.nvjpeg import check_nvjpeg
 from features.pooling import pool_output, resolve_pool
 from features.preprocess import normalise, to_square
-from features.spec import DEPTHS, TrunkOptions, TrunkSpec
+from features.spec import AUTO_WEIGHTS, DEPTHS, NAMED_WEIGHTS, TrunkOptions, TrunkSpec
 from features.stopwatch import Stopwatch
 from features.weights import file_state, load_into, state_sha256
+from features.weights.bundled import bundled_state, is_bundled
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,9 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     backbone = open_backbone(options.backbone, options.seed)
     nodes = _nodes(options, backbone)
     module = freeze(backbone.cut(nodes))
-    recipe = _load_weights(module, backbone, options.weights).at(options.image_size)
-    _check_image_size(recipe.image_size, backbone)
+    weights = _choose_weights(options.weights, backbone)
+    recipe = _load_weights(module, backbone, weights).at(options.image_size)
+    check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
     outputs = _outputs(module, backbone, recipe.image_size)
     nhwc = _nhwc_nodes(outputs, backbone)
@@ -111,9 +113,9 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     specs = [
         TrunkSpec(
             backbone=options.backbone,
-            weights=options.weights if options.weights in ("imagenet", "random") else Path(options.weights).name,
+            weights=weights if weights in NAMED_WEIGHTS else Path(weights).name,
             weights_sha256=state_sha256(module if len(nodes) == 1 else backbone.cut([node])),
-            seed=options.seed if options.weights == "random" else None,
+            seed=options.seed if weights == "random" else None,
             node=node,
             pool=resolve_pool(options.pool, shapes[node]),
             **asdict(recipe),
@@ -123,7 +125,7 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
         )
         for node in nodes
     ]
-    _warn_if_emulated(specs[0].precision, device)
+    warn_if_emulated(specs[0].precision, device)
     return Trunk(specs, module, device, nhwc=nhwc)
 
 
@@ -133,7 +135,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
         logger.warning("its images were decoded by nvJPEG; here Pillow decodes them, and features may differ slightly")
         specs = [replace(spec, decoder="pillow") for spec in specs]
     specs = [replace(spec, compiled=False) for spec in specs]  # a minute, for the last digit of a few images
-    _warn_if_emulated(specs[0].precision, device)
+    warn_if_emulated(specs[0].precision, device)
     backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
     module = freeze(backbone.cut([spec.node for spec in specs]))
     _load_weights(module, backbone, weights)
@@ -162,6 +164,15 @@ def _nodes(options: TrunkOptions, backbone: Backbone) -> tuple[str, ...]:
     return backbone.depths
 
 
+def _choose_weights(weights: str, backbone: Backbone) -> str:
+    """What AUTO_WEIGHTS stands for: torchvision's where they need no download, else ours, else random ones."""
+    if weights != AUTO_WEIGHTS:
+        return weights
+    if backbone.is_cached():
+        return "imagenet"
+    return "bundled" if is_bundled(backbone.name) else "random"
+
+
 def _load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
     """Load `weights` into `module`, which was cut from `backbone`; returns the preparation that goes with them."""
     if weights == "random":
@@ -170,6 +181,10 @@ def _load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe
     if weights == "imagenet":
         state, recipe = backbone.published()
         load_into(module, state, whole_model=whole, where="the published file")
+        return recipe
+    if weights == "bundled":
+        state, recipe = bundled_state(backbone.name)
+        load_into(module, state, whole_model=whole, where="the bundled file")
         return recipe
     load_into(module, file_state(Path(weights)), whole_model=whole, where=weights)
     return backbone.recipe
@@ -184,12 +199,14 @@ def _check_decoder(decoder: str, device: torch.device) -> None:
         check_nvjpeg(device)
 
 
-def _warn_if_emulated(precision: str, device: torch.device) -> None:
+def warn_if_emulated(precision: str, device: torch.device) -> None:
+    """Say so where `device` has no such arithmetic in hardware."""
     if device.type == "cpu" and precision != "fp32" and not has_cpu_bf16():
         logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
 
 
-def _check_image_size(image_size: int, backbone: Backbone) -> None:
+def check_image_size(image_size: int, backbone: Backbone) -> None:
+    """Raise TrunkError for images that are too small for `backbone`, or not of the one size that it takes."""
     if image_size < backbone.smallest or (backbone.fixed and image_size != backbone.smallest):
         expected = f"{backbone.smallest}{'' if backbone.fixed else ' or more'}"
         raise TrunkError(f"--image-size {image_size} does not suit {backbone.name}: expected {expected}")

@@ -36,7 +36,7 @@ class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what
-    `--weights` was given for the trunk: `imagenet`, `random` or a file's absolute path; `files` maps each file's name
+    `--weights` was given for the trunk: a name or a file's absolute path; `files` maps each file's name
     to its `sha256` and `bytes`; `validation` holds the head's accuracy and log-loss on that split.
     """
 

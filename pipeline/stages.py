@@ -13,7 +13,7 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.joined import JoinedTable
 from features.sources import open_source
-from features.spec import TrunkOptions, parse_nodes
+from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS, TrunkOptions, parse_nodes
 from features.storage import check_writable, write_json
 from features.table import LEDGER
 from features.trunks import build_trunk
@@ -35,7 +35,7 @@ TIMING = "timing.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Feature tables, and the `--weights` that their trunk can be built from: imagenet, random or an absolute path."""
+    """Feature tables, and the `--weights` that their trunk can be built from: a name or an absolute path."""
 
     table: JoinedTable
     weights: str
@@ -84,8 +84,8 @@ def run_features(config: FeaturesConfig) -> Features:
         timing = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
         for each in done.tables:
             write_json(each.folder / TIMING, timing)
-    file = config.weights not in ("imagenet", "random")
-    return Features(table=table, weights=str(Path(config.weights).resolve()) if file else config.weights)
+    named = config.weights in (AUTO_WEIGHTS, *NAMED_WEIGHTS)
+    return Features(table=table, weights=trunk.spec.weights if named else str(Path(config.weights).resolve()))
 
 
 def trunk_options(config: FeaturesConfig) -> TrunkOptions:
@@ -168,7 +168,8 @@ def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
     for each in table.tables:
         trunk = each.spec.trunk
         pooled = "" if trunk.pool == "none" else f", pool {trunk.pool}"
-        remark(f"  {trunk.backbone}.{trunk.node}{pooled}: {each.spec.dim:,} columns, {each.folder}")
+        what = f"{trunk.backbone}.{trunk.node}{pooled}, {trunk.weights} weights"
+        remark(f"  {what}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
         warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")
 

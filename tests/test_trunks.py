@@ -163,7 +163,7 @@ def test_a_pickle_of_something_else_is_not_weights(tmp_path: Path) -> None:
     [
         ({"backbone": "resnet19"}, "unknown backbone 'resnet19': expected timm:NAME, or one of alexnet, "),
         ({"nodes": ("layer9",)}, "unknown node 'layer9' of resnet18: expected one of conv1, .*layer3.1.*flatten, fc"),
-        ({"weights": "imagnet"}, "unknown weights 'imagnet': expected imagenet, random, or a .safetensors or .pth"),
+        ({"weights": "imagnet"}, "unknown weights 'imagnet': expected auto, imagenet, bundled, random, or a"),
         (
             {"backbone": "alexnet", "image_size": 20},
             "--image-size 20 does not suit alexnet: expected 63 or more",

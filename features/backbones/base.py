@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,11 @@ class Recipe:
         if image_size is None:
             return self
         return replace(self, image_size=image_size, resize=round(image_size * self.resize / self.image_size))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Recipe:
+        """The recipe of which JSON holds the fields."""
+        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
 
 class Backbone(ABC):
@@ -56,6 +62,10 @@ class Backbone(ABC):
 
         Parameters are shared with `network`, under the same names. Raises TrunkError for a node that it has not.
         """
+
+    def is_cached(self) -> bool:
+        """Whether `published` needs no download, as far as can be told without trying."""
+        return False
 
     @abstractmethod
     def published(self) -> tuple[State, Recipe]:

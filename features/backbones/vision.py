@@ -17,7 +17,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from features.backbones.base import Backbone, Recipe, State
 from features.backbones.families import family_of
 from features.errors import TrunkError
-from features.weights import downloaded_state
+from features.weights import cached_path, downloaded_state
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
 """torchvision's DenseNet files are older than its names: norm.1 became norm1."""
@@ -48,6 +48,10 @@ class VisionBackbone(Backbone):
         with _quiet():
             module = create_feature_extractor(self.network, {node: node for node in nodes})
         return _without_in_place(module) if len(nodes) > 1 else module
+
+    def is_cached(self) -> bool:
+        """See Backbone."""
+        return cached_path(get_model_weights(self.name)["DEFAULT"].url).exists()
 
     def published(self) -> tuple[State, Recipe]:
         """See Backbone."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from features.errors import TrunkError, first_line
+from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS
 from features.storage import file_sha256
 
 State = dict[str, torch.Tensor]
@@ -19,11 +20,15 @@ SHOWN_KEYS = 6
 """How many keys of a mismatch an error lists before it says how many more there are."""
 
 
+def cached_path(url: str) -> Path:
+    """Where torchvision keeps the weights that it has downloaded from `url`."""
+    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+
+
 def downloaded_state(url: str) -> State:
     """Torchvision's weights from its cache, downloaded where absent; the hash in the file's name is checked."""
-    name = url.rsplit("/", 1)[-1]
-    prefix = name.rsplit("-", 1)[-1].split(".")[0]
-    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    path = cached_path(url)
+    prefix = path.name.rsplit("-", 1)[-1].split(".")[0]
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +47,8 @@ def downloaded_state(url: str) -> State:
 def file_state(path: Path) -> State:
     """The tensors of a .safetensors file, or of a .pth or .pt file that holds nothing else; raises TrunkError."""
     if not path.is_file():
-        raise TrunkError(f"unknown weights {str(path)!r}: expected imagenet, random, or a .safetensors or .pth file")
+        expected = ", ".join((AUTO_WEIGHTS, *NAMED_WEIGHTS))
+        raise TrunkError(f"unknown weights {str(path)!r}: expected {expected}, or a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

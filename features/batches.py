@@ -99,7 +99,7 @@ def _run(trunk: Trunk, readers: Sequence[Reader], on_device: Semaphore) -> Batch
     outcomes = [Outcome() for _ in readers]
     with torch.inference_mode():
         with watch("read"):
-            payloads = [_read(reader, outcome) for reader, outcome in zip(readers, outcomes, strict=True)]
+            payloads = [read_payload(reader, outcome) for reader, outcome in zip(readers, outcomes, strict=True)]
         images = _stack_in_memory(payloads)
         raw = images is not None
         if images is None:
@@ -109,7 +109,8 @@ def _run(trunk: Trunk, readers: Sequence[Reader], on_device: Semaphore) -> Batch
     return Batch(outcomes=outcomes, features=features, seconds=watch.seconds)
 
 
-def _read(reader: Reader, outcome: Outcome) -> Payload | None:
+def read_payload(reader: Reader, outcome: Outcome) -> Payload | None:
+    """Read one image and note its SHA-256; None, and why in `outcome`, where it cannot be read."""
     try:
         payload = reader()
     except OSError as error:
@@ -120,6 +121,15 @@ def _read(reader: Reader, outcome: Outcome) -> Payload | None:
         return None
     outcome.sha256 = hashlib.sha256(bytes(payload)).hexdigest()
     return payload
+
+
+def decode_payload(payload: Payload, outcome: Outcome) -> torch.Tensor | None:
+    """Decode one image to (3, h, w) uint8; None, and why in `outcome`, where it is damaged."""
+    try:
+        return torch.from_numpy(decode(payload)).permute(2, 0, 1).expand(3, -1, -1)
+    except DecodeError as error:
+        outcome.fail(str(error), error.__cause__ or error)
+        return None
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:
@@ -150,14 +160,12 @@ def _squares(
 
 def _square(payload: Payload, outcome: Outcome, trunk: Trunk, watch: Stopwatch) -> torch.Tensor | None:
     """One image decoded and resized, so that only one is held in its own size at a time; None if it is damaged."""
-    try:
-        with watch("decode"):
-            pixels = torch.from_numpy(decode(payload)).permute(2, 0, 1)
-    except DecodeError as error:
-        outcome.fail(str(error), error.__cause__ or error)
+    with watch("decode"):
+        pixels = decode_payload(payload, outcome)
+    if pixels is None:
         return None
     with watch("transform"):
-        square = trunk.prepare(pixels.expand(3, -1, -1))
+        square = trunk.prepare(pixels)
         return square.to(trunk.device) if trunk.spec.decoder == "nvjpeg" else square
 
 

@@ -4,6 +4,7 @@ ModelsError
 ├── SettingsError     a head's setting that is out of range
 ├── DataError         a table that no classifier can be trained on
 ├── StudyError        a search for settings that cannot be kept or gone on with
+├── TrainingError     a network that does not learn, or a checkpoint that cannot be gone on from
 └── ClassifierError   a saved classifier that is missing, damaged, or does not fit
 """
 
@@ -22,6 +23,10 @@ class DataError(ModelsError):
 
 class StudyError(ModelsError):
     """A search for settings that cannot be kept or gone on with."""
+
+
+class TrainingError(ModelsError):
+    """A network that does not learn, or a checkpoint that cannot be gone on from."""
 
 
 class ClassifierError(ModelsError):

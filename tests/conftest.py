@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
+from features.backbones import Backbone, Recipe
 from features.spec import TrunkSpec
 from features.trunks import Trunk, freeze
 from pipeline import cli
@@ -60,6 +63,29 @@ class TinyNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         early = self.norm(self.convolution(images))
         return {"early": early, self.node: self.pool(early.relu())}
+
+
+class TinyBackbone(Backbone):
+    """Two convolutions without norms, as AlexNet has them, for images of 16 px."""
+
+    name = "tiny"
+    node = "pool"
+    depths = ("convolutions.1", "pool")
+    smallest = 8
+    recipe = Recipe(image_size=16, resize=18, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+    def __init__(self, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+            convolutions = nn.Sequential(*layers)
+        self.network = nn.Sequential(OrderedDict(convolutions=convolutions, pool=nn.AdaptiveAvgPool2d(4)))
+
+    def cut(self, nodes: Sequence[str]) -> nn.Module:
+        return create_feature_extractor(self.network, list(nodes))
+
+    def published(self) -> tuple[dict[str, torch.Tensor], Recipe]:
+        raise NotImplementedError
 
 
 def make_tiny_trunk(node: str = "pool", *others: str) -> Trunk:

@@ -117,6 +117,49 @@ class HybridSettings:
     parts: tuple[str, ...] = ("xgb", "linear", "mlp")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Settings of a network's training: SGD with Nesterov's momentum, the epoch of best validation accuracy kept.
+
+    Attributes:
+        epochs: Passes over the training images.
+        minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
+        batch_images: Images in a step.
+        learning_rate: The schedule's highest; from there it falls to nothing along a cosine.
+        warm_up: Share of the schedule in which the learning rate rises.
+        weight_decay: L2 penalty of the weights; biases and norms have none.
+        label_smoothing: Share of each label that goes to all classes alike.
+        least_area: Share of an image that training sees at least.
+        most_stretch: How much the sides of what it sees may differ, as a share.
+        precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
+    """
+
+    epochs: int = 30
+    minutes: float | None = None
+    batch_images: int = 128
+    learning_rate: float = 0.15
+    warm_up: float = 0.15
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    least_area: float = 0.45
+    most_stretch: float = 0.2
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("epochs", 1, 10**5), ("batch_images", 2, 10**5)):
+            if not least <= getattr(self, name) <= most:
+                raise SettingsError(
+                    f"{_option(name)} {getattr(self, name)} is out of range: expected {least} to {most}"
+                )
+        for name in ("warm_up", "weight_decay", "label_smoothing", "most_stretch"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{_option(name)} {getattr(self, name)} is no share: expected 0 or more, below 1")
+        for name, most in (("learning_rate", 100), ("least_area", 1), ("minutes", 10**6)):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= most:
+                raise SettingsError(f"{_option(name)} {value} is out of range: expected above 0, at most {most}")
+
+
 HEAD_SETTINGS: dict[str, Any] = {
     "xgb": XgbSettings(),
     "linear": LinearSettings(),

@@ -1,0 +1,112 @@
+"""A network to be trained: a backbone up to its node, and a linear classifier on what that gives.
+
+From scratch, a network without norms is trained with a batch norm after each convolution. It goes into the convolution
+when the trunk is exported: what comes out is the plain network, in torchvision's names.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import fuse_conv_bn_eval
+
+from features.backbones import Backbone
+from features.pooling import pool_output
+
+State = dict[str, torch.Tensor]
+
+HEAD_STD = 0.01
+"""Of the head's first weights: so small that the classes begin alike."""
+
+NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+class NormedConv(nn.Sequential):
+    """A convolution and the batch norm after it, in place of the convolution alone."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
+
+    def folded(self) -> nn.Conv2d:
+        """The convolution that alone computes what both do in eval mode."""
+        convolution, norm = self
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        return fuse_conv_bn_eval(convolution, norm)
+
+
+class Network(nn.Module):
+    """`trunk` to the backbone's node, the mean over places, and `head`, a linear classifier; `backbone` shares weights.
+
+    `image_size` is that of images that the backbone can take, the head's first weights are drawn from `seed`.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, *, image_size: int, seed: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.trunk = backbone.cut([backbone.node])
+        with torch.no_grad():
+            dim = self.eval()._vectors(torch.zeros(1, 3, image_size, image_size)).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(dim, classes)
+            nn.init.normal_(self.head.weight, std=HEAD_STD)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) of normalised images (n, 3, s, s) float32."""
+        logits: torch.Tensor = self.head(self._vectors(images))
+        return logits
+
+    def _vectors(self, images: torch.Tensor) -> torch.Tensor:
+        node = self.backbone.node
+        output: torch.Tensor = self.trunk(images)[node]
+        if output.ndim == 4 and self.backbone.is_nhwc(node):
+            output = output.movedim(-1, 1)
+        return pool_output(output, "none" if output.ndim == 2 else "avg")
+
+
+def add_norms(network: nn.Module, seed: int) -> None:
+    """Put a batch norm after each convolution of `network`, in place, unless it has norms of its own.
+
+    The convolutions' biases, which the norms take away, go; their weights are drawn anew, as torchvision draws those of
+    its networks with norms: AlexNet's own, several times smaller, would learn in far too large steps.
+    """
+    if any(isinstance(module, NORMS) for module in network.modules()):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in list(network.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                module.bias = None
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                network.set_submodule(name, NormedConv(module))
+
+
+def decayed(module: nn.Module, weight_decay: float, rate: float = 1.0) -> list[dict[str, Any]]:
+    """Parameter groups of what in `module` is to be trained: weights decay, biases and norms do not.
+
+    `rate` is these parameters' share of the learning rate.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "rate": rate},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "rate": rate},
+    ]
+
+
+def exported_trunk(backbone: Backbone) -> State:
+    """The tensors that the backbone's node needs, as torchvision names them: norms folded, floats as float16."""
+    plain = copy.copy(backbone)
+    plain.network = copy.deepcopy(backbone.network).cpu().eval()
+    for name, module in list(plain.network.named_modules()):
+        if isinstance(module, NormedConv):
+            plain.network.set_submodule(name, module.folded())
+    state = plain.cut([plain.node]).state_dict()
+    return {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in state.items()
+    }

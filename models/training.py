@@ -1,0 +1,273 @@
+"""Trains a network on images: a schedule fitted to epochs or to minutes, a checkpoint after each epoch, the best kept.
+
+All that an epoch draws follows from the seed and the epoch's number. A run that was killed repeats the epoch that it
+was in, and on the CPU ends as if nothing had happened, to the bit; with a time budget it cannot, as steps follow the
+clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_, convert_conv2d_weight_memory_format
+
+from features.devices import PRECISIONS, resolve_precision, to_device
+from features.errors import first_line
+from features.preprocess import normalise, to_square
+from features.storage import replacing
+from models.augment import random_views
+from models.errors import TrainingError
+from models.images import Squares
+from models.settings import TrainingSettings
+
+MOMENTUM = 0.9
+
+LARGEST_GRADIENT = 1.0
+"""Longer ones are cut to this norm: the first steps at a high learning rate would leave the data behind."""
+
+START_RATE = 0.04
+"""Share of the highest learning rate that a schedule begins with."""
+
+VALIDATION_IMAGES = 256
+"""At a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One epoch: `images` seen, `seconds` since training began, the learning rate and the losses at its end.
+
+    `images_per_second` leaves out validation, `loss` is the training loss, smoothed labels and all.
+    """
+
+    epoch: int
+    images: int
+    seconds: float
+    images_per_second: float
+    learning_rate: float
+    loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """Where training is after a step: the epoch, its images so far, and the share of the whole schedule, 0 to 1."""
+
+    epoch: int
+    images: int
+    share: float
+
+
+OnStep = Callable[[Pulse], None]
+"""Called after each step."""
+
+OnEpoch = Callable[[list[Epoch], bool], None]
+"""Called after each epoch, its checkpoint written: the history, and whether this epoch is the best by now."""
+
+
+def learning_rate(share: float, highest: float, warm_up: float) -> float:
+    """The rate at a share of the schedule: half a cosine up to `highest`, half a cosine down to nothing.
+
+    Method: Smith and Topin, Super-convergence (2017).
+    """
+    if share < warm_up:
+        return highest * (START_RATE + (1 - START_RATE) * (1 - math.cos(math.pi * share / warm_up)) / 2)
+    return highest * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up)))) / 2
+
+
+class Trainer:
+    """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
+
+    `groups` are the optimizer's parameter groups, each with `rate`, its share of the learning rate (see
+    `network.decayed`). `history` has the epochs done, `best` the one of the highest validation accuracy.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        groups: Sequence[dict[str, Any]],
+        squares: Squares,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
+        self.squares = squares
+        self.settings = settings
+        self.seed = seed
+        self.device = device
+        self.precision = resolve_precision(settings.precision, device)
+        self.history: list[Epoch] = []
+        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, nesterov=True)
+        self._scaler = GradScaler(device.type, enabled=self.precision == "fp16")
+        self._best_state = _copied(network)
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch of the highest validation accuracy, of several the one with the lowest validation loss."""
+        return max(self.history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
+
+    def run(self, checkpoint: Path, on_step: OnStep, on_epoch: OnEpoch) -> None:
+        """Train to the end, from `checkpoint` on where there is one; the network then is what it was at its best.
+
+        Raises TrainingError where the loss is no number, memory is too small, or the checkpoint is damaged.
+        """
+        if checkpoint.exists():
+            self._resume(checkpoint)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), self._memory():
+            while self._share(len(self.history), self._spent) < 1:
+                self.history.append(self._run_epoch(on_step))
+                improved = self.best is self.history[-1]
+                if improved:
+                    self._best_state = _copied(self.network)
+                self._save(checkpoint)
+                on_epoch(self.history, improved)
+        self.network.load_state_dict(self._best_state)
+
+    @property
+    def _spent(self) -> float:
+        """Seconds that the epochs done have taken."""
+        return self.history[-1].seconds if self.history else 0.0
+
+    def _share(self, epochs: float, seconds: float) -> float:
+        """How much of the schedule is over after so many epochs, which took so many seconds."""
+        minutes = self.settings.minutes
+        return epochs / self.settings.epochs if minutes is None else seconds / (60 * minutes)
+
+    def _run_epoch(self, on_step: OnStep) -> Epoch:
+        start = perf_counter() - self._spent
+        number = len(self.history) + 1
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        torch.manual_seed(seed)  # for what a network draws itself, as dropout does
+        generator = torch.Generator().manual_seed(seed)
+        batches = self._batches(generator)
+        total, images = torch.zeros((), device=self.device), 0
+        self.network.train()
+        for step, places in enumerate(batches):
+            rate = self._set_rate(self._share(number - 1 + step / len(batches), perf_counter() - start))
+            total += self._step(places, generator) * len(places)
+            images += len(places)
+            share = self._share(number - 1 + (step + 1) / len(batches), perf_counter() - start)
+            on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
+            if self.settings.minutes is not None and share >= 1:
+                break
+        loss = float(total) / images  # waits for the device
+        steps_seconds = perf_counter() - start - self._spent
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} in epoch {number}: give a lower --learning-rate")
+        validation_loss, accuracy = self._validate()
+        return Epoch(
+            epoch=number,
+            images=images,
+            seconds=perf_counter() - start,
+            images_per_second=images / steps_seconds,
+            learning_rate=rate,
+            loss=loss,
+            validation_loss=validation_loss,
+            validation_accuracy=accuracy,
+        )
+
+    def _batches(self, generator: torch.Generator) -> list[NDArray[np.intp]]:
+        """All training images in random order, in batches of as near the number asked for as is not below it."""
+        places = self.squares.places("train")
+        order = torch.randperm(len(places), generator=generator).numpy()
+        return np.array_split(places[order], max(1, len(places) // self.settings.batch_images))
+
+    def _set_rate(self, share: float) -> float:
+        rate = learning_rate(share, self.settings.learning_rate, self.settings.warm_up)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        return rate
+
+    def _step(self, places: NDArray[np.intp], generator: torch.Generator) -> torch.Tensor:
+        """One step of the optimizer; returns the loss, on the device, so that nothing waits for it."""
+        settings, recipe = self.settings, self.squares.recipe
+        images = random_views(
+            to_device(self.squares.read(places), self.device),
+            recipe.image_size,
+            least_area=settings.least_area,
+            most_stretch=settings.most_stretch,
+            generator=generator,
+        )
+        labels = to_device(self.squares.labels(places), self.device)
+        with self._autocast():
+            logits = self.network(normalise(images, recipe.mean, recipe.std))
+        loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        self._optimizer.zero_grad()
+        torch.autograd.backward(self._scaler.scale(loss))
+        self._scaler.unscale_(self._optimizer)
+        clip_grad_norm_([p for group in self._optimizer.param_groups for p in group["params"]], LARGEST_GRADIENT)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float]:
+        """Log-loss and accuracy on the validation images, as extraction would prepare them."""
+        recipe = self.squares.recipe
+        places = self.squares.places("validation")
+        labels = self.squares.labels(places).to(self.device)
+        self.network.eval()
+        logits = []
+        for start in range(0, len(places), VALIDATION_IMAGES):
+            images = to_device(self.squares.read(places[start : start + VALIDATION_IMAGES]), self.device)
+            images = to_square(images, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
+            with self._autocast():
+                logits.append(self.network(normalise(images, recipe.mean, recipe.std)).float())
+        scores = torch.cat(logits)
+        return float(cross_entropy(scores, labels)), float((scores.argmax(1) == labels).float().mean())
+
+    def _autocast(self) -> torch.autocast:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{self.settings.batch_images} images of {self.squares.recipe.image_size} px do not fit the memory of "
+                f"{self.device}: give fewer --batch-images, or a smaller --image-size"
+            ) from error
+
+    def _save(self, checkpoint: Path) -> None:
+        content = {
+            "history": [asdict(epoch) for epoch in self.history],
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "best": self._best_state,
+        }
+        with replacing(checkpoint) as scratch:
+            torch.save(content, scratch)
+
+    def _resume(self, checkpoint: Path) -> None:
+        try:
+            content = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(content["network"])
+            self._optimizer.load_state_dict(content["optimizer"])
+            self._scaler.load_state_dict(content["scaler"])
+            self._best_state = content["best"]
+            self.history = [Epoch(**epoch) for epoch in content["history"]]
+        except Exception as error:  # a damaged zip, another network's names, a pickle of something else
+            raise TrainingError(
+                f"cannot go on from {checkpoint} ({first_line(error)}): delete it to train from the start"
+            ) from error
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}

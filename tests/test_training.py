@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from features.sources import open_source
+from models import training
+from models.errors import SettingsError, TrainingError
+from models.images import Squares, decode_once
+from models.network import Network, add_norms, decayed
+from models.settings import TrainingSettings
+from models.training import Epoch, Pulse, Trainer, learning_rate
+from tests.conftest import CPU, TinyBackbone
+
+SETTINGS = TrainingSettings(epochs=4, batch_images=8)
+
+
+@pytest.fixture
+def squares(split_photos: Path) -> Squares:
+    source = open_source(str(split_photos), data_dir=split_photos)
+    return decode_once(source, TinyBackbone.recipe, split_photos.parent, max_bad=0, on_images=lambda _: None)
+
+
+def trainer_of(squares: Squares, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
+    backbone = TinyBackbone()
+    add_norms(backbone.network, seed)
+    network = Network(backbone, 3, image_size=16, seed=seed)
+    return Trainer(network, decayed(network, settings.weight_decay), squares, settings, seed=seed, device=CPU)
+
+
+def trained(squares: Squares, checkpoint: Path, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
+    trainer = trainer_of(squares, settings, seed=seed)
+    trainer.run(checkpoint, lambda _: None, lambda *_: None)
+    return trainer
+
+
+def untimed(history: list[Epoch]) -> list[dict[str, Any]]:
+    return [asdict(epoch) | {"seconds": 0, "images_per_second": 0} for epoch in history]
+
+
+def same(first: Trainer, other: Trainer) -> bool:
+    """Whether two networks are the same to the bit."""
+    pairs = zip(first.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_it_learns(squares: Squares, tmp_path: Path) -> None:
+    trainer = trained(squares, tmp_path / "checkpoint.pt", TrainingSettings(epochs=6, batch_images=8))
+    assert [epoch.epoch for epoch in trainer.history] == [1, 2, 3, 4, 5, 6]
+    assert {epoch.images for epoch in trainer.history} == {36}
+    assert trainer.best.validation_accuracy > 0.9
+    assert trainer.history[-1].loss < trainer.history[0].loss
+    seconds = [epoch.seconds for epoch in trainer.history]
+    assert seconds == sorted(seconds)
+
+
+def test_the_schedule_rises_then_falls_to_nothing() -> None:
+    rates = [learning_rate(share / 100, 2.0, 0.25) for share in range(101)]
+    assert rates[0] == pytest.approx(2.0 * training.START_RATE)
+    assert rates.index(max(rates)) == 25
+    assert rates[25] == pytest.approx(2.0)
+    assert rates[25:] == sorted(rates[25:], reverse=True)
+    assert rates[100] == pytest.approx(0)
+    assert learning_rate(0.0, 2.0, 0.0) == 2.0
+
+
+def test_progress_is_told_after_each_step(squares: Squares, tmp_path: Path) -> None:
+    pulses: list[Pulse] = []
+    trainer_of(squares).run(tmp_path / "checkpoint.pt", pulses.append, lambda *_: None)
+    assert [pulse.images for pulse in pulses if pulse.epoch == 2] == [9, 18, 27, 36]
+    assert [pulse.share for pulse in pulses] == pytest.approx([step / 16 for step in range(1, 17)])
+
+
+@pytest.mark.parametrize("stopped_at", [1, 7, 16])
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(squares: Squares, tmp_path: Path, stopped_at: int) -> None:
+    def interrupt(_: Pulse) -> None:
+        if next(steps) == stopped_at:
+            raise KeyboardInterrupt
+
+    whole = trained(squares, tmp_path / "whole.pt")
+    steps = count(1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(squares).run(tmp_path / "checkpoint.pt", interrupt, lambda *_: None)
+    torch.manual_seed(99)
+    resumed = trained(squares, tmp_path / "checkpoint.pt")
+    assert untimed(resumed.history) == untimed(whole.history)
+    assert same(resumed, whole)
+
+
+def test_a_finished_run_is_not_trained_again(squares: Squares, tmp_path: Path) -> None:
+    first = trained(squares, tmp_path / "checkpoint.pt")
+    again = trainer_of(squares)
+    again.run(tmp_path / "checkpoint.pt", lambda _: pytest.fail("a step was made"), lambda *_: None)
+    assert again.history == first.history
+    assert same(again, first)
+
+
+def test_the_seed_decides_what_is_drawn(squares: Squares, tmp_path: Path) -> None:
+    first = trained(squares, tmp_path / "a.pt")
+    assert same(trained(squares, tmp_path / "b.pt"), first)
+    assert not same(trained(squares, tmp_path / "c.pt", seed=1), first)
+
+
+def test_training_leaves_the_random_state_alone(squares: Squares, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    trained(squares, tmp_path / "checkpoint.pt")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_best_epoch_is_kept(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([(1.0, 0.5), (0.9, 0.75), (0.8, 0.75), (0.7, 0.25)])
+    states: list[dict[str, torch.Tensor]] = []
+    told: list[bool] = []
+
+    def validate(trainer: Trainer) -> tuple[float, float]:
+        states.append({name: tensor.clone() for name, tensor in trainer.network.state_dict().items()})
+        return next(scores)
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    trainer = trainer_of(squares)
+    trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda _, improved: told.append(improved))
+    assert trainer.best.epoch == 3
+    assert told == [True, True, True, False]
+    assert all(torch.equal(states[2][name], tensor) for name, tensor in trainer.network.state_dict().items())
+
+
+def test_minutes_end_the_schedule_wherever_they_end(
+    squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()
+    monkeypatch.setattr(training, "perf_counter", lambda: float(next(clock)))  # a second each time it is looked at
+    pulses: list[Pulse] = []
+    trainer = trainer_of(squares, TrainingSettings(minutes=25 / 60, batch_images=8))
+    trainer.run(tmp_path / "checkpoint.pt", pulses.append, lambda *_: None)
+    assert trainer.history[-1].images < trainer.history[0].images == 36
+    assert trainer.history[-1].learning_rate < 0.01 < max(epoch.learning_rate for epoch in trainer.history)
+    assert trainer.history[-1].seconds == pytest.approx(25, abs=3)
+    assert pulses[-1].share == 1
+
+
+def test_a_part_of_the_network_may_learn_more_slowly(squares: Squares, tmp_path: Path) -> None:
+    backbone = TinyBackbone()
+    network = Network(backbone, 3, image_size=16, seed=0)
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    groups = decayed(network.trunk, 0.1, rate=0.0) + decayed(network.head, 0.1)
+    Trainer(network, groups, squares, SETTINGS, seed=0, device=CPU).run(
+        tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None
+    )
+    moved = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_bfloat16(squares: Squares, tmp_path: Path) -> None:
+    settings = TrainingSettings(epochs=2, batch_images=8, precision="bf16")
+    trainer = trained(squares, tmp_path / "checkpoint.pt", settings)
+    assert trainer.precision == "bf16"
+    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+
+
+def test_a_loss_that_is_no_number(squares: Squares, tmp_path: Path) -> None:
+    trainer = trainer_of(squares)
+    with torch.no_grad():
+        next(trainer.network.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 1: give a lower --learning-rate"):
+        trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_memory_that_is_too_small(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Trainer, "_step", refuse)
+    with pytest.raises(TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer --batch-im"):
+        trained(squares, tmp_path / "checkpoint.pt")
+
+
+def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    trained(squares, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"cannot go on from .*checkpoint.pt .*: delete it to train from the start"):
+        trained(squares, path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0 is out of range: expected 1 to 100000"),
+        ({"batch_images": 1}, "--batch-images 1 is out of range: expected 2 to 100000"),
+        ({"minutes": 0.0}, "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0 is out of range: expected above 0, at most 100"),
+        ({"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
+        ({"label_smoothing": 1.0}, "--label-smoothing 1.0 is no share: expected 0 or more, below 1"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TrainingSettings(**settings)

@@ -11,7 +11,7 @@ SETTINGS = --out "$(OUT)" \
 	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
 	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-.PHONY: help setup features xgb compare predict bench test test-all lint check clean
+.PHONY: help setup features xgb compare predict pretrain bench test test-all lint check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,6 +39,11 @@ predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
 		$(if $(DEVICE),--device "$(DEVICE)")
 
+pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretrain DATASET=photos ARGS="--minutes 60"
+	@test -n "$(DATASET)" || { echo "make pretrain needs images: make pretrain DATASET=photos" >&2; exit 2; }
+	@$(BIN)/python -m pipeline pretrain --dataset "$(DATASET)" --out "$(OUT)" \
+		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
+
 bench: $(READY) ## measure this machine: extraction, or with BENCH=heads the classifiers, as in: make bench DEVICE=cuda
 	@$(BIN)/python -m pipeline bench $(BENCH) $(SETTINGS)
 
@@ -55,7 +60,7 @@ lint: $(READY) ## ruff and mypy --strict
 
 check: lint test-all ## lint and all tests: what CI runs
 
-clean: ## remove the tables, classifiers, searches and comparisons in OUT, and caches; .venv stays
+clean: ## remove the tables, classifiers, searches, comparisons and trunks in OUT, and caches; .venv stays
 	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
-	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/pretrain" "$(OUT)/images" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
 	@rmdir "$(OUT)" 2>/dev/null || true

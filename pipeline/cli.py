@@ -22,6 +22,7 @@ from pipeline.config import (
     CompareConfig,
     FeaturesConfig,
     PredictConfig,
+    PretrainConfig,
     XgbConfig,
 )
 from pipeline.console import fail, result
@@ -43,6 +44,7 @@ app.command(bench)
 
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
+_PRETRAIN = PretrainConfig()
 _BENCH_FEATURES, _BENCH_HEADS = BenchFeaturesConfig(), BenchHeadsConfig()
 
 
@@ -81,6 +83,17 @@ def predict(
     from pipeline.predict import run_predict
 
     run_predict(model, images, config)
+
+
+@app.command
+def pretrain(
+    dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
+    config: Annotated[PretrainConfig, Flat] = _PRETRAIN,
+) -> None:
+    """Train a backbone from scratch and write its trunk, for --weights; prints the trunk's path."""
+    from pipeline.pretrain import run_pretrain
+
+    result(str(run_pretrain(dataset, config)))
 
 
 @bench.command(name="features")

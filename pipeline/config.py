@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from models.settings import HEAD_SETTINGS, XgbSettings
+from features.spec import DEFAULT_WEIGHTS
+from models.settings import HEAD_SETTINGS, TrainingSettings, XgbSettings
 from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
@@ -27,8 +28,9 @@ class FeaturesConfig:
             them.
         backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
             (an unknown name lists them all), or timm:NAME where timm is installed.
-        weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), a .safetensors or .pth
-            file, or random, which is no transfer learning.
+        weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), bundled (those that
+            come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or auto: imagenet
+            where they need no download, else bundled where there are any, else random.
         node: Where in the network features are taken: one node, several separated by commas, or depths for a spread
             from early to late; one pass writes a table for each. By default what its own classifier would see.
         pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
@@ -48,7 +50,7 @@ class FeaturesConfig:
     data_dir: Path = Path("data")
     train_limit: int | None = None
     backbone: str = "alexnet"
-    weights: str = "random"
+    weights: str = DEFAULT_WEIGHTS
     node: str | None = None
     pool: str = "auto"
     image_size: int | None = None
@@ -62,12 +64,7 @@ class FeaturesConfig:
     out: Path = Path("artifacts")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_bad <= 1:
-            raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
-        if self.image_size is not None and not 8 <= self.image_size <= 4096:
-            raise ConfigError(f"--image-size {self.image_size} is out of range: expected 8 to 4096 pixels")
+        _check_common(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +106,37 @@ class CompareConfig(XgbConfig):
                 f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(HEAD_SETTINGS)}"
             )
         return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """How a backbone is trained from scratch, and where its trunk goes.
+
+    Attributes:
+        data_dir: Where the sets known by name lie, or are downloaded to.
+        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
+            them.
+        backbone: One of torchvision's networks (an unknown name lists them all); one without norms is trained with
+            batch norms, which go into its convolutions when the trunk is written.
+        image_size: Pixels that the network sees.
+        device: auto, cpu, cuda or cuda:N.
+        max_bad: Share of images that may be unreadable before the run fails.
+        seed: Seed of the first weights, of --train-limit and of all that training draws.
+        out: Folder that everything is written to.
+    """
+
+    training: Annotated[TrainingSettings, Parameter(name="*")] = field(default_factory=TrainingSettings)
+    data_dir: Path = Path("data")
+    train_limit: int | None = None
+    backbone: str = "alexnet"
+    image_size: int = 96
+    device: str = "auto"
+    max_bad: float = 0.01
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        _check_common(self)
 
 
 @Parameter(name="*")
@@ -165,7 +193,7 @@ class PredictConfig:
     """How predictions are made and shown.
 
     Attributes:
-        weights: The trunk's weights, where they have moved since training: imagenet or a file.
+        weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file.
         device: auto, cpu, cuda or cuda:N.
         json: Print JSON: the trunk, and for each image its class and every class's probability.
         csv: Print CSV: image, class, probability, error.
@@ -179,3 +207,13 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if self.json and self.csv:
             raise ConfigError("--json and --csv were both given: choose one")
+
+
+def _check_common(config: FeaturesConfig | PretrainConfig) -> None:
+    """Raise ConfigError for what both stages are told, where it is out of range."""
+    if not 0 <= config.max_bad <= 1:
+        raise ConfigError(f"--max-bad {config.max_bad} is no share: expected a number from 0 to 1")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"--seed {config.seed} is out of range: expected 0 to {2**32 - 1}")
+    if config.image_size is not None and not 8 <= config.image_size <= 4096:
+        raise ConfigError(f"--image-size {config.image_size} is out of range: expected 8 to 4096 pixels")

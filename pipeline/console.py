@@ -63,7 +63,7 @@ def _writing() -> Iterator[None]:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+def progress(what: str, total: int | None) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar; yields a function of the steps just done and a few words to stand beside the bar."""
     columns = (
         SpinnerColumn(),

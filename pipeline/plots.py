@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, searches."""
+"""Pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, searches, training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from models.training import Epoch
 from pipeline.metrics import wilson
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
@@ -88,6 +89,25 @@ def search_plot(trials: list[dict[str, Any]]) -> Markup:
     axes.yaxis.set_major_formatter("{x:.3g}")
     axes.yaxis.set_minor_locator(NullLocator())
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def history_plot(history: list[Epoch]) -> Markup:
+    """Losses and validation accuracy of each epoch, one above the other."""
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    losses, accuracy = figure.subplots(2, sharex=True)
+    numbers = [epoch.epoch for epoch in history]
+    losses.plot(numbers, [epoch.loss for epoch in history], color=MUTED, label="training, labels smoothed")
+    losses.plot(numbers, [epoch.validation_loss for epoch in history], color=ACCENT, label="validation")
+    losses.set(ylabel="log-loss")
+    losses.legend(frameon=False, fontsize=8)
+    accuracy.plot(numbers, [epoch.validation_accuracy for epoch in history], color=ACCENT)
+    accuracy.set(xlabel="epoch", ylabel="validation accuracy")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (losses, accuracy):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e7eb")
     return _svg(figure)
 
 

@@ -1,0 +1,209 @@
+"""Trains a backbone from scratch on any image source, and writes the trunk that it becomes.
+
+OUT/pretrain/<dataset>-<backbone>-<8 hex>/
+  checkpoint.pt       what an interrupted run goes on from
+  history.csv, .svg   every epoch, in figures and as a picture
+  trunk.safetensors   the trunk at its best so far: float16, in torchvision's names
+  card.json           written last: what the trunk is, and its SHA-256
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+
+from features.backbones import Backbone, open_backbone
+from features.devices import resolve_device, resolve_precision
+from features.sources import open_source
+from features.sources.base import Source
+from features.storage import check_writable, digest, file_sha256, locked, replacing, write_json
+from features.table import LEDGER, LONGEST_NAME
+from features.trunks import check_image_size, warn_if_emulated
+from models.errors import TrainingError
+from models.images import Squares, decode_once
+from models.network import Network, add_norms, decayed, exported_trunk
+from models.training import Epoch, Pulse, Trainer
+from pipeline.bench.common import about
+from pipeline.config import PretrainConfig
+from pipeline.console import progress, remark, warn
+from pipeline.plots import history_plot
+
+FORMAT = 1
+"""Raised when the meaning of what is written changes."""
+
+TRUNK = "trunk.safetensors"
+CARD = "card.json"
+CHECKPOINT = "checkpoint.pt"
+
+
+def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
+    """Train a backbone on `dataset`, go on with it, or find it trained; returns the path of its trunk."""
+    device = resolve_device(config.device)
+    check_writable(config.out)
+    source = open_source(dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
+    backbone = open_backbone(config.backbone, config.seed)
+    check_image_size(config.image_size, backbone)
+    warn_if_emulated(resolve_precision(config.training.precision, device), device)
+    folder = config.out / "pretrain" / _folder_name(source, config, device.type)
+    if (folder / CARD).exists():
+        card = read_card(folder)
+        remark(f"pretrain: reused {folder / TRUNK} ({_accuracy(card['validation']['accuracy'])})")
+        return folder / TRUNK
+    squares = _squares(source, backbone, config)
+    add_norms(backbone.network, config.seed)
+    network = Network(backbone, len(source.classes), image_size=config.image_size, seed=config.seed)
+    groups = decayed(network, config.training.weight_decay)
+    trainer = Trainer(network, groups, squares, config.training, seed=config.seed, device=device)
+    with locked(folder):
+        _train(trainer, backbone, folder)
+        _write_trunk(backbone, folder)
+        write_json(folder / CARD, _card(trainer, backbone, source, config, folder))
+    best = trainer.best
+    remark(
+        f"pretrain: {len(trainer.history)} epochs in {trainer.history[-1].seconds / 60:.1f} min, best epoch "
+        f"{best.epoch} ({_accuracy(best.validation_accuracy)}), {folder / TRUNK}"
+    )
+    return folder / TRUNK
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a finished trunk; raises TrainingError where it is damaged, or the trunk is another."""
+    try:
+        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        intact = file_sha256(folder / TRUNK) == card["trunk"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder} has no trunk that its card names: delete it and train again") from error
+    if not intact:
+        raise TrainingError(
+            f"{folder / TRUNK} is not the file its card names (its SHA-256 differs): delete {folder} and train again"
+        )
+    return card
+
+
+def _folder_name(source: Source, config: PretrainConfig, device: str) -> str:
+    """`<dataset>-<backbone>-<8 hex>`, another for every image, setting and kind of device."""
+    what = {
+        "format": FORMAT,
+        "source": source.digest(),
+        "backbone": config.backbone,
+        "image_size": config.image_size,
+        "training": asdict(config.training),
+        "seed": config.seed,
+        "device": device,
+    }
+    name = source.name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return re.sub(r"[^\w.-]+", "_", f"{name}-{config.backbone}-{digest(what)[:8]}")
+
+
+def _squares(source: Source, backbone: Backbone, config: PretrainConfig) -> Squares:
+    recipe = backbone.recipe.at(config.image_size)
+    with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
+        squares = decode_once(
+            source,
+            recipe,
+            config.out / "images",
+            max_bad=config.max_bad,
+            on_images=lambda count: advance(count, ""),
+        )
+    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in ("train", "validation"))
+    remark(f"images: {counts}, {recipe.resize} px, {squares.folder}")
+    if len(squares.ledger):
+        warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
+    return squares
+
+
+def _train(trainer: Trainer, backbone: Backbone, folder: Path) -> None:
+    """Train to the end; what there is by then of history and trunk is in `folder` after every epoch."""
+
+    def on_epoch(history: list[Epoch], improved: bool) -> None:
+        _write_history(history, folder)
+        if improved:
+            _write_trunk(backbone, folder)
+        remark(f"  {_describe(history)}")
+
+    with progress(f"{backbone.name} learns, %", 100) as advance:
+        try:
+            trainer.run(folder / CHECKPOINT, _meter(advance), on_epoch)
+        except KeyboardInterrupt:
+            if trainer.history:
+                remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
+            raise
+
+
+def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
+    """Shows the share of the schedule that is over, the epoch, and the images a second of it."""
+    shown = 0.0
+    began = (0, 0, time.perf_counter())
+
+    def on_step(pulse: Pulse) -> None:
+        nonlocal shown, began
+        now = time.perf_counter()
+        if pulse.epoch != began[0]:
+            began = (pulse.epoch, pulse.images, now)
+        rate = (pulse.images - began[1]) / (now - began[2]) if now > began[2] else 0.0
+        advance(100 * pulse.share - shown, f"epoch {pulse.epoch}, {rate:,.0f} images/s")
+        shown = 100 * pulse.share
+
+    return on_step
+
+
+def _describe(history: list[Epoch]) -> str:
+    """The last epoch in a line."""
+    last = history[-1]
+    return (
+        f"epoch {last.epoch}: loss {last.loss:.3f}, validation log-loss {last.validation_loss:.3f}, "
+        f"{_accuracy(last.validation_accuracy)}, {last.images:,} images, {last.images_per_second:,.0f} a second"
+    )
+
+
+def _accuracy(share: float) -> str:
+    return f"validation accuracy {share:.1%}"
+
+
+def _write_history(history: list[Epoch], folder: Path) -> None:
+    with replacing(folder / "history.csv") as scratch:
+        pd.DataFrame([asdict(epoch) for epoch in history]).to_csv(scratch, index=False)
+    with replacing(folder / "history.svg") as scratch:
+        scratch.write_text(history_plot(history), encoding="utf-8")
+
+
+def _write_trunk(backbone: Backbone, folder: Path) -> None:
+    with replacing(folder / TRUNK) as scratch:
+        scratch.write_bytes(safetensors.torch.save(exported_trunk(backbone)))
+
+
+def _card(trainer: Trainer, backbone: Backbone, source: Source, config: PretrainConfig, folder: Path) -> dict[str, Any]:
+    """What the trunk is and how it came to be."""
+    best, squares = trainer.best, trainer.squares
+    return {
+        "format": FORMAT,
+        "backbone": backbone.name,
+        "node": backbone.node,
+        "trunk": {"sha256": file_sha256(folder / TRUNK), "bytes": (folder / TRUNK).stat().st_size},
+        "recipe": asdict(squares.recipe),
+        "data": {
+            "name": source.name,
+            "classes": len(source.classes),
+            "train": len(squares.places("train")),
+            "validation": len(squares.places("validation")),
+            "unreadable": len(squares.ledger),
+            "source_sha256": source.digest(),
+        },
+        "validation": {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss},
+        "epochs": len(trainer.history),
+        "best_epoch": best.epoch,
+        "minutes": trainer.history[-1].seconds / 60,
+        "precision": trainer.precision,
+        "command": shlex.join(["treehead", *sys.argv[1:]]),
+        **about({**asdict(config.training), "seed": config.seed}, trainer.device),
+    }

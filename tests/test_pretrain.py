@@ -1,0 +1,180 @@
+"""Pretraining from the command line, on small images and a small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from features.storage import file_sha256
+from models.training import Pulse, Trainer
+from tests.conftest import Run, refused
+
+ROOT = Path(__file__).parent.parent
+SMALL = ("--backbone", "squeezenet1_1", "--image-size", "32", "--epochs", "3", "--batch-images", "8", "--device", "cpu")
+
+KILLED_IN_THE_SECOND_EPOCH = """
+import os, signal
+from pipeline import pretrain, cli
+meter = pretrain._meter
+def kill(advance):
+    def on_step(pulse):
+        if pulse.epoch == 2 and pulse.images > 18:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return on_step
+pretrain._meter = kill
+cli.main()
+"""
+
+
+def output(folder: str = "artifacts") -> Path:
+    """The one folder that pretraining has made in `folder`."""
+    (found,) = Path(folder, "pretrain").iterdir()
+    return found
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return [{key: row[key] for key in row if "second" not in key} for row in csv.DictReader(file)]
+
+
+def test_it_writes_a_trunk_a_history_and_a_card(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    folder = output()
+    assert capsys.readouterr().out == f"{folder / 'trunk.safetensors'}\n"
+    assert folder.name.startswith("split_photos-squeezenet1_1-")
+    names = {"trunk.safetensors", "card.json", "history.csv", "history.svg", "checkpoint.pt"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
+    assert (folder / "history.svg").read_text().startswith("<svg")
+    card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+    assert card["trunk"]["sha256"] == file_sha256(folder / "trunk.safetensors")
+    assert card["recipe"]["image_size"] == 32
+    assert card["data"] | {"source_sha256": ""} == {
+        "name": "split photos",
+        "classes": 3,
+        "train": 36,
+        "validation": 12,
+        "unreadable": 0,
+        "source_sha256": "",
+    }
+    assert 0 <= card["validation"]["accuracy"] <= 1
+    assert card["command"].startswith("treehead pretrain")
+    assert card["epochs"] == 3
+
+
+def test_the_trunk_serves_as_weights(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    trunk = output() / "trunk.safetensors"
+    state = safetensors.torch.load_file(trunk)
+    assert {"features.0.weight", "features.0.bias", "features.12.expand3x3.bias"} <= state.keys()
+    assert not [name for name in state if name.startswith("classifier")]
+    capsys.readouterr()
+    command = ("features", "--dataset", split_photos, "--weights", trunk, *SMALL[:4])
+    assert treehead(*command) == 0
+    output_lines = capsys.readouterr().err
+    assert "no transfer learning" not in output_lines
+    assert "trunk.safetensors weights" in output_lines
+
+
+def test_the_same_command_does_no_work_twice(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    before = {path: path.stat().st_mtime_ns for path in output().iterdir()}
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    assert "pretrain: reused" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in output().iterdir()} == before
+
+
+@pytest.mark.slow
+def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("pretrain", str(split_photos), *SMALL)
+    assert treehead(*command, "--out", "whole") == 0
+    program = [sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *command]
+    threads = str(torch.get_num_threads())  # sums differ in their last bit with how many threads share them
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    killed = subprocess.run(program, env=environment, check=False, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    assert [row["epoch"] for row in history(output())] == ["1"]
+    assert not (output() / "card.json").exists()
+    assert treehead(*command) == 0
+    assert history(output()) == history(output("whole"))
+    name = "trunk.safetensors"
+    assert (output() / name).read_bytes() == (output("whole") / name).read_bytes()
+    assert "epoch 1:" not in capsys.readouterr().err.split("trunk.safetensors")[-2]
+
+
+def test_interrupting_keeps_the_best_so_far(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainer.run
+
+    def interrupted(trainer: Trainer, checkpoint: Path, _: object, on_epoch: Any) -> None:
+        def on_step(pulse: Pulse) -> None:
+            if pulse.epoch == 2:
+                raise KeyboardInterrupt
+
+        whole(trainer, checkpoint, on_step, on_epoch)
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    assert treehead("pretrain", split_photos, *SMALL) == 2
+    error = capsys.readouterr().err
+    assert "the best so far, of epoch 1, is in" in error
+    assert "interrupted: what was finished is kept, and the same command goes on from there" in error
+    assert safetensors.torch.load_file(output() / "trunk.safetensors")
+    assert not (output() / "card.json").exists()
+
+
+def test_images_that_cannot_be_read_are_listed(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (split_photos / "train/red/000.png").write_bytes(b"no image")
+    line = refused(treehead, capsys, "pretrain", split_photos, *SMALL)
+    assert "1 of 48 images could not be read, more than --max-bad 0.01 allows (first: train/red/000.png" in line
+    assert treehead("pretrain", split_photos, *SMALL, "--max-bad", "0.1") == 0
+    assert "1 images could not be read and are left out: see" in capsys.readouterr().err
+    assert json.loads((output() / "card.json").read_text())["data"]["unreadable"] == 1
+
+
+def test_a_trunk_that_was_changed(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    trunk = output() / "trunk.safetensors"
+    trunk.write_bytes(trunk.read_bytes() + b"!")
+    line = refused(treehead, capsys, "pretrain", split_photos, *SMALL)
+    assert "trunk.safetensors is not the file its card names (its SHA-256 differs): delete" in line
+    trunk.unlink()
+    assert "has no trunk that its card names" in refused(treehead, capsys, "pretrain", split_photos, *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--backbone", "alexnet", "--image-size", "32"), "--image-size 32 does not suit alexnet: expected 63 or more"),
+        (("--backbone", "alexnot"), "unknown backbone 'alexnot'"),
+        (("--minutes", "0"), "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
+        (("--max-bad", "2"), "--max-bad 2.0 is no share: expected a number from 0 to 1"),
+        (("--precision", "fp8"), "unknown precision 'fp8': expected auto, fp32, bf16, fp16"),
+    ],
+)
+def test_mistakes_are_one_line(
+    treehead: Run,
+    split_photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    assert message in refused(treehead, capsys, "pretrain", split_photos, *options)
+    assert not Path("artifacts/pretrain").exists()

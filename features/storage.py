@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,15 @@ from features.errors import OutputError
 
 SCRATCH = ".unfinished-"
 """How the names of files begin that are still being written."""
+
+LONGEST_NAME = 80
+"""Bytes of a data set's name that a folder's name takes over; file systems allow 255 in all."""
+
+
+def dataset_folder(dataset: str, rest: str) -> str:
+    """The name of a data set's folder: the data set, cut where it is long, then `rest`; no odd characters in it."""
+    name = dataset.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return re.sub(r"[^\w.-]+", "_", name + rest)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ Shards hold the same bytes for the same inputs. Rows are found by key, never by 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from features.errors import TableError, first_line
 from features.spec import TrunkSpec
-from features.storage import digest, replacing, write_json
+from features.storage import dataset_folder, digest, replacing, write_json
 
 FORMAT = 2
 """Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""
@@ -34,9 +33,6 @@ MANIFEST = "manifest.json"
 LEDGER = "errors.parquet"
 
 BATCH_ROWS = 512
-
-LONGEST_NAME = 80
-"""Bytes of a data set's name that its table's folder takes over; file systems allow 255 in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +56,7 @@ class TableSpec:
     @property
     def stem(self) -> str:
         """`<dataset>-<backbone>-<node>`."""
-        dataset = self.dataset.encode()[:LONGEST_NAME].decode(errors="ignore")
-        return re.sub(r"[^\w.-]+", "_", f"{dataset}-{self.trunk.backbone}-{self.trunk.node}")
+        return dataset_folder(self.dataset, f"-{self.trunk.backbone}-{self.trunk.node}")
 
     @property
     def folder_name(self) -> str:

@@ -9,7 +9,6 @@ Test images are not among them: nothing here learns from those.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,8 +27,8 @@ from features.backbones import Recipe
 from features.batches import Outcome, Reader, decode_payload, read_payload
 from features.preprocess import to_square
 from features.sources.base import Source
-from features.storage import digest, locked, replacing, write_json
-from features.table import LEDGER, LONGEST_NAME, MANIFEST, write_ledger
+from features.storage import dataset_folder, digest, locked, replacing, write_json
+from features.table import LEDGER, MANIFEST, write_ledger
 from features.writer import refuse_many
 from models.data import LearningSplit
 from models.errors import DataError
@@ -101,8 +100,7 @@ def decode_once(source: Source, recipe: Recipe, root: Path, *, max_bad: float, o
 def _folder_name(source: Source, recipe: Recipe) -> str:
     """`<dataset>-<size>px-<8 hex>`, another for every image, label, split, size and way of resizing."""
     what = {"format": FORMAT, "source": source.digest(), "resize": recipe.resize, "how": recipe.interpolation}
-    name = source.name.encode()[:LONGEST_NAME].decode(errors="ignore")
-    return re.sub(r"[^\w.-]+", "_", f"{name}-{recipe.resize}px-{digest(what)[:8]}")
+    return dataset_folder(source.name, f"-{recipe.resize}px-{digest(what)[:8]}")
 
 
 def _write(folder: Path, source: Source, items: pd.DataFrame, recipe: Recipe, on_images: OnImages) -> None:

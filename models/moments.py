@@ -38,6 +38,13 @@ class Moments:
             products=_sum([part.products for part in parts]),
         )
 
+    def add(self, x: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count more rows in, (n, d) float32 from `zero`, and their labels (n,) int64, in place."""
+        members = torch.nn.functional.one_hot(labels, len(self.counts)).float()
+        self.counts.add_(members.sum(dim=0))
+        self.sums.add_(members.T @ x)
+        self.products.addmm_(x.T, x)
+
     def without(self, others: Moments) -> Moments:
         """The moments of the rows that are not among `others`."""
         return Moments(
@@ -112,9 +119,15 @@ class Whitening:
 
 
 def moments_of_folds(rows: Scratch, classes: int, folds: int, device: torch.device) -> list[Moments]:
-    """The moments of each of `folds` folds of the rows (see `fold_of`)."""
+    """The moments of each of `folds` folds of the rows (see `fold_of`), all from one pass."""
     zero = next(rows.batches())[1].float().mean(dim=0).to(device)
-    return [_moments(rows, classes, fold, folds, zero) for fold in range(folds)]
+    found = [_no_rows(zero, classes) for _ in range(folds)]
+    for part, batch in rows.batches():
+        labels = torch.from_numpy(rows.labels[part]).long()
+        for fold, moments in enumerate(found):
+            mine = torch.from_numpy(np.flatnonzero(fold_of(part, folds) == fold))
+            moments.add(batch[mine].to(device).float() - zero, labels[mine].to(device))
+    return found
 
 
 def fold_of(rows: slice, folds: int) -> NDArray[np.intp]:
@@ -122,20 +135,14 @@ def fold_of(rows: slice, folds: int) -> NDArray[np.intp]:
     return np.arange(rows.start, rows.stop) % folds
 
 
-def _moments(rows: Scratch, classes: int, fold: int, folds: int, zero: torch.Tensor) -> Moments:
-    device = zero.device
-    counts = torch.zeros(classes, device=device)
-    sums = torch.zeros(classes, rows.dim, device=device)
-    products = torch.zeros(rows.dim, rows.dim, device=device)
-    for part, batch in rows.batches():
-        mine = torch.from_numpy(np.flatnonzero(fold_of(part, folds) == fold))
-        x = batch[mine].to(device).float() - zero
-        labels = torch.from_numpy(rows.labels[part]).to(device)[mine.to(device)].long()
-        members = torch.nn.functional.one_hot(labels, classes).float()
-        counts += members.sum(dim=0)
-        sums += members.T @ x
-        products.addmm_(x.T, x)
-    return Moments(zero=zero, counts=counts, sums=sums, products=products)
+def _no_rows(zero: torch.Tensor, classes: int) -> Moments:
+    dim = len(zero)
+    return Moments(
+        zero=zero,
+        counts=zero.new_zeros(classes),
+        sums=zero.new_zeros(classes, dim),
+        products=zero.new_zeros(dim, dim),
+    )
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:

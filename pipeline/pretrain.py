@@ -10,7 +10,6 @@ OUT/pretrain/<dataset>-<backbone>-<8 hex>/
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 import time
@@ -26,8 +25,8 @@ from features.backbones import Backbone, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
-from features.storage import check_writable, digest, file_sha256, locked, replacing, write_json
-from features.table import LEDGER, LONGEST_NAME
+from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
+from features.table import LEDGER
 from features.trunks import check_image_size, warn_if_emulated
 from models.errors import TrainingError
 from models.images import Squares, decode_once
@@ -101,8 +100,7 @@ def _folder_name(source: Source, config: PretrainConfig, device: str) -> str:
         "seed": config.seed,
         "device": device,
     }
-    name = source.name.encode()[:LONGEST_NAME].decode(errors="ignore")
-    return re.sub(r"[^\w.-]+", "_", f"{name}-{config.backbone}-{digest(what)[:8]}")
+    return dataset_folder(source.name, f"-{config.backbone}-{digest(what)[:8]}")
 
 
 def _squares(source: Source, backbone: Backbone, config: PretrainConfig) -> Squares:

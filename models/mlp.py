@@ -1,13 +1,16 @@
 """The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace.
 
-Learns in PyTorch on the columns that tell classes apart, as many of each node, whitened (see `moments`); saved as a
-scikit-learn Pipeline that ends in an MLPClassifier, so that prediction needs no PyTorch.
+Learns in PyTorch on the columns that tell classes apart, as many of each node, whitened (see `moments`) with the
+shrinkage that validation prefers; saved as a scikit-learn Pipeline that ends in an MLPClassifier, so that prediction
+needs no PyTorch.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Any, ClassVar
@@ -25,6 +28,7 @@ from features.joined import JoinedTable
 from models.base import Head, OnStep, Step
 from models.moments import Whitening, moments_of_folds
 from models.scratch import BATCH_ROWS
+from models.selection import Chosen
 from models.settings import MlpSettings
 
 LEAST_BATCH_ROWS = 8
@@ -47,6 +51,17 @@ class DenseLayers(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """Layers at the epoch of lowest validation log-loss, and the coordinates that they take."""
+
+    layers: DenseLayers
+    whitening: Whitening
+    shrinkage: float
+    epoch: int
+    loss: float
+
+
 class MlpHead(Head):
     """Dense layers in PyTorch; saved as a scikit-learn Pipeline."""
 
@@ -55,19 +70,31 @@ class MlpHead(Head):
     settings: MlpSettings
 
     def steps(self, table: JoinedTable) -> int:
-        """Epochs."""
-        return self.settings.epochs
+        """Epochs, of all shrinkages."""
+        return self.settings.epochs * len(self.settings.shrinkages)
 
     def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
-        settings = self.settings
-        chosen = self._choose(table, settings.columns)
+        chosen = self._choose(table, self.settings.columns)
         (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
-        whitening = moments.whitening(settings.shrinkage)
-        x, y = whitening.of(chosen.train), torch.from_numpy(chosen.train.labels).long()
+        learnt: list[Learnt] = []
+        for shrinkage in self.settings.shrinkages:
+            lowest = min((each.loss for each in learnt), default=float("inf"))
+            on_epoch = partial(_tell, on_step, shrinkage, lowest)
+            learnt.append(self._learn(chosen, moments.whitening(shrinkage), shrinkage, on_epoch))
+        best = min(learnt, key=lambda each: each.loss)
+        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(best.layers, best.whitening))])
+        self.learned_ = {"shrinkage": best.shrinkage, "epochs": best.epoch, "validation_log_loss": best.loss}
+
+    def _learn(
+        self, chosen: Chosen, whitening: Whitening, shrinkage: float, on_epoch: Callable[[float], None]
+    ) -> Learnt:
+        """The layers learnt on rows in these coordinates; `on_epoch` is told the validation log-loss after each."""
+        settings, labels = self.settings, chosen.train.labels
+        x, y = whitening.of(chosen.train), torch.from_numpy(labels).long()
         steer_x, steer_y = whitening.of(chosen.validation), torch.from_numpy(chosen.validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            widths = [chosen.train.dim, *settings.hidden, len(table.classes)]
+            widths = [chosen.train.dim, *settings.hidden, int(labels.max()) + 1]
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
@@ -79,12 +106,11 @@ class MlpHead(Head):
                 order = torch.split(torch.randperm(len(y)), batch_rows)
                 self._train_epoch(network, optimizer, schedule, ((x[rows], y[rows]) for rows in order))
                 loss = self._log_loss(network, steer_x, steer_y)
-                on_step(Step(f"validation log-loss {loss:.4f}", loss))
+                on_epoch(loss)
                 if loss < best_loss:
                     best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
         network.load_state_dict(best_state)
-        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(network.cpu(), whitening))])
-        self.learned_ = {"epochs": best_epoch, "validation_log_loss": best_loss}
+        return Learnt(network.cpu(), whitening, shrinkage, best_epoch, best_loss)
 
     def _train_epoch(
         self,
@@ -132,3 +158,8 @@ class MlpHead(Head):
         model.n_features_in_ = coefs[0].shape[0]
         classifier: MLPClassifier = model
         return classifier
+
+
+def _tell(on_step: OnStep, shrinkage: float, lowest: float, loss: float) -> None:
+    """Tell of an epoch; the head's own loss is the lowest of this and of the shrinkages before."""
+    on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", min(loss, lowest)))

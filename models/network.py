@@ -42,15 +42,17 @@ class NormedConv(nn.Sequential):
 class Network(nn.Module):
     """`trunk` to the backbone's node, the mean over places, and `head`, a linear classifier; `backbone` shares weights.
 
-    `image_size` is that of images that the backbone can take, the head's first weights are drawn from `seed`.
+    `image_size` is that of images that the backbone can take, the head's first weights are drawn from `seed`. With
+    `depths` the trunk gives all of the backbone's depths, for a teacher to look at.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, image_size: int, seed: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int, *, image_size: int, seed: int, depths: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
-        self.trunk = backbone.cut([backbone.node])
+        self.nodes = backbone.depths if depths else (backbone.node,)
+        self.trunk = backbone.cut(self.nodes)
         with torch.no_grad():
-            dim = self.eval()._vectors(torch.zeros(1, 3, image_size, image_size)).shape[1]
+            dim = _vectors(self.eval().features(torch.zeros(1, 3, image_size, image_size))[-1]).shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = nn.Linear(dim, classes)
@@ -59,15 +61,26 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of normalised images (n, 3, s, s) float32."""
-        logits: torch.Tensor = self.head(self._vectors(images))
+        return self.classify(self.features(images)[-1])
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """What each of the trunk's nodes gives for normalised images: (n, c) or (n, c, …)."""
+        outputs = self.trunk(images)
+        return [channels_second(outputs[node], nhwc=self.backbone.is_nhwc(node)) for node in self.nodes]
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) of what the last node gives."""
+        logits: torch.Tensor = self.head(_vectors(features))
         return logits
 
-    def _vectors(self, images: torch.Tensor) -> torch.Tensor:
-        node = self.backbone.node
-        output: torch.Tensor = self.trunk(images)[node]
-        if output.ndim == 4 and self.backbone.is_nhwc(node):
-            output = output.movedim(-1, 1)
-        return pool_output(output, "none" if output.ndim == 2 else "avg")
+
+def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
+    """A node's output with its channels second; maps have them last where `nhwc`."""
+    return output.movedim(-1, 1) if nhwc and output.ndim == 4 else output
+
+
+def _vectors(features: torch.Tensor) -> torch.Tensor:
+    return pool_output(features, "none" if features.ndim == 2 else "avg")
 
 
 def add_norms(network: nn.Module, seed: int) -> None:

@@ -79,20 +79,20 @@ class LinearSettings:
 class MlpSettings:
     """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
 
-    `columns`: feature columns that they see, chosen as for the trees; `shrinkage`: share of the identity in the
-    covariance within classes that whitens these; `hidden`: units of each hidden layer;
-    `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped before each hidden layer but
-    the first; `batches`: batches of an epoch, so that small sets and large ones are learnt in as many steps;
-    `learning_rate`: the schedule's highest.
+    `columns`: feature columns that they see, chosen as for the trees; `shrinkages`: shares of the identity in the
+    covariance within classes that whitens these, the layers learnt with each, the best on validation kept; `hidden`:
+    units of each hidden layer; `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped
+    before each hidden layer but the first; `batches`: batches of an epoch, so that small sets and large ones are learnt
+    in as many steps; `learning_rate`: the schedule's highest.
     """
 
     columns: int = 4096
-    shrinkage: float = 0.9
+    shrinkages: tuple[float, ...] = (0.9, 0.1)
     hidden: tuple[int, ...] = (1024, 1024)
     input_dropout: float = 0.2
     dropout: float = 0.5
     epochs: int = 12
-    batches: int = 32
+    batches: int = 64
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
 

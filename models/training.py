@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_, convert_conv2d_weight_memory_format
@@ -30,7 +29,9 @@ from features.storage import replacing
 from models.augment import random_views
 from models.errors import TrainingError
 from models.images import Squares
+from models.network import Network
 from models.settings import TrainingSettings
+from models.teacher import Teacher, distance
 
 MOMENTUM = 0.9
 
@@ -91,24 +92,27 @@ class Trainer:
     """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
 
     `groups` are the optimizer's parameter groups, each with `rate`, its share of the learning rate (see
-    `network.decayed`). `history` has the epochs done, `best` the one of the highest validation accuracy.
+    `network.decayed`). With a `teacher` the network learns its features as well as the labels, both with equal weight.
+    `history` has the epochs done, `best` the one of the highest validation accuracy.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         groups: Sequence[dict[str, Any]],
         squares: Squares,
         settings: TrainingSettings,
         *,
         seed: int,
         device: torch.device,
+        teacher: Teacher | None = None,
     ) -> None:
         self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
         self.squares = squares
         self.settings = settings
         self.seed = seed
         self.device = device
+        self.teacher = teacher
         self.precision = resolve_precision(settings.precision, device)
         self.history: list[Epoch] = []
         self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, nesterov=True)
@@ -204,8 +208,12 @@ class Trainer:
         )
         labels = to_device(self.squares.labels(places), self.device)
         with self._autocast():
-            logits = self.network(normalise(images, recipe.mean, recipe.std))
+            features = self.network.features(normalise(images, recipe.mean, recipe.std))
+            logits = self.network.classify(features[-1])
+            wanted = None if self.teacher is None else self.teacher.features(images)
         loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        if wanted is not None:
+            loss = loss + distance(features, wanted)
         self._optimizer.zero_grad()
         torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)

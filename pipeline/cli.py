@@ -19,6 +19,7 @@ from models.errors import ModelsError
 from pipeline.config import (
     BenchFeaturesConfig,
     BenchHeadsConfig,
+    BenchWeightsConfig,
     CompareConfig,
     FeaturesConfig,
     PredictConfig,
@@ -45,7 +46,7 @@ app.command(bench)
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _PRETRAIN = PretrainConfig()
-_BENCH_FEATURES, _BENCH_HEADS = BenchFeaturesConfig(), BenchHeadsConfig()
+_BENCH_FEATURES, _BENCH_HEADS, _BENCH_WEIGHTS = BenchFeaturesConfig(), BenchHeadsConfig(), BenchWeightsConfig()
 
 
 @app.command
@@ -110,6 +111,17 @@ def bench_heads(config: Annotated[BenchHeadsConfig, Flat] = _BENCH_HEADS) -> Non
     from pipeline.bench.heads import run_bench_heads
 
     run_bench_heads(config)
+
+
+@bench.command(name="weights")
+def bench_weights(
+    datasets: Annotated[list[str], Parameter(help="Image sets, as --dataset of the other commands takes them.")],
+    config: Annotated[BenchWeightsConfig, Flat] = _BENCH_WEIGHTS,
+) -> None:
+    """Measure what a network's weights are worth: a linear probe and trees on their features, on several image sets."""
+    from pipeline.bench.weights import run_bench_weights
+
+    run_bench_weights(datasets, config)
 
 
 def main() -> None:

@@ -118,7 +118,9 @@ class PretrainConfig:
             them.
         backbone: One of torchvision's networks (an unknown name lists them all); one without norms is trained with
             batch norms, which go into its convolutions when the trunk is written.
-        image_size: Pixels that the network sees.
+        image_size: Pixels that the network sees while it learns; its trunk serves at the network's own size.
+        teacher: Weights of the same network, of which it is to reproduce the features besides learning the labels:
+            imagenet, bundled or a file.
         device: auto, cpu, cuda or cuda:N.
         max_bad: Share of images that may be unreadable before the run fails.
         seed: Seed of the first weights, of --train-limit and of all that training draws.
@@ -130,6 +132,7 @@ class PretrainConfig:
     train_limit: int | None = None
     backbone: str = "alexnet"
     image_size: int = 96
+    teacher: str | None = None
     device: str = "auto"
     max_bad: float = 0.01
     seed: int = 0
@@ -186,6 +189,38 @@ class BenchHeadsConfig:
     def __post_init__(self) -> None:
         if self.rows < 2:
             raise ConfigError(f"--rows {self.rows} leaves nothing to learn from: give 2 or more")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchWeightsConfig:
+    """The benchmark of weights.
+
+    Attributes:
+        weights: Weights to compare, separated by commas, as --weights of the other commands takes them, from what is
+            worth least to what is worth most.
+        data_dir: Where the sets known by name lie, or are downloaded to.
+        train_limit: Training images to take of each set, each class in proportion.
+        backbone: The network.
+        device: auto, cpu, cuda or cuda:N.
+        seed: Seed of random weights, of --train-limit and of the heads.
+        out: Folder that tables, classifiers and bench/weights.json are written to.
+    """
+
+    weights: str = "random,bundled,imagenet"
+    data_dir: Path = Path("data")
+    train_limit: int | None = 10_000
+    backbone: str = "alexnet"
+    device: str = "auto"
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def weight_names(self) -> list[str]:
+        """The weights asked for, each once; raises ConfigError for fewer than two."""
+        names = list(dict.fromkeys(name.strip() for name in self.weights.split(",") if name.strip()))
+        if len(names) < 2:
+            raise ConfigError(f"--weights {self.weights!r} leaves nothing to compare: give two or more")
+        return names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import safetensors.torch
+import torch
 
 from features.backbones import Backbone, open_backbone
 from features.devices import resolve_device, resolve_precision
@@ -27,15 +28,18 @@ from features.sources import open_source
 from features.sources.base import Source
 from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
 from features.table import LEDGER
-from features.trunks import check_image_size, warn_if_emulated
+from features.spec import DEPTHS, TrunkOptions
+from features.trunks import build_trunk, check_image_size, warn_if_emulated
+from models.data import LearningSplit
 from models.errors import TrainingError
 from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed, exported_trunk
+from models.teacher import Teacher
 from models.training import Epoch, Pulse, Trainer
-from pipeline.bench.common import about
 from pipeline.config import PretrainConfig
 from pipeline.console import progress, remark, warn
 from pipeline.plots import history_plot
+from pipeline.provenance import about
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -49,20 +53,29 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     """Train a backbone on `dataset`, go on with it, or find it trained; returns the path of its trunk."""
     device = resolve_device(config.device)
     check_writable(config.out)
-    source = open_source(dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
+    source = open_source(
+        dataset,
+        data_dir=config.data_dir,
+        train_limit=config.train_limit,
+        seed=config.seed,
+        splits=get_args(LearningSplit),
+    )
     backbone = open_backbone(config.backbone, config.seed)
     check_image_size(config.image_size, backbone)
     warn_if_emulated(resolve_precision(config.training.precision, device), device)
-    folder = config.out / "pretrain" / _folder_name(source, config, device.type)
+    teacher = _teacher(config, device)
+    folder = config.out / "pretrain" / _folder_name(source, config, teacher, device.type)
     if (folder / CARD).exists():
         card = read_card(folder)
         remark(f"pretrain: reused {folder / TRUNK} ({_accuracy(card['validation']['accuracy'])})")
         return folder / TRUNK
     squares = _squares(source, backbone, config)
     add_norms(backbone.network, config.seed)
-    network = Network(backbone, len(source.classes), image_size=config.image_size, seed=config.seed)
+    network = Network(
+        backbone, len(source.classes), image_size=config.image_size, seed=config.seed, depths=teacher is not None
+    )
     groups = decayed(network, config.training.weight_decay)
-    trainer = Trainer(network, groups, squares, config.training, seed=config.seed, device=device)
+    trainer = Trainer(network, groups, squares, config.training, seed=config.seed, device=device, teacher=teacher)
     with locked(folder):
         _train(trainer, backbone, folder)
         _write_trunk(backbone, folder)
@@ -89,7 +102,20 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _folder_name(source: Source, config: PretrainConfig, device: str) -> str:
+def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
+    if config.teacher is None:
+        return None
+    options = TrunkOptions(
+        backbone=config.backbone,
+        weights=config.teacher,
+        nodes=(DEPTHS,),
+        image_size=config.image_size,
+        seed=config.seed,
+    )
+    return Teacher(build_trunk(options, device))
+
+
+def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None, device: str) -> str:
     """`<dataset>-<backbone>-<8 hex>`, another for every image, setting and kind of device."""
     what = {
         "format": FORMAT,
@@ -97,6 +123,7 @@ def _folder_name(source: Source, config: PretrainConfig, device: str) -> str:
         "backbone": config.backbone,
         "image_size": config.image_size,
         "training": asdict(config.training),
+        "teacher": teacher and teacher.specs[-1].weights_sha256,
         "seed": config.seed,
         "device": device,
     }
@@ -182,13 +209,15 @@ def _write_trunk(backbone: Backbone, folder: Path) -> None:
 
 def _card(trainer: Trainer, backbone: Backbone, source: Source, config: PretrainConfig, folder: Path) -> dict[str, Any]:
     """What the trunk is and how it came to be."""
-    best, squares = trainer.best, trainer.squares
+    best, squares, teacher = trainer.best, trainer.squares, trainer.teacher
     return {
         "format": FORMAT,
         "backbone": backbone.name,
         "node": backbone.node,
         "trunk": {"sha256": file_sha256(folder / TRUNK), "bytes": (folder / TRUNK).stat().st_size},
-        "recipe": asdict(squares.recipe),
+        "recipe": asdict(backbone.recipe),
+        "trained_at_px": squares.recipe.image_size,
+        "teacher": teacher and {"weights": teacher.specs[-1].weights, "sha256": teacher.specs[-1].weights_sha256},
         "data": {
             "name": source.name,
             "classes": len(source.classes),

@@ -59,7 +59,8 @@ def test_it_writes_a_trunk_a_history_and_a_card(
     assert (folder / "history.svg").read_text().startswith("<svg")
     card: dict[str, Any] = json.loads((folder / "card.json").read_text())
     assert card["trunk"]["sha256"] == file_sha256(folder / "trunk.safetensors")
-    assert card["recipe"]["image_size"] == 32
+    assert card["trained_at_px"] == 32
+    assert card["recipe"]["image_size"] == 224
     assert card["data"] | {"source_sha256": ""} == {
         "name": "split photos",
         "classes": 3,
@@ -178,3 +179,23 @@ def test_mistakes_are_one_line(
 ) -> None:
     assert message in refused(treehead, capsys, "pretrain", split_photos, *options)
     assert not Path("artifacts/pretrain").exists()
+
+
+def test_it_learns_from_a_teacher(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert treehead("pretrain", split_photos, *SMALL) == 0
+    teacher = output() / "trunk.safetensors"
+    assert treehead("pretrain", split_photos, *SMALL, "--teacher", teacher, "--out", "taught") == 0
+    taught = output("taught")
+    card: dict[str, Any] = json.loads((taught / "card.json").read_text())
+    assert card["teacher"]["weights"] == "trunk.safetensors"
+    assert len(card["teacher"]["sha256"]) == 64
+    assert taught.name != output().name
+    assert history(taught)[0]["loss"] > history(output())[0]["loss"]
+    line = refused(treehead, capsys, "pretrain", split_photos, *SMALL, "--teacher", "nowhere.safetensors")
+    assert "unknown weights 'nowhere.safetensors'" in line
+
+
+def test_images_for_test_are_not_held_back(treehead: Run, photos: Path) -> None:
+    assert treehead("pretrain", photos, *SMALL) == 0
+    card: dict[str, Any] = json.loads((output() / "card.json").read_text())
+    assert card["data"]["train"] + card["data"]["validation"] == 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +17,19 @@ from features.sources.splits import complete_splits
 KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
 
 
-def open_source(dataset: str, *, data_dir: Path, train_limit: int | None = None, seed: int = 0) -> Source:
+def open_source(
+    dataset: str, *, data_dir: Path, train_limit: int | None = None, seed: int = 0, splits: Sequence[str] = SPLITS
+) -> Source:
     """Open an image set by name, or from a folder, a manifest file or a folder of Parquet files.
 
-    `data_dir` is where sets known by name lie or are downloaded to. Raises SourceError.
+    `data_dir` is where sets known by name lie or are downloaded to; `splits` are those that are needed: of a set that
+    lacks one of them, part of training becomes it. Raises SourceError.
     """
     source = drop_unused_classes(_open(dataset, data_dir))
     check_labelled(dataset, source.items, source.classes)
-    items = complete_splits(source.items, train_limit, seed)
+    items = complete_splits(source.items, train_limit, seed, splits)
     check_learnable(dataset, items, source.classes)
-    for split in SPLITS:
+    for split in splits:
         if not (items["split"] == split).any():
             count = (items["split"] == "train").sum()
             raise SourceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -13,8 +14,10 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 
 
-def complete_splits(items: pd.DataFrame, train_limit: int | None, seed: int) -> pd.DataFrame:
-    """Add the splits that are missing, keep `train_limit` training images, and order rows by split and key.
+def complete_splits(
+    items: pd.DataFrame, train_limit: int | None, seed: int, splits: Sequence[str] = SPLITS
+) -> pd.DataFrame:
+    """Add those of `splits` that are missing, keep `train_limit` training images, and order rows by split and key.
 
     Without a test split, TEST_SHARE of training becomes one; then training is cut to `train_limit` images; then,
     without a validation split, VALIDATION_SHARE of what is left becomes one, so that the limit counts every labelled
@@ -22,11 +25,11 @@ def complete_splits(items: pd.DataFrame, train_limit: int | None, seed: int) -> 
     for a class's last training image, which stays where it is until there is another.
     """
     items = items.copy()
-    if not (items["split"] == "test").any():
+    if "test" in splits and not (items["split"] == "test").any():
         _move(items, "test", TEST_SHARE)
     if train_limit is not None:
         items = _limit_training(items, train_limit, seed)
-    if not (items["split"] == "validation").any():
+    if "validation" in splits and not (items["split"] == "validation").any():
         _move(items, "validation", VALIDATION_SHARE)
     items["split"] = pd.Categorical(items["split"], categories=SPLITS, ordered=True)
     items = items.sort_values(["split", "key"])

@@ -1,21 +1,15 @@
-"""What the benchmarks share: each measurement in a process of its own, and where and with what it was made."""
+"""What the benchmarks share: each measurement in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
-
-from models.persist import package_versions
 from pipeline.console import progress, remark
 from pipeline.errors import PipelineError
 
@@ -52,17 +46,6 @@ def measure_in_turn(
                 remark(f"measured {said} in {time.perf_counter() - start:.0f} s")
                 advance(1, "")
     return runs
-
-
-def about(settings: Mapping[str, object], device: torch.device) -> dict[str, Any]:
-    """When, where and with what a benchmark was run."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "versions": package_versions(),
-        "settings": {name: str(value) for name, value in settings.items()},
-    }
 
 
 def _ignore_advice() -> None:

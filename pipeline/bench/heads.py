@@ -16,13 +16,14 @@ from features.devices import resolve_device
 from features.joined import JoinedTable
 from features.storage import check_writable, write_json
 from models.settings import HEAD_SETTINGS
-from pipeline.bench.common import about, measure_in_turn
+from pipeline.bench.common import measure_in_turn
 from pipeline.bench.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, HeadJob, Measured, measure
 from pipeline.bench.memory import TIMES, Held, MemoryJob, growth, measure_memory
 from pipeline.bench.tables import in_proportion, write_some
 from pipeline.config import BenchHeadsConfig
 from pipeline.console import result, result_table
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.provenance import about
 from pipeline.stages import run_features
 
 MEMORY = "memory"

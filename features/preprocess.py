@@ -25,7 +25,7 @@ def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: st
 
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Scale to 0..1, less `mean`, over `std`, on the images' device: (n, 3, s, s), 0 to 255, to channels-last float32."""
+    """Scale 0..255 to 0..1, less `mean`, over `std`, on the images' device: (n, 3, s, s) to channels-last float32."""
     count, _, height, width = images.shape
     # Row by row, three channels side by side: several times as fast as broadcasting over the channels.
     scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).repeat(width)

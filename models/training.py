@@ -277,5 +277,5 @@ class Trainer:
             ) from error
 
 
-def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+def _copied(network: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -26,9 +26,9 @@ from features.backbones import Backbone, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
+from features.spec import DEPTHS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
 from features.table import LEDGER
-from features.spec import DEPTHS, TrunkOptions
 from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError

@@ -103,8 +103,8 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     backbone = open_backbone(options.backbone, options.seed)
     nodes = _nodes(options, backbone)
     module = freeze(backbone.cut(nodes))
-    weights = _choose_weights(options.weights, backbone)
-    recipe = _load_weights(module, backbone, weights).at(options.image_size)
+    weights = choose_weights(options.weights, backbone)
+    recipe = load_weights(module, backbone, weights).at(options.image_size)
     check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
     outputs = _outputs(module, backbone, recipe.image_size)
@@ -138,7 +138,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
     warn_if_emulated(specs[0].precision, device)
     backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
     module = freeze(backbone.cut([spec.node for spec in specs]))
-    _load_weights(module, backbone, weights)
+    load_weights(module, backbone, weights)
     for spec in specs:
         found = state_sha256(backbone.cut([spec.node]))
         if found != spec.weights_sha256:
@@ -164,8 +164,8 @@ def _nodes(options: TrunkOptions, backbone: Backbone) -> tuple[str, ...]:
     return backbone.depths
 
 
-def _choose_weights(weights: str, backbone: Backbone) -> str:
-    """What AUTO_WEIGHTS stands for: torchvision's where they need no download, else ours, else random ones."""
+def choose_weights(weights: str, backbone: Backbone) -> str:
+    """The weights asked for; for AUTO_WEIGHTS torchvision's if they need no download, else ours, else random ones."""
     if weights != AUTO_WEIGHTS:
         return weights
     if backbone.is_cached():
@@ -173,7 +173,7 @@ def _choose_weights(weights: str, backbone: Backbone) -> str:
     return "bundled" if is_bundled(backbone.name) else "random"
 
 
-def _load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
+def load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
     """Load `weights` into `module`, which was cut from `backbone`; returns the preparation that goes with them."""
     if weights == "random":
         return backbone.recipe

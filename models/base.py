@@ -1,4 +1,4 @@
-"""What a head is: trained on a table's training rows, steered by its validation rows, blind to its test rows."""
+"""What a classifier is, and a head: trained on training rows, steered by validation rows, blind to test rows."""
 
 from __future__ import annotations
 
@@ -41,31 +41,58 @@ PREDICT_ROWS = 4096
 """At a time, so that the steps between features and probabilities need little memory."""
 
 
-class Head(ABC):
-    """A classifier on features. Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
+class Classifier(ABC):
+    """Class probabilities of features, as `persist` saves and restores them.
 
-    After `fit`: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time spent on it (reading the
-    table counted), `device_` where that was, `learned_` what validation chose. `tuning` is what the search for its
-    settings cost, empty where there was none.
+    Once learnt: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time it took, `device_` where
+    that was, `learned_` what validation chose. `tuning` is what the search for its settings cost, empty where there was
+    none.
     """
 
     name: ClassVar[str]
-    on_gpu: ClassVar[bool]
-    """Whether it can learn on a GPU."""
     suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
     """The files that `save` writes, by suffix; prediction reads the first."""
+
+    def __init__(self, *, seed: int, device: torch.device) -> None:
+        self.seed = seed
+        self.device = device
+        self.classes_: tuple[str, ...] = ()
+        self.fit_seconds_ = 0.0
+        self.device_ = str(device)
+        self.learned_: dict[str, Any] = {}
+        self.tuning: dict[str, Any] = {}
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """The settings and the seed: with the data, all that decides what is learnt."""
+
+    @abstractmethod
+    def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
+        """Class probabilities of (n, d) float32 features, on the CPU."""
+
+    @abstractmethod
+    def save(self, path: Path, suffix: str) -> None:
+        """Write the file of `suffix` to `path`, which need not end in it."""
+
+    @abstractmethod
+    def restore(self, path: Path) -> None:
+        """Take back what `save` wrote under the first suffix."""
+
+
+class Head(Classifier):
+    """A classifier that learns from a feature table, reading it counted in its seconds.
+
+    Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
+    """
+
+    on_gpu: ClassVar[bool]
+    """Whether it can learn on a GPU."""
     model_: Any
     """What was learnt: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
 
     def __init__(self, settings: Any, *, seed: int, device: torch.device) -> None:
+        super().__init__(seed=seed, device=device if self.on_gpu else torch.device("cpu"))
         self.settings = settings
-        self.seed = seed
-        self.device = device if self.on_gpu else torch.device("cpu")
-        self.classes_: tuple[str, ...] = ()
-        self.fit_seconds_ = 0.0
-        self.device_ = str(self.device)
-        self.learned_: dict[str, Any] = {}
-        self.tuning: dict[str, Any] = {}
 
     def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
         """Train on `table`; raises DataError where its rows do not allow it."""
@@ -78,7 +105,7 @@ class Head(ABC):
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """The settings and the seed: with the table, all that decides what is learnt."""
+        """See Classifier."""
         return {**asdict(self.settings), "seed": self.seed}
 
     @abstractmethod
@@ -96,14 +123,14 @@ class Head(ABC):
     def _fit(self, table: JoinedTable, on_step: OnStep) -> None: ...
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """Class probabilities of (n, d) float32 features, on the CPU."""
+        """See Classifier."""
         parts = [self.model_.predict_proba(x[start : start + PREDICT_ROWS]) for start in range(0, len(x), PREDICT_ROWS)]
         return np.concatenate(parts).astype(np.float32)
 
     def save(self, path: Path, suffix: str) -> None:
-        """Write the file of `suffix` to `path`, which need not end in it."""
+        """See Classifier."""
         joblib.dump(self.model_, path, compress=3)
 
     def restore(self, path: Path) -> None:
-        """Take back what `save` wrote under the first suffix."""
+        """See Classifier."""
         self.model_ = joblib.load(path)

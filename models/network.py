@@ -7,6 +7,7 @@ when the trunk is exported: what comes out is the plain network, in torchvision'
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
 from features.backbones import Backbone
-from features.pooling import pool_output
+from features.pooling import pool_output, resolve_pool
 
 State = dict[str, torch.Tensor]
 
@@ -40,24 +41,37 @@ class NormedConv(nn.Sequential):
 
 
 class Network(nn.Module):
-    """`trunk` to the backbone's node, the mean over places, and `head`, a linear classifier; `backbone` shares weights.
+    """`trunk` to the backbone's node, and `head`, a classifier on what that gives; `backbone` shares weights.
 
-    `image_size` is that of images that the backbone can take, the head's first weights are drawn from `seed`. With
-    `depths` the trunk gives all of the backbone's depths, for a teacher to look at.
+    A map is pooled over its places by `pool` (see `pooling`). `hidden` units, if any, make the head two dense layers,
+    half of the units dropped, instead of one. `image_size` is that of images that the backbone can take, the head's
+    first weights are drawn from `seed`. With `depths` the trunk gives all of the backbone's depths, for a teacher to
+    look at.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, image_size: int, seed: int, depths: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        *,
+        image_size: int,
+        seed: int,
+        pool: str = "avg",
+        hidden: int = 0,
+        depths: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.classes = classes
         self.nodes = backbone.depths if depths else (backbone.node,)
         self.trunk = backbone.cut(self.nodes)
+        self._frozen: tuple[nn.Module, ...] = ()
         with torch.no_grad():
-            dim = _vectors(self.eval().features(torch.zeros(1, 3, image_size, image_size))[-1]).shape[1]
+            blank = self.eval().features(torch.zeros(1, 3, image_size, image_size))[-1]
+        self.pool = resolve_pool(pool, blank.shape[1:])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = nn.Linear(dim, classes)
-            nn.init.normal_(self.head.weight, std=HEAD_STD)
-            nn.init.zeros_(self.head.bias)
+            self.head = _head(pool_output(blank, self.pool).shape[1], hidden, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of normalised images (n, 3, s, s) float32."""
@@ -70,8 +84,31 @@ class Network(nn.Module):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of what the last node gives."""
-        logits: torch.Tensor = self.head(_vectors(features))
+        logits: torch.Tensor = self.head(pool_output(features, self.pool))
         return logits
+
+    def children_of_trunk(self) -> list[str]:
+        """The names of the network's children that the trunk is made of, in order, those of `features` one by one."""
+        named = [
+            f"{name}.{inner}" if name == "features" else name
+            for name, child in self.backbone.network.named_children()
+            for inner, _ in (child.named_children() if name == "features" else [("", child)])
+        ]
+        return [name for name in named if _has(self.trunk, name)]
+
+    def freeze(self, children: Sequence[str]) -> None:
+        """Let these of the trunk's children stay as they are, batch-norm statistics too; the others are trained."""
+        self.requires_grad_(True)
+        self._frozen = tuple(self.trunk.get_submodule(name).requires_grad_(False) for name in children)
+        if children and set(children) == set(self.children_of_trunk()):
+            self.trunk.requires_grad_(False)  # also what is in no child, such as a class token
+
+    def train(self, mode: bool = True) -> Network:
+        """As any module, but what is frozen stays in eval mode, in which batch norms learn nothing."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
 
 def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
@@ -79,8 +116,15 @@ def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
     return output.movedim(-1, 1) if nhwc and output.ndim == 4 else output
 
 
-def _vectors(features: torch.Tensor) -> torch.Tensor:
-    return pool_output(features, "none" if features.ndim == 2 else "avg")
+def _head(dim: int, hidden: int, classes: int) -> nn.Module:
+    last = nn.Linear(hidden or dim, classes)
+    nn.init.normal_(last.weight, std=HEAD_STD)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(0.5), last) if hidden else last
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    return any(name == found for found, _ in module.named_modules())
 
 
 def add_norms(network: nn.Module, seed: int) -> None:
@@ -112,8 +156,8 @@ def decayed(module: nn.Module, weight_decay: float, rate: float = 1.0) -> list[d
     ]
 
 
-def exported_trunk(backbone: Backbone) -> State:
-    """The tensors that the backbone's node needs, as torchvision names them: norms folded, floats as float16."""
+def exported_trunk(backbone: Backbone, dtype: torch.dtype = torch.float16) -> State:
+    """The tensors that the backbone's node needs, as torchvision names them: norms folded, floats as `dtype`."""
     plain = copy.copy(backbone)
     plain.network = copy.deepcopy(backbone.network).cpu().eval()
     for name, module in list(plain.network.named_modules()):
@@ -121,5 +165,6 @@ def exported_trunk(backbone: Backbone) -> State:
             plain.network.set_submodule(name, module.folded())
     state = plain.cut([plain.node]).state_dict()
     return {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in state.items()
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in state.items()
     }

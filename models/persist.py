@@ -21,8 +21,9 @@ import torch
 from features.joined import JoinedTable
 from features.spec import TrunkSpec
 from features.storage import digest, file_sha256, replacing, write_json
-from models.base import Head
+from models.base import Classifier
 from models.errors import ClassifierError
+from models.finetuned import FinetunedNetwork
 from models.heads import HEADS, make_head
 
 FORMAT = 3
@@ -66,7 +67,7 @@ class Card:
         return int(self.files[self.main_file]["bytes"])
 
 
-def classifier_folder(head: Head, table: JoinedTable) -> str:
+def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
     what = {
         "format": FORMAT,
@@ -79,9 +80,9 @@ def classifier_folder(head: Head, table: JoinedTable) -> str:
 
 
 def save_classifier(
-    head: Head, table: JoinedTable, folder: Path, *, weights: str, validation: Mapping[str, float]
+    head: Classifier, table: JoinedTable, folder: Path, *, weights: str, validation: Mapping[str, float]
 ) -> Path:
-    """Write a fitted head's files and then its card into `folder`; returns the file that prediction reads."""
+    """Write a classifier's files and then its card into `folder`; returns the file that prediction reads."""
     files = {}
     for suffix in head.suffixes:
         path = folder / f"{head.name}{suffix}"
@@ -109,7 +110,7 @@ def save_classifier(
     return folder / card.main_file
 
 
-def load_classifier(path: Path) -> tuple[Head, Card]:
+def load_classifier(path: Path) -> tuple[Classifier, Card]:
     """Read a classifier by the file that prediction reads, after its card and its checksum are found right.
 
     Raises ClassifierError for a file or card that is missing, cut short, changed, or of another format.
@@ -127,12 +128,19 @@ def load_classifier(path: Path) -> tuple[Head, Card]:
         raise ClassifierError(
             f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
         )
-    head = make_head(card.head, seed=0, device=torch.device("cpu"))
+    head = _unfitted(card)
     head.restore(path)
     head.classes_ = card.classes
     head.fit_seconds_ = card.fit_seconds
     head.learned_ = dict(card.learned)
     return head, card
+
+
+def _unfitted(card: Card) -> Classifier:
+    device = torch.device("cpu")
+    if card.head == FinetunedNetwork.name:
+        return FinetunedNetwork(seed=0, device=device, settings=card.parameters)
+    return make_head(card.head, seed=0, device=device)
 
 
 def read_card(path: Path) -> Card:
@@ -150,7 +158,7 @@ def read_card(path: Path) -> Card:
         raise ClassifierError(
             f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
         )
-    if kept != FORMAT or content["head"] not in HEADS:
+    if kept != FORMAT or content["head"] not in (*HEADS, FinetunedNetwork.name):
         raise ClassifierError(
             f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
         )

@@ -17,6 +17,31 @@ _RANGES = {
 }
 
 
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_shares(settings: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(settings, name) < 1:
+            raise SettingsError(f"{_option(name)} {getattr(settings, name)} is no share: expected 0 or more, below 1")
+
+
+def _check_positive(settings: Any, **most: float) -> None:
+    for name, bound in most.items():
+        value = getattr(settings, name)
+        if value is not None and not 0 < value <= bound:
+            raise SettingsError(f"{_option(name)} {value} is out of range: expected above 0, at most {bound}")
+
+
+def _check_ranges(settings: Any, ranges: dict[str, tuple[int, int]]) -> None:
+    for name, (least, most) in ranges.items():
+        if not least <= getattr(settings, name) <= most:
+            raise SettingsError(
+                f"{_option(name)} {getattr(settings, name)} is out of range: expected {least} to {most}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class XgbSettings:
     """Settings of the boosted trees.
@@ -49,11 +74,7 @@ class XgbSettings:
     tree_method: Literal["hist", "gpu_hist"] = "hist"
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise SettingsError(
-                    f"{_option(name)} {getattr(self, name)} is out of range: expected {least} to {most}"
-                )
+        _check_ranges(self, _RANGES)
         for name in ("learning_rate", "column_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingsError(f"{_option(name)} {getattr(self, name)} is no share: expected above 0, at most 1")
@@ -118,46 +139,104 @@ class HybridSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Views:
+    """What training sees of each image.
+
+    Attributes:
+        least_area: Share of an image that training sees at least.
+        most_stretch: How much the sides of what it sees may differ, as a share.
+        most_degrees: How far what it sees is turned at most, to either side.
+        mirrored: Share of the images that are mirrored.
+    """
+
+    least_area: float = 0.45
+    most_stretch: float = 0.2
+    most_degrees: float = 0.0
+    mirrored: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "most_stretch", "mirrored")
+        _check_positive(self, least_area=1)
+        _check_ranges(self, {"most_degrees": (0, 180)})
+
+
+WHOLE = Views(least_area=1.0, most_stretch=0.0, mirrored=0.0)
+"""Every image as it is: what suits digits and letters, which are others in the mirror."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings of a network's training: SGD with Nesterov's momentum, the epoch of best validation accuracy kept.
+    """Settings of a network's training: the epoch of best validation accuracy is kept.
 
     Attributes:
         epochs: Passes over the training images.
         minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
         batch_images: Images in a step.
-        learning_rate: The schedule's highest; from there it falls to nothing along a cosine.
+        optimizer: sgd, with Nesterov's momentum, or adam, with the weight decay apart (AdamW).
+        learning_rate: The schedule's highest.
+        schedule: cosine, which falls to nothing along half a cosine, or step, which divides by ten at one third and at
+            two thirds.
         warm_up: Share of the schedule in which the learning rate rises.
         weight_decay: L2 penalty of the weights; biases and norms have none.
         label_smoothing: Share of each label that goes to all classes alike.
-        least_area: Share of an image that training sees at least.
-        most_stretch: How much the sides of what it sees may differ, as a share.
+        class_weights: Count each class's images as if all classes had as many.
+        patience: Epochs without a better one before training stops; 0 for none.
         precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
     """
 
     epochs: int = 30
     minutes: float | None = None
     batch_images: int = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.15
+    schedule: Literal["cosine", "step"] = "cosine"
     warm_up: float = 0.15
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
-    least_area: float = 0.45
-    most_stretch: float = 0.2
+    class_weights: bool = False
+    patience: int = 0
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, least, most in (("epochs", 1, 10**5), ("batch_images", 2, 10**5)):
-            if not least <= getattr(self, name) <= most:
-                raise SettingsError(
-                    f"{_option(name)} {getattr(self, name)} is out of range: expected {least} to {most}"
-                )
-        for name in ("warm_up", "weight_decay", "label_smoothing", "most_stretch"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"{_option(name)} {getattr(self, name)} is no share: expected 0 or more, below 1")
-        for name, most in (("learning_rate", 100), ("least_area", 1), ("minutes", 10**6)):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= most:
-                raise SettingsError(f"{_option(name)} {value} is out of range: expected above 0, at most {most}")
+        _check_ranges(self, {"epochs": (1, 10**5), "batch_images": (2, 10**5), "patience": (0, 10**5)})
+        _check_shares(self, "warm_up", "weight_decay", "label_smoothing")
+        _check_positive(self, learning_rate=100, minutes=10**6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """How a network is retrained.
+
+    Attributes:
+        regime: feature-extraction (a new head on the frozen network), freeze:K (all after its first K children),
+            finetune (all layers), two-phase (the head first, then all layers at a tenth of the rate) or scratch (all
+            layers, from random weights).
+        hidden: Units of a dense layer before the last one, half of them dropped; 0 for none.
+    """
+
+    regime: str = "finetune"
+    hidden: int = 0
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, {"hidden": (0, 10**5)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneTraining(TrainingSettings):
+    """Gentler than from scratch: most of what is wanted is there."""
+
+    epochs: int = 10
+    batch_images: int = 32
+    learning_rate: float = 0.01
+    warm_up: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneViews(Views):
+    """Of photographs, of which a network that has seen many needs to see less each time."""
+
+    least_area: float = 0.5
+    most_degrees: float = 10.0
 
 
 HEAD_SETTINGS: dict[str, Any] = {
@@ -168,7 +247,3 @@ HEAD_SETTINGS: dict[str, Any] = {
     "hybrid": HybridSettings(),
 }
 """The heads there are, each with its default settings."""
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -30,13 +30,16 @@ from models.augment import random_views
 from models.errors import TrainingError
 from models.images import Squares
 from models.network import Network
-from models.settings import TrainingSettings
+from models.settings import TrainingSettings, Views
 from models.teacher import Teacher, distance
 
 MOMENTUM = 0.9
 
 LARGEST_GRADIENT = 1.0
 """Longer ones are cut to this norm: the first steps at a high learning rate would leave the data behind."""
+
+STEP_FACTOR = 0.1
+"""What the learning rate is multiplied by at each step of the step schedule."""
 
 START_RATE = 0.04
 """Share of the highest learning rate that a schedule begins with."""
@@ -78,13 +81,16 @@ OnEpoch = Callable[[list[Epoch], bool], None]
 """Called after each epoch, its checkpoint written: the history, and whether this epoch is the best by now."""
 
 
-def learning_rate(share: float, highest: float, warm_up: float) -> float:
-    """The rate at a share of the schedule: half a cosine up to `highest`, half a cosine down to nothing.
+def learning_rate(share: float, settings: TrainingSettings) -> float:
+    """The rate at a share of the schedule: half a cosine up to the highest, then down as `settings.schedule` says.
 
-    Method: Smith and Topin, Super-convergence (2017).
+    Method of the cosine: Smith and Topin, Super-convergence (2017).
     """
+    highest, warm_up = settings.learning_rate, settings.warm_up
     if share < warm_up:
         return highest * (START_RATE + (1 - START_RATE) * (1 - math.cos(math.pi * share / warm_up)) / 2)
+    if settings.schedule == "step":
+        return highest * STEP_FACTOR ** min(2, math.floor(3 * share))
     return highest * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up)))) / 2
 
 
@@ -92,8 +98,9 @@ class Trainer:
     """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
 
     `groups` are the optimizer's parameter groups, each with `rate`, its share of the learning rate (see
-    `network.decayed`). With a `teacher` the network learns its features as well as the labels, both with equal weight.
-    `history` has the epochs done, `best` the one of the highest validation accuracy.
+    `network.decayed`). `views` is what training sees of each image. With a `teacher` the network learns its features as
+    well as the labels, both with equal weight. `history` has the epochs done, `best` the one of the highest validation
+    accuracy.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class Trainer:
         groups: Sequence[dict[str, Any]],
         squares: Squares,
         settings: TrainingSettings,
+        views: Views,
         *,
         seed: int,
         device: torch.device,
@@ -110,12 +118,14 @@ class Trainer:
         self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
         self.squares = squares
         self.settings = settings
+        self.views = views
         self.seed = seed
         self.device = device
         self.teacher = teacher
         self.precision = resolve_precision(settings.precision, device)
         self.history: list[Epoch] = []
-        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, nesterov=True)
+        self._optimizer = _optimizer(groups, settings)
+        self._class_weights = _class_weights(squares, network.classes).to(device) if settings.class_weights else None
         self._scaler = GradScaler(device.type, enabled=self.precision == "fp16")
         self._best_state = _copied(network)
 
@@ -132,7 +142,7 @@ class Trainer:
         if checkpoint.exists():
             self._resume(checkpoint)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), self._memory():
-            while self._share(len(self.history), self._spent) < 1:
+            while self._share(len(self.history), self._spent) < 1 and not self._out_of_patience:
                 self.history.append(self._run_epoch(on_step))
                 improved = self.best is self.history[-1]
                 if improved:
@@ -140,6 +150,11 @@ class Trainer:
                 self._save(checkpoint)
                 on_epoch(self.history, improved)
         self.network.load_state_dict(self._best_state)
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience and self.history) and len(self.history) - self.best.epoch >= patience
 
     @property
     def _spent(self) -> float:
@@ -191,7 +206,7 @@ class Trainer:
         return np.array_split(places[order], max(1, len(places) // self.settings.batch_images))
 
     def _set_rate(self, share: float) -> float:
-        rate = learning_rate(share, self.settings.learning_rate, self.settings.warm_up)
+        rate = learning_rate(share, self.settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         return rate
@@ -199,19 +214,16 @@ class Trainer:
     def _step(self, places: NDArray[np.intp], generator: torch.Generator) -> torch.Tensor:
         """One step of the optimizer; returns the loss, on the device, so that nothing waits for it."""
         settings, recipe = self.settings, self.squares.recipe
-        images = random_views(
-            to_device(self.squares.read(places), self.device),
-            recipe.image_size,
-            least_area=settings.least_area,
-            most_stretch=settings.most_stretch,
-            generator=generator,
-        )
+        squares = to_device(self.squares.read(places), self.device)
+        images = random_views(squares, recipe.image_size, self.views, generator)
         labels = to_device(self.squares.labels(places), self.device)
         with self._autocast():
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
             logits = self.network.classify(features[-1])
             wanted = None if self.teacher is None else self.teacher.features(images)
-        loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        loss = cross_entropy(
+            logits.float(), labels, weight=self._class_weights, label_smoothing=settings.label_smoothing
+        )
         if wanted is not None:
             loss = loss + distance(features, wanted)
         self._optimizer.zero_grad()
@@ -279,3 +291,16 @@ class Trainer:
 
 def _copied(network: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def _optimizer(groups: Sequence[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, nesterov=True)
+
+
+def _class_weights(squares: Squares, classes: int) -> torch.Tensor:
+    """Weights (classes,) under which every class has as many training images, one on average; 0 for one without."""
+    counts = torch.bincount(squares.labels(squares.places("train")), minlength=classes).float()
+    weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
+    return weights * counts.sum() / (weights * counts).sum()

@@ -22,6 +22,7 @@ from pipeline.config import (
     BenchWeightsConfig,
     CompareConfig,
     FeaturesConfig,
+    FinetuneConfig,
     PredictConfig,
     PretrainConfig,
     XgbConfig,
@@ -45,7 +46,7 @@ app.command(bench)
 
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
-_PRETRAIN = PretrainConfig()
+_FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
 _BENCH_FEATURES, _BENCH_HEADS, _BENCH_WEIGHTS = BenchFeaturesConfig(), BenchHeadsConfig(), BenchWeightsConfig()
 
 
@@ -84,6 +85,17 @@ def predict(
     from pipeline.predict import run_predict
 
     run_predict(model, images, config)
+
+
+@app.command
+def finetune(
+    dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
+    config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
+) -> None:
+    """Retrain the network itself and test it; prints the path of finetune.safetensors, which predict takes."""
+    from pipeline.finetune import run_finetune
+
+    result(str(run_finetune(dataset, config).path))
 
 
 @app.command

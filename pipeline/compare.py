@@ -10,23 +10,26 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
 from features.joined import JoinedTable
 from features.storage import digest, write_json
 from features.table import Rows
-from models.base import Head, Probabilities
-from pipeline.config import CompareConfig
+from models.base import Classifier, Probabilities
+from models.errors import TrainingError
+from pipeline.config import FINETUNE, CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.depths import best_nodes, run_depths
 from pipeline.errors import PipelineError
+from pipeline.finetune import run_finetune
 from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
-from pipeline.stages import Features, Trained, run_features, train_heads, unfitted_head
+from pipeline.stages import Trained, run_features, train_heads, unfitted_head, us_per_image
 from pipeline.tune import tune_heads
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
@@ -34,7 +37,7 @@ PREDICT_REPEATS = 3
 
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
-    heads = [unfitted_head(name, config) for name in config.head_names()]
+    heads = [unfitted_head(name, config) for name in config.head_names() if name != FINETUNE]
     features = run_features(config.features)
     if not features.table.rows.get("test"):
         raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
@@ -43,13 +46,26 @@ def run_compare(config: CompareConfig) -> None:
         features = replace(features, table=best_nodes(features.table, depths))
     heads, searches = tune_heads(heads, features.table, config)
     trained = train_heads(heads, features, config.features.out)
+    failed = {}
+    if FINETUNE in config.head_names():
+        try:
+            trained[FINETUNE] = run_finetune(config.features.dataset, config.finetuning())
+        except TrainingError as error:
+            failed[FINETUNE] = str(error)
+            warn(f"{FINETUNE} failed, the others go on: {error}")
     scores = asdict(depths) if depths else None
     classifiers = sorted(item.path.parent.name for item in trained.values())
-    made_from = {"format": FORMAT, "classifiers": classifiers, "tuning": searches, "depths": scores}
+    made_from = {
+        "format": FORMAT,
+        "classifiers": classifiers,
+        "tuning": searches,
+        "depths": scores,
+        "failed": failed,
+    }
     folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder)
     if metrics is None:
-        metrics = measure(features, trained) | {"tuning": searches, "depths": scores}
+        metrics = measure(features.table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
         write_report(folder / "report.html", metrics)
         write_json(folder / "metrics.json", metrics)
     if metrics["test_duplicates"]:
@@ -72,16 +88,19 @@ def _measured_before(folder: Path) -> Metrics | None:
     return metrics
 
 
-def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
+def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
     """Score each head on the test rows, and each pair of heads against one another; most of `metrics.json`."""
-    table = features.table
     test = table.read("test")
     heads: Metrics = {}
     right: dict[str, NDArray[np.bool_]] = {}
     for name, item in trained.items():
-        probabilities, us_per_image = _timed_predictions(item.head, test)
+        rows = test if item.table is table else _in_order(item.table.read("test"), test, item.table)
+        probabilities, predict_us = _timed_predictions(item.head, rows)
         right[name] = probabilities.argmax(axis=1) == test.y
-        heads[name] = _head_metrics(item, table, test, probabilities) | {"predict_us_per_image": us_per_image}
+        heads[name] = _head_metrics(item, table, test, probabilities)
+        if item.table is not table:  # its features are its own predictions
+            predict_us += us_per_image(item.table) or 0.0
+        heads[name]["predict_us_per_image"] = predict_us
     order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
     differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
     return {
@@ -94,11 +113,19 @@ def measure(features: Features, trained: dict[str, Trained]) -> Metrics:
         "rows": table.rows,
         "unreadable": table.errors,
         "test_duplicates": table.test_duplicates(),
-        "features_us_per_image": features.us_per_image(),
+        "features_us_per_image": us_per_image(table),
         "heads": {name: heads[name] for name in order},
         "differences": differences,
         "verdict": verdict(heads, order, differences),
     }
+
+
+def _in_order(rows: Rows, wanted: Rows, table: JoinedTable) -> Rows:
+    """Rows of another table of the same images in the order of `wanted`."""
+    order = pd.Index(rows.keys).get_indexer(pd.Index(wanted.keys))
+    if len(rows) != len(wanted) or (order < 0).any():
+        raise PipelineError(f"{table.folder} holds other test images than the other heads saw: train all of them anew")
+    return Rows(keys=wanted.keys, x=rows.x[order], y=wanted.y)
 
 
 def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> list[str]:
@@ -123,7 +150,7 @@ def _interval(pair: Metrics) -> str:
     return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
 
 
-def _timed_predictions(head: Head, test: Rows) -> tuple[Probabilities, float]:
+def _timed_predictions(head: Classifier, test: Rows) -> tuple[Probabilities, float]:
     """Probabilities of the test rows, and the fastest of a few runs in microseconds an image."""
     seconds = []
     for _ in range(PREDICT_REPEATS):

@@ -9,10 +9,21 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from features.spec import DEFAULT_WEIGHTS
-from models.settings import HEAD_SETTINGS, TrainingSettings, XgbSettings
+from models.settings import (
+    HEAD_SETTINGS,
+    FinetuneSettings,
+    FinetuneTraining,
+    FinetuneViews,
+    TrainingSettings,
+    Views,
+    XgbSettings,
+)
 from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
+
+FINETUNE = "finetune"
+"""The contender of a comparison that is no head: it learns from images."""
 
 
 @Parameter(name="*")
@@ -92,20 +103,84 @@ class CompareConfig(XgbConfig):
     """The comparison stage.
 
     Attributes:
-        heads: Heads to compare, separated by commas: xgb, linear, mlp, hybrid, and knn, the cheap floor.
+        heads: Heads to compare, separated by commas: xgb, linear, mlp, hybrid, knn, the cheap floor, and finetune, the
+            network itself retrained.
+        regime: How finetune retrains the network (see treehead finetune).
+        minutes: Time for finetune to train, to which its schedule is fitted.
     """
 
     heads: str = "xgb,linear,mlp,hybrid"
+    regime: str = FinetuneSettings.regime
+    minutes: float | None = None
 
     def head_names(self) -> list[str]:
-        """The heads asked for, each once; raises ConfigError for one that there is not."""
+        """The heads asked for, each once; raises ConfigError for one that there is not, and for finetune alone."""
         names = list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
-        unknown = [name for name in names if name not in HEAD_SETTINGS]
+        choices = (*HEAD_SETTINGS, FINETUNE)
+        unknown = [name for name in names if name not in choices]
         if unknown or not names:
             raise ConfigError(
-                f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(HEAD_SETTINGS)}"
+                f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(choices)}"
+            )
+        if names == [FINETUNE]:
+            raise ConfigError(
+                "--heads finetune leaves nothing to compare it with: add linear, or run treehead finetune"
             )
         return names
+
+    def finetuning(self) -> FinetuneConfig:
+        """What the finetune stage is told."""
+        features = self.features
+        return FinetuneConfig(
+            settings=FinetuneSettings(regime=self.regime),
+            training=FinetuneTraining(minutes=self.minutes, precision=features.precision),
+            data_dir=features.data_dir,
+            train_limit=features.train_limit,
+            backbone=features.backbone,
+            weights=features.weights,
+            image_size=features.image_size,
+            device=features.device,
+            max_bad=features.max_bad,
+            seed=features.seed,
+            out=features.out,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a network is retrained on images, and where the classifier goes.
+
+    Attributes:
+        views: What training sees of each image; by default crops that are turned and mirrored, and of digits and
+            letters the whole image as it is.
+        data_dir: Where the sets known by name lie, or are downloaded to.
+        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
+            them.
+        backbone: The network, as --backbone of features takes it.
+        weights: The weights that it starts from, as --weights of features takes them; scratch takes none.
+        image_size: Pixels that the network sees; by default those of its weights.
+        device: auto, cpu, cuda or cuda:N.
+        max_bad: Share of images that may be unreadable before the run fails.
+        seed: Seed of --train-limit, of random weights and of all that training draws.
+        out: Folder that everything is written to.
+    """
+
+    settings: Annotated[FinetuneSettings, Parameter(name="*")] = field(default_factory=FinetuneSettings)
+    training: Annotated[FinetuneTraining, Parameter(name="*")] = field(default_factory=FinetuneTraining)
+    views: Annotated[FinetuneViews | None, Parameter(name="*")] = None
+    data_dir: Path = Path("data")
+    train_limit: int | None = None
+    backbone: str = "alexnet"
+    weights: str = DEFAULT_WEIGHTS
+    image_size: int | None = None
+    device: str = "auto"
+    max_bad: float = 0.01
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        _check_common(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +203,7 @@ class PretrainConfig:
     """
 
     training: Annotated[TrainingSettings, Parameter(name="*")] = field(default_factory=TrainingSettings)
+    views: Annotated[Views, Parameter(name="*")] = field(default_factory=Views)
     data_dir: Path = Path("data")
     train_limit: int | None = None
     backbone: str = "alexnet"
@@ -244,7 +320,7 @@ class PredictConfig:
             raise ConfigError("--json and --csv were both given: choose one")
 
 
-def _check_common(config: FeaturesConfig | PretrainConfig) -> None:
+def _check_common(config: FeaturesConfig | PretrainConfig | FinetuneConfig) -> None:
     """Raise ConfigError for what both stages are told, where it is out of range."""
     if not 0 <= config.max_bad <= 1:
         raise ConfigError(f"--max-bad {config.max_bad} is no share: expected a number from 0 to 1")

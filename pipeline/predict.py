@@ -17,8 +17,9 @@ from features.batches import run_batches
 from features.devices import resolve_device
 from features.sources.folders import files_below
 from features.trunks import Trunk, rebuild_trunk
-from models.base import Head
-from models.persist import load_classifier
+from models.base import Classifier
+from models.finetuned import FinetunedNetwork
+from models.persist import Card, load_classifier
 from pipeline.config import PredictConfig
 from pipeline.console import progress, result, result_table, warn
 from pipeline.errors import PredictError
@@ -30,7 +31,7 @@ Prediction = dict[str, Any]
 def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
     """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
     head, card = load_classifier(model)
-    trunk = rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=resolve_device(config.device))
+    trunk = _trunk(head, card, config)
     paths = _expand(images)
     if not card.transfer_learning:
         warn("this classifier's network has random weights: it is no transfer learning")
@@ -50,7 +51,15 @@ def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
         )
 
 
-def predict_files(head: Head, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
+def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
+    """What makes the features that the classifier takes; a retrained network makes its own."""
+    device = resolve_device(config.device)
+    if isinstance(head, FinetunedNetwork):
+        return head.trunk(card.trunks[0], device)
+    return rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=device)
+
+
+def predict_files(head: Classifier, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
     """Classify image files in order, a batch at a time."""
     size = trunk.batch_images
     parts = [paths[start : start + size] for start in range(0, len(paths), size)]

@@ -12,13 +12,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-import pandas as pd
 import safetensors.torch
 import torch
 
@@ -28,18 +25,16 @@ from features.sources import open_source
 from features.sources.base import Source
 from features.spec import DEPTHS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
-from features.table import LEDGER
 from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
-from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed, exported_trunk
 from models.teacher import Teacher
-from models.training import Epoch, Pulse, Trainer
+from models.training import Trainer
 from pipeline.config import PretrainConfig
-from pipeline.console import progress, remark, warn
-from pipeline.plots import history_plot
+from pipeline.console import remark
 from pipeline.provenance import about
+from pipeline.training import accuracy_in_words, squares_of, train
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -67,23 +62,36 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     folder = config.out / "pretrain" / _folder_name(source, config, teacher, device.type)
     if (folder / CARD).exists():
         card = read_card(folder)
-        remark(f"pretrain: reused {folder / TRUNK} ({_accuracy(card['validation']['accuracy'])})")
+        remark(f"pretrain: reused {folder / TRUNK} ({accuracy_in_words(card['validation']['accuracy'])})")
         return folder / TRUNK
-    squares = _squares(source, backbone, config)
+    squares = squares_of(source, backbone.recipe.at(config.image_size), config.out, config.max_bad)
     add_norms(backbone.network, config.seed)
     network = Network(
         backbone, len(source.classes), image_size=config.image_size, seed=config.seed, depths=teacher is not None
     )
     groups = decayed(network, config.training.weight_decay)
-    trainer = Trainer(network, groups, squares, config.training, seed=config.seed, device=device, teacher=teacher)
+    trainer = Trainer(
+        network, groups, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher
+    )
     with locked(folder):
-        _train(trainer, backbone, folder)
+        try:
+            train(
+                trainer,
+                folder,
+                folder / CHECKPOINT,
+                what=f"{backbone.name} learns",
+                on_best=lambda: _write_trunk(backbone, folder),
+            )
+        except KeyboardInterrupt:
+            if trainer.history:
+                remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
+            raise
         _write_trunk(backbone, folder)
         write_json(folder / CARD, _card(trainer, backbone, source, config, folder))
     best = trainer.best
     remark(
         f"pretrain: {len(trainer.history)} epochs in {trainer.history[-1].seconds / 60:.1f} min, best epoch "
-        f"{best.epoch} ({_accuracy(best.validation_accuracy)}), {folder / TRUNK}"
+        f"{best.epoch} ({accuracy_in_words(best.validation_accuracy)}), {folder / TRUNK}"
     )
     return folder / TRUNK
 
@@ -123,83 +131,12 @@ def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None
         "backbone": config.backbone,
         "image_size": config.image_size,
         "training": asdict(config.training),
+        "views": asdict(config.views),
         "teacher": teacher and teacher.specs[-1].weights_sha256,
         "seed": config.seed,
         "device": device,
     }
     return dataset_folder(source.name, f"-{config.backbone}-{digest(what)[:8]}")
-
-
-def _squares(source: Source, backbone: Backbone, config: PretrainConfig) -> Squares:
-    recipe = backbone.recipe.at(config.image_size)
-    with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
-        squares = decode_once(
-            source,
-            recipe,
-            config.out / "images",
-            max_bad=config.max_bad,
-            on_images=lambda count: advance(count, ""),
-        )
-    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in ("train", "validation"))
-    remark(f"images: {counts}, {recipe.resize} px, {squares.folder}")
-    if len(squares.ledger):
-        warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
-    return squares
-
-
-def _train(trainer: Trainer, backbone: Backbone, folder: Path) -> None:
-    """Train to the end; what there is by then of history and trunk is in `folder` after every epoch."""
-
-    def on_epoch(history: list[Epoch], improved: bool) -> None:
-        _write_history(history, folder)
-        if improved:
-            _write_trunk(backbone, folder)
-        remark(f"  {_describe(history)}")
-
-    with progress(f"{backbone.name} learns, %", 100) as advance:
-        try:
-            trainer.run(folder / CHECKPOINT, _meter(advance), on_epoch)
-        except KeyboardInterrupt:
-            if trainer.history:
-                remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
-            raise
-
-
-def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
-    """Shows the share of the schedule that is over, the epoch, and the images a second of it."""
-    shown = 0.0
-    began = (0, 0, time.perf_counter())
-
-    def on_step(pulse: Pulse) -> None:
-        nonlocal shown, began
-        now = time.perf_counter()
-        if pulse.epoch != began[0]:
-            began = (pulse.epoch, pulse.images, now)
-        rate = (pulse.images - began[1]) / (now - began[2]) if now > began[2] else 0.0
-        advance(100 * pulse.share - shown, f"epoch {pulse.epoch}, {rate:,.0f} images/s")
-        shown = 100 * pulse.share
-
-    return on_step
-
-
-def _describe(history: list[Epoch]) -> str:
-    """The last epoch in a line."""
-    last = history[-1]
-    return (
-        f"epoch {last.epoch}: loss {last.loss:.3f}, validation log-loss {last.validation_loss:.3f}, "
-        f"{_accuracy(last.validation_accuracy)}, {last.images:,} images, {last.images_per_second:,.0f} a second"
-    )
-
-
-def _accuracy(share: float) -> str:
-    return f"validation accuracy {share:.1%}"
-
-
-def _write_history(history: list[Epoch], folder: Path) -> None:
-    with replacing(folder / "history.csv") as scratch:
-        pd.DataFrame([asdict(epoch) for epoch in history]).to_csv(scratch, index=False)
-    with replacing(folder / "history.svg") as scratch:
-        scratch.write_text(history_plot(history), encoding="utf-8")
 
 
 def _write_trunk(backbone: Backbone, folder: Path) -> None:
@@ -232,5 +169,5 @@ def _card(trainer: Trainer, backbone: Backbone, source: Source, config: Pretrain
         "minutes": trainer.history[-1].seconds / 60,
         "precision": trainer.precision,
         "command": shlex.join(["treehead", *sys.argv[1:]]),
-        **about({**asdict(config.training), "seed": config.seed}, trainer.device),
+        **about({**asdict(config.training), **asdict(config.views), "seed": config.seed}, trainer.device),
     }

@@ -13,11 +13,12 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.joined import JoinedTable
 from features.sources import open_source
+from features.sources.base import Source
 from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS, TrunkOptions, parse_nodes
 from features.storage import check_writable, write_json
 from features.table import LEDGER
-from features.trunks import build_trunk
-from models.base import Head
+from features.trunks import Trunk, build_trunk
+from models.base import Classifier, Head
 from models.heads import make_head
 from models.hybrid import HybridHead
 from models.persist import Card, classifier_folder, load_classifier, read_card, save_classifier
@@ -40,22 +41,24 @@ class Features:
     table: JoinedTable
     weights: str
 
-    def us_per_image(self) -> float | None:
-        """Microseconds to turn one image into features, as measured when the table was made."""
-        try:
-            timing = json.loads((self.table.folder / TIMING).read_text(encoding="utf-8"))
-            return float(timing["seconds"]) / int(timing["images"]) * 1e6
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            return None
+
+def us_per_image(table: JoinedTable) -> float | None:
+    """Microseconds to turn one image into features, as measured when the table was made."""
+    try:
+        timing = json.loads((table.folder / TIMING).read_text(encoding="utf-8"))
+        return float(timing["seconds"]) / int(timing["images"]) * 1e6
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A fitted head, its card, and the file that prediction reads."""
+    """A classifier that has learnt, its card, the file that prediction reads, and the table that it is tested on."""
 
-    head: Head
+    head: Classifier
     card: Card
     path: Path
+    table: JoinedTable
 
 
 def run_features(config: FeaturesConfig) -> Features:
@@ -66,26 +69,37 @@ def run_features(config: FeaturesConfig) -> Features:
     trunk = build_trunk(trunk_options(config), device)
     if not trunk.spec.pretrained:
         warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
+    table = extract_table(source, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
+    named = config.weights in (AUTO_WEIGHTS, *NAMED_WEIGHTS)
+    return Features(table=table, weights=trunk.spec.weights if named else str(Path(config.weights).resolve()))
+
+
+def extract_table(source: Source, trunk: Trunk, out: Path, *, max_bad: float, retry_bad: bool = False) -> JoinedTable:
+    """Take the images of `source` through `trunk`, or find that done, and say what it took."""
     start = time.perf_counter()
     with progress(f"features of {source.name}", len(source.items)) as advance:
         done = extract(
             source,
             trunk,
-            config.out / "features",
-            max_bad=config.max_bad,
-            retry_bad=config.retry_bad,
+            out / "features",
+            max_bad=max_bad,
+            retry_bad=retry_bad,
             on_images=lambda count: advance(count, ""),
         )
     seconds = time.perf_counter() - start
     table = JoinedTable(done.tables)
     _say_features(table, done, seconds)
     if done.extracted:
-        remark(spent(done.seconds, device))
-        timing = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
+        remark(spent(done.seconds, trunk.device))
+        timing = {
+            "images": done.extracted,
+            "seconds": seconds,
+            "device": str(trunk.device),
+            "stages": dict(done.seconds),
+        }
         for each in done.tables:
             write_json(each.folder / TIMING, timing)
-    named = config.weights in (AUTO_WEIGHTS, *NAMED_WEIGHTS)
-    return Features(table=table, weights=trunk.spec.weights if named else str(Path(config.weights).resolve()))
+    return table
 
 
 def trunk_options(config: FeaturesConfig) -> TrunkOptions:
@@ -144,17 +158,17 @@ def _train_head(head: Head, features: Features, out: Path, parts: Mapping[str, T
         learnt, card = load_classifier(path)
         learnt.tuning = head.tuning
         remark(f"{head.name}: reused {path}")
-        return Trained(head=learnt, card=card, path=path)
+        return Trained(head=learnt, card=card, path=path, table=table)
     if isinstance(head, HybridHead):
         taken = [parts.get(part.name) or _train_head(part, features, out, parts) for part in head.parts]
-        head.take([part.head for part in taken])
+        head.take([part.head for part in taken if isinstance(part.head, Head)])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda step: advance(1, step.note))
     head.learned_ |= head.tuning
     save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
-    return Trained(head=head, card=read_card(path.with_suffix(".json")), path=path)
+    return Trained(head=head, card=read_card(path.with_suffix(".json")), path=path, table=table)
 
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:

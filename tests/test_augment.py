@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models.augment import random_views
+from models.settings import WHOLE, Views
 
 
 def views(images: torch.Tensor, size: int, *, seed: int = 0, **how: float) -> torch.Tensor:
-    how = {"least_area": 0.45, "most_stretch": 0.2, **how}
-    return random_views(images, size, generator=torch.Generator().manual_seed(seed), **how)
+    return random_views(images, size, Views(**how), torch.Generator().manual_seed(seed))
 
 
 def ramps(count: int, size: int) -> torch.Tensor:
@@ -56,3 +58,19 @@ def test_size_and_type() -> None:
     found = views(ramps(2, 20), 32)
     assert found.shape == (2, 3, 32, 32)
     assert found.dtype == torch.float32
+
+
+def test_turned_images() -> None:
+    images = ramps(400, 41)
+    found = random_views(images, 41, replace(WHOLE, most_degrees=30), torch.Generator().manual_seed(0))
+    degrees = torch.rad2deg(
+        torch.atan2(found[:, 1, 20, 25] - found[:, 1, 20, 15], found[:, 0, 20, 25] - found[:, 0, 20, 15])
+    )
+    assert float(degrees.abs().max()) == pytest.approx(30, abs=1)
+    assert float(degrees.mean()) == pytest.approx(0, abs=2)
+
+
+def test_whole_views_change_nothing() -> None:
+    images = torch.randint(0, 256, (8, 3, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    found = random_views(images, 12, WHOLE, torch.Generator().manual_seed(0))
+    assert found.numpy() == pytest.approx(images.float().numpy(), abs=1e-2)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pandas as pd
 import pytest
 import torch
 
+from features.preprocess import normalise
 from features.sources import open_source
 from models import training
+from models.augment import random_views
 from models.errors import SettingsError, TrainingError
 from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed
-from models.settings import TrainingSettings
+from models.settings import WHOLE, TrainingSettings, Views
 from models.training import Epoch, Pulse, Trainer, learning_rate
 from tests.conftest import CPU, TinyBackbone
 
@@ -30,7 +33,7 @@ def trainer_of(squares: Squares, settings: TrainingSettings = SETTINGS, *, seed:
     backbone = TinyBackbone()
     add_norms(backbone.network, seed)
     network = Network(backbone, 3, image_size=16, seed=seed)
-    return Trainer(network, decayed(network, settings.weight_decay), squares, settings, seed=seed, device=CPU)
+    return Trainer(network, decayed(network, settings.weight_decay), squares, settings, Views(), seed=seed, device=CPU)
 
 
 def trained(squares: Squares, checkpoint: Path, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
@@ -60,13 +63,67 @@ def test_it_learns(squares: Squares, tmp_path: Path) -> None:
 
 
 def test_the_schedule_rises_then_falls_to_nothing() -> None:
-    rates = [learning_rate(share / 100, 2.0, 0.25) for share in range(101)]
+    settings = TrainingSettings(learning_rate=2.0, warm_up=0.25)
+    rates = [learning_rate(share / 100, settings) for share in range(101)]
     assert rates[0] == pytest.approx(2.0 * training.START_RATE)
     assert rates.index(max(rates)) == 25
     assert rates[25] == pytest.approx(2.0)
     assert rates[25:] == sorted(rates[25:], reverse=True)
     assert rates[100] == pytest.approx(0)
-    assert learning_rate(0.0, 2.0, 0.0) == 2.0
+    assert learning_rate(0.0, TrainingSettings(learning_rate=2.0, warm_up=0.0)) == 2.0
+
+
+def test_the_step_schedule_divides_by_ten_at_each_third() -> None:
+    settings = TrainingSettings(learning_rate=1.0, warm_up=0.0, schedule="step")
+    assert [learning_rate(share / 10, settings) for share in (0, 3, 4, 6, 7, 10)] == pytest.approx(
+        [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    )
+
+
+def test_training_ends_when_patience_does(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([(1.0, 0.5), (0.9, 0.75), (0.8, 0.5), (0.7, 0.25), (0.6, 0.9)])
+    monkeypatch.setattr(Trainer, "_validate", lambda _: next(scores))
+    trainer = trained(squares, tmp_path / "checkpoint.pt", TrainingSettings(epochs=5, batch_images=8, patience=2))
+    assert [epoch.epoch for epoch in trainer.history] == [1, 2, 3, 4]
+    assert trainer.best.epoch == 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimizer: Literal["sgd", "adam"]) -> None:
+    settings = TrainingSettings(epochs=1, batch_images=36, optimizer=optimizer, learning_rate=0.01, warm_up=0.0)
+    backbone = TinyBackbone()
+    expected = Network(TinyBackbone(), 3, image_size=16, seed=0).train()
+    network = Network(backbone, 3, image_size=16, seed=0)
+    Trainer(network, decayed(network, 0.1), squares, settings, WHOLE, seed=0, device=CPU).run(
+        tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None
+    )
+    places = squares.places("train")
+    images = random_views(squares.read(places), 16, WHOLE, torch.Generator())
+    recipe = squares.recipe
+    logits = expected(normalise(images, recipe.mean, recipe.std))
+    loss = torch.nn.functional.cross_entropy(logits, squares.labels(places), label_smoothing=0.1)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(list(expected.parameters()), training.LARGEST_GRADIENT)
+    groups = decayed(expected, 0.1)
+    step = {
+        "sgd": lambda: torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True),
+        "adam": lambda: torch.optim.AdamW(groups, lr=0.01),
+    }[optimizer]()
+    step.step()
+    for name, tensor in expected.named_parameters():
+        assert dict(network.named_parameters())[name].detach().numpy() == pytest.approx(
+            tensor.detach().numpy(), abs=1e-5
+        )
+
+
+def test_rare_classes_count_as_much_as_others(squares: Squares) -> None:
+    few = squares.items[(squares.items["label"] != 0) | (squares.items["split"] != "train")]
+    some = pd.concat([few, squares.items[squares.items["label"] == 0].head(3)])
+    weights = training._class_weights(replace(squares, items=some), 4)
+    counts = torch.tensor([3.0, 12.0, 12.0, 0.0])
+    assert weights[:3] * counts[:3] == pytest.approx((weights[1] * counts[1]).expand(3).numpy())
+    assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1)
+    assert float(weights[3]) == 0
 
 
 def test_progress_is_told_after_each_step(squares: Squares, tmp_path: Path) -> None:
@@ -150,7 +207,7 @@ def test_a_part_of_the_network_may_learn_more_slowly(squares: Squares, tmp_path:
     network = Network(backbone, 3, image_size=16, seed=0)
     before = {name: tensor.clone() for name, tensor in network.named_parameters()}
     groups = decayed(network.trunk, 0.1, rate=0.0) + decayed(network.head, 0.1)
-    Trainer(network, groups, squares, SETTINGS, seed=0, device=CPU).run(
+    Trainer(network, groups, squares, SETTINGS, Views(), seed=0, device=CPU).run(
         tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None
     )
     moved = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
@@ -197,10 +254,23 @@ def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:
         ({"batch_images": 1}, "--batch-images 1 is out of range: expected 2 to 100000"),
         ({"minutes": 0.0}, "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0 is out of range: expected above 0, at most 100"),
-        ({"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
+        ({"patience": -1}, "--patience -1 is out of range: expected 0 to 100000"),
         ({"label_smoothing": 1.0}, "--label-smoothing 1.0 is no share: expected 0 or more, below 1"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         TrainingSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
+        ({"mirrored": -0.1}, "--mirrored -0.1 is no share: expected 0 or more, below 1"),
+        ({"most_degrees": 181.0}, "--most-degrees 181.0 is out of range: expected 0 to 180"),
+    ],
+)
+def test_views_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Views(**settings)

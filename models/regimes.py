@@ -1,0 +1,69 @@
+"""The ways of retraining a network that the transfer-learning literature knows: what is trained, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from models.errors import SettingsError
+from models.network import Network, decayed
+from models.settings import TrainingSettings
+
+FREEZE = "freeze:"
+
+REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "scratch")
+
+HEAD_FIRST = 0.3
+"""Share of the schedule in which two-phase trains the head alone."""
+
+LOWER_RATE = 0.1
+"""The rest of two-phase learns at this share of the rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the training, which leaves `frozen` children alone; its shares of the schedule and of the rate."""
+
+    name: str
+    frozen: tuple[str, ...]
+    share: float = 1.0
+    rate: float = 1.0
+
+    def settings(self, settings: TrainingSettings) -> TrainingSettings:
+        """This phase's part of the whole training's settings."""
+        return replace(
+            settings,
+            epochs=max(1, round(self.share * settings.epochs)),
+            minutes=settings.minutes and self.share * settings.minutes,
+            learning_rate=self.rate * settings.learning_rate,
+        )
+
+    def prepare(self, network: Network, weight_decay: float) -> list[dict[str, Any]]:
+        """Freeze what is to be frozen; returns the optimizer's parameter groups of the rest."""
+        network.freeze(self.frozen)
+        return decayed(network, weight_decay)
+
+
+def is_from_scratch(regime: str) -> bool:
+    """Whether the network's weights are to be random."""
+    return regime == "scratch"
+
+
+def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
+    """The phases of a regime for a trunk of these children; raises SettingsError for a regime that is not known."""
+    everything = tuple(children)
+    if regime == "feature-extraction":
+        return [Phase(name="head", frozen=everything)]
+    if regime in ("finetune", "scratch"):
+        return [Phase(name="all", frozen=())]
+    if regime == "two-phase":
+        first = Phase(name="head", frozen=everything, share=HEAD_FIRST)
+        return [first, Phase(name="all", frozen=(), share=1 - HEAD_FIRST, rate=LOWER_RATE)]
+    if not regime.startswith(FREEZE):
+        raise SettingsError(f"unknown --regime {regime!r}: expected one of {', '.join(REGIMES)}")
+    count = regime.removeprefix(FREEZE)
+    if not count.isdecimal() or not 1 <= int(count) <= len(everything):
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(everything, 1))
+        raise SettingsError(f"--regime {regime} names no child of the network: expected freeze:K with K of {numbered}")
+    return [Phase(name=f"after {everything[int(count) - 1]}", frozen=everything[: int(count)])]

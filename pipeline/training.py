@@ -1,0 +1,94 @@
+"""What pretraining and fine-tuning share: images decoded once, what is shown of epochs, and their history on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from features.backbones import Recipe
+from features.sources.base import Source
+from features.storage import replacing
+from features.table import LEDGER
+from models.images import Squares, decode_once
+from models.training import Epoch, Pulse, Trainer
+from pipeline.console import progress, remark, warn
+from pipeline.plots import history_plot
+
+
+def squares_of(source: Source, recipe: Recipe, out: Path, max_bad: float) -> Squares:
+    """The images of `source` that may be learnt from, decoded in `out`, or found there."""
+    with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
+        squares = decode_once(
+            source, recipe, out / "images", max_bad=max_bad, on_images=lambda count: advance(count, "")
+        )
+    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in ("train", "validation"))
+    remark(f"images: {counts}, {recipe.resize} px, {squares.folder}")
+    if len(squares.ledger):
+        warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
+    return squares
+
+
+def train(
+    trainer: Trainer,
+    folder: Path,
+    checkpoint: Path,
+    *,
+    what: str,
+    before: Sequence[Epoch] = (),
+    on_best: Callable[[], None] = lambda: None,
+) -> None:
+    """Train to the end, from `checkpoint` on; the history, after the epochs `before`, is in `folder` after each epoch.
+
+    `on_best` is called after each epoch that is the best by now.
+    """
+
+    def on_epoch(history: list[Epoch], improved: bool) -> None:
+        _write_history([*before, *history], folder)
+        if improved:
+            on_best()
+        remark(f"  {_describe(history[-1])}")
+
+    with progress(f"{what}, %", 100) as advance:
+        trainer.run(checkpoint, _meter(advance), on_epoch)
+
+
+def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
+    """Shows the share of the schedule that is over, the epoch, and the images a second of it."""
+    shown = 0.0
+    began = (0, 0, time.perf_counter())
+
+    def on_step(pulse: Pulse) -> None:
+        nonlocal shown, began
+        now = time.perf_counter()
+        if pulse.epoch != began[0]:
+            began = (pulse.epoch, pulse.images, now)
+        rate = (pulse.images - began[1]) / (now - began[2]) if now > began[2] else 0.0
+        advance(100 * pulse.share - shown, f"epoch {pulse.epoch}, {rate:,.0f} images/s")
+        shown = 100 * pulse.share
+
+    return on_step
+
+
+def _describe(epoch: Epoch) -> str:
+    """An epoch in a line."""
+    return (
+        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, validation log-loss {epoch.validation_loss:.3f}, "
+        f"{accuracy_in_words(epoch.validation_accuracy)}, "
+        f"{epoch.images:,} images, {epoch.images_per_second:,.0f} a second"
+    )
+
+
+def accuracy_in_words(share: float) -> str:
+    """A validation accuracy as it is shown."""
+    return f"validation accuracy {share:.1%}"
+
+
+def _write_history(history: list[Epoch], folder: Path) -> None:
+    with replacing(folder / "history.csv") as scratch:
+        pd.DataFrame([asdict(epoch) for epoch in history]).to_csv(scratch, index=False)
+    with replacing(folder / "history.svg") as scratch:
+        scratch.write_text(history_plot(history), encoding="utf-8")

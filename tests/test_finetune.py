@@ -1,0 +1,171 @@
+"""Fine-tuning from the command line, on small images and a small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from features.table import FeatureTable
+from models.training import Trainer
+from tests.conftest import Run, refused
+
+ROOT = Path(__file__).parent.parent
+SMALL = ("--backbone", "squeezenet1_1", "--weights", "random", "--image-size", "32", "--device", "cpu")
+SHORT = (*SMALL, "--epochs", "3", "--batch-images", "8")
+
+KILLED_IN_THE_SECOND_EPOCH = """
+import os, signal
+from pipeline import training, cli
+meter = training._meter
+def kill(advance):
+    def on_step(pulse):
+        if pulse.epoch == 2 and pulse.images > 18:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return on_step
+training._meter = kill
+cli.main()
+"""
+
+
+def output(folder: str = "artifacts") -> Path:
+    """The one folder that fine-tuning has made in `folder`."""
+    (found,) = Path(folder, "models").glob("*/finetune-*")
+    return found
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return [{key: row[key] for key in row if "second" not in key} for row in csv.DictReader(file)]
+
+
+def test_it_writes_a_classifier_that_predicts(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("finetune", split_photos, *SMALL, "--epochs", "8", "--batch-images", "8") == 0
+    shown = capsys.readouterr()
+    path = output() / "finetune.safetensors"
+    assert shown.out == f"{path}\n"
+    assert "random weights: the network has learnt nothing yet" in shown.err
+    card: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    assert card["head"] == "finetune"
+    assert card["parameters"]["regime"] == "finetune"
+    assert card["parameters"]["views"]["mirrored"] == 0.5
+    assert card["validation"]["accuracy"] > 0.6
+    assert len(history(output())) == 8
+    assert (output() / "history.svg").read_text().startswith("<svg")
+    photo = split_photos / "test/red/200.png"
+    assert treehead("predict", path, photo, "--json") == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["images"]
+    (table,) = (FeatureTable.open(folder) for folder in Path("artifacts/features").iterdir())
+    rows = table.read("test")
+    logits = rows.x[list(rows.keys).index("test/red/200.png")]
+    shares = torch.softmax(torch.from_numpy(logits), 0).numpy()
+    assert list(prediction["probabilities"].values()) == pytest.approx(shares, abs=1e-3)
+    assert table.rows == {"test": 18}
+
+
+def test_the_same_command_does_no_work_twice(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("finetune", split_photos, *SHORT) == 0
+    before = {path: path.stat().st_mtime_ns for path in output().iterdir()}
+    assert treehead("finetune", split_photos, *SHORT) == 0
+    assert "finetune: reused" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in output().iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("regime", "epochs"), [("feature-extraction", 3), ("freeze:5", 3), ("two-phase", 3), ("scratch", 3)]
+)
+def test_every_regime(treehead: Run, split_photos: Path, regime: str, epochs: int) -> None:
+    assert treehead("finetune", split_photos, *SHORT, "--regime", regime, "--hidden", "16") == 0
+    assert len(history(output())) == epochs
+    path = output() / "finetune.safetensors"
+    assert treehead("predict", path, split_photos / "test/red/200.png") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", ["finetune", "two-phase"])
+def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(treehead: Run, split_photos: Path, regime: str) -> None:
+    command = ("finetune", str(split_photos), *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", regime)
+    assert treehead(*command, "--out", "whole") == 0
+    program = [sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *command]
+    threads = str(torch.get_num_threads())  # sums differ in their last bit with how many threads share them
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    killed = subprocess.run(program, env=environment, check=False, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    assert [row["epoch"] for row in history(output())] == ["1"]
+    assert not (output() / "finetune.json").exists()
+    assert treehead(*command) == 0
+    assert history(output()) == history(output("whole"))
+    name = "finetune.safetensors"
+    assert (output() / name).read_bytes() == (output("whole") / name).read_bytes()
+
+
+def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
+    short = (*SMALL, "--train-limit", "40", "--epochs", "1", "--batch-images", "8")
+    assert treehead("finetune", "digits", *short) == 0
+    views = json.loads((output() / "finetune.json").read_text())["parameters"]["views"]
+    assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 0.0, "mirrored": 0.0}
+    assert treehead("finetune", "digits", *short, "--most-degrees", "5", "--out", "turned") == 0
+    views = json.loads((output("turned") / "finetune.json").read_text())["parameters"]["views"]
+    assert views["most_degrees"] == 5
+
+
+def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune", "--regime", "two-phase")
+    assert treehead(*command) == 0
+    shown = capsys.readouterr().out
+    assert "finetune" in shown
+    (metrics,) = (json.loads(path.read_text()) for path in Path("artifacts/compare").glob("*/metrics.json"))
+    assert set(metrics["heads"]) == {"linear", "finetune"}
+    figures = metrics["heads"]["finetune"]
+    assert figures["parameters"]["regime"] == "two-phase"
+    assert figures["predict_us_per_image"] > metrics["heads"]["linear"]["predict_us_per_image"]
+    assert np.sum(figures["confusion_matrix"]) == 18
+    (pair,) = metrics["differences"]
+    assert {pair["first"], pair["second"]} == {"linear", "finetune"}
+    assert treehead(*command) == 0
+    assert "finetune: reused" in capsys.readouterr().err
+
+
+def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_step", lambda *_: torch.tensor(float("nan")))
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune") == 0
+    assert "finetune failed, the others go on: the loss is nan in epoch 1" in capsys.readouterr().err
+    (folder,) = Path("artifacts/compare").iterdir()
+    assert json.loads((folder / "metrics.json").read_text())["failed"]["finetune"].startswith("the loss is nan")
+    assert "finetune failed and is in no figure here" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--regime", "all"), "unknown --regime 'all': expected one of feature-extraction, freeze:K"),
+        (("--regime", "freeze:99"), "--regime freeze:99 names no child of the network"),
+        (("--hidden", "-1"), "--hidden -1 is out of range"),
+        (("--image-size", "8"), "--image-size 8 does not suit alexnet"),
+        (("--weights", "nowhere.pth"), "unknown weights 'nowhere.pth'"),
+    ],
+)
+def test_what_it_refuses(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], message: str
+) -> None:
+    assert message in refused(treehead, capsys, "finetune", split_photos, *options)
+    assert not Path("artifacts/models").exists()
+
+
+def test_finetune_alone_is_no_comparison(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(treehead, capsys, "compare", "--dataset", split_photos, *SMALL, "--heads", "finetune")
+    assert "--heads finetune leaves nothing to compare it with" in line

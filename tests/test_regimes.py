@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from features.backbones import open_backbone
+from features.sources import open_source
+from models.errors import SettingsError
+from models.images import Squares, decode_once
+from models.network import Network
+from models.regimes import phases_of
+from models.settings import TrainingSettings, Views
+from models.training import Trainer
+from tests.conftest import CPU, TinyBackbone
+
+SIZE = 64
+"""px: the least that AlexNet takes."""
+
+CHILDREN = ("conv", "norm", "layer")
+
+NETWORKS = [
+    ("alexnet", "freeze:6"),
+    ("vgg11_bn", "freeze:9"),
+    ("resnet18", "freeze:6"),
+    ("squeezenet1_1", "freeze:5"),
+    ("densenet121", "freeze:5"),
+    ("mobilenet_v3_small", "freeze:4"),
+    ("shufflenet_v2_x0_5", "freeze:3"),
+    ("efficientnet_b0", "freeze:3"),
+    ("convnext_tiny", "freeze:3"),
+    ("swin_t", "freeze:3"),
+]
+
+
+@pytest.fixture
+def squares(split_photos: Path) -> Squares:
+    source = open_source(str(split_photos), data_dir=split_photos)
+    return decode_once(source, TinyBackbone.recipe.at(SIZE), split_photos.parent, max_bad=0, on_images=lambda _: None)
+
+
+def test_the_phases_of_each_regime() -> None:
+    def frozen(regime: str) -> list[tuple[str, ...]]:
+        return [phase.frozen for phase in phases_of(regime, CHILDREN)]
+
+    assert frozen("feature-extraction") == [CHILDREN]
+    assert frozen("freeze:1") == [("conv",)]
+    assert frozen("freeze:3") == [CHILDREN]
+    assert frozen("finetune") == frozen("scratch") == [()]
+    assert frozen("two-phase") == [CHILDREN, ()]
+
+
+def test_two_phases_share_the_schedule() -> None:
+    first, second = (
+        phase.settings(TrainingSettings(epochs=10, learning_rate=0.5)) for phase in phases_of("two-phase", "ab")
+    )
+    assert (first.epochs, second.epochs) == (3, 7)
+    assert second.learning_rate == pytest.approx(0.1 * first.learning_rate)
+    parts = [phase.settings(TrainingSettings(minutes=10)).minutes for phase in phases_of("two-phase", "ab")]
+    assert parts == pytest.approx([3, 7])
+
+
+@pytest.mark.parametrize("regime", ["freeze:0", "freeze:4", "freeze:", "freeze:x", "freeze:-1"])
+def test_children_that_there_are_not(regime: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"names no child of the network: expected freeze:K with K of 1 conv, 2 norm"
+    ):
+        phases_of(regime, CHILDREN)
+
+
+def test_a_regime_that_there_is_not() -> None:
+    with pytest.raises(
+        SettingsError, match="unknown --regime 'all': expected one of feature-extraction, freeze:K, fine"
+    ):
+        phases_of("all", CHILDREN)
+
+
+@pytest.mark.parametrize(("name", "partly"), NETWORKS)
+@pytest.mark.parametrize("regime", ["feature-extraction", "partly"])
+def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squares: Squares, tmp_path: Path) -> None:
+    backbone = open_backbone(name, 0)
+    network = Network(backbone, 3, image_size=SIZE, seed=0, pool="auto")
+    (phase,) = phases_of(partly if regime == "partly" else regime, network.children_of_trunk())
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05)
+    trainer = Trainer(network, phase.prepare(network, 0.1), squares, settings, Views(), seed=0, device=CPU)
+    trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
+    moved = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
+    frozen = tuple(f"trunk.{child}." for child in phase.frozen)
+    assert not [key for key in moved if key.startswith(frozen)]
+    assert "head.weight" in moved
+    if regime == "partly":
+        trained = [key for key in before if key.startswith("trunk.") and not key.startswith(frozen)]
+        assert moved & set(trained)
+    else:
+        assert moved == {"head.weight", "head.bias"}

@@ -80,15 +80,19 @@ class FinetunedNetwork(Classifier):
             raise ClassifierError(
                 f"the weights are not those of {spec.backbone} with its head ({first_line(error)}): train it again"
             ) from error
-        module = freeze(_Logits(network))
-        retrained = {"weights": RETRAINED, "weights_sha256": state_sha256(module), "seed": None}
-        return Trunk([replace(spec, node=LOGITS, pool="none", **retrained)], module, device)
+        return logits_trunk(network, spec, device)
+
+
+def logits_trunk(network: nn.Module, spec: TrunkSpec, device: torch.device) -> Trunk:
+    """A network that gives logits as a frozen trunk of that one node; `spec` says all but its weights' SHA-256."""
+    module = freeze(_Logits(network))
+    return Trunk([replace(spec, weights_sha256=state_sha256(module), node=LOGITS, pool="none")], module, device)
 
 
 class _Logits(nn.Module):
     """A network as trunks are: a dictionary of its one node."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

@@ -77,11 +77,20 @@ def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
 
 @app.command
 def predict(
-    model: Annotated[Path, Parameter(help="A classifier of xgb or compare: xgb.joblib, linear.joblib, mlp.joblib.")],
-    images: Annotated[list[Path], Parameter(negative=(), help="Image files, and folders to search for them.")],
+    model: Annotated[
+        Path, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, finetune.safetensors.")
+    ],
+    images: Annotated[
+        tuple[Path, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
+    ] = (),
     config: Annotated[PredictConfig, Flat] = _PREDICT,
 ) -> None:
-    """Classify images with a trained classifier."""
+    """Classify images with a trained classifier, or, with --imagenet and no classifier, as ImageNet's classes."""
+    if config.imagenet:
+        from pipeline.imagenet import run_imagenet
+
+        run_imagenet([model, *images], config)
+        return
     from pipeline.predict import run_predict
 
     run_predict(model, images, config)

@@ -304,13 +304,18 @@ class PredictConfig:
     """How predictions are made and shown.
 
     Attributes:
-        weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file.
+        weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file. With --imagenet
+            those of the whole network: imagenet or a file.
+        imagenet: Use a network of torchvision as it is: the five most likely of ImageNet's 1,000 classes.
+        backbone: That network.
         device: auto, cpu, cuda or cuda:N.
         json: Print JSON: the trunk, and for each image its class and every class's probability.
         csv: Print CSV: image, class, probability, error.
     """
 
     weights: str | None = None
+    imagenet: Annotated[bool, Parameter(negative=())] = False
+    backbone: str = "alexnet"
     device: str = "auto"
     json: bool = False
     csv: bool = False

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,35 @@ Prediction = dict[str, Any]
 """`image`, then `class`, `probability` and `probabilities` (class to share), or `error` where it cannot be read."""
 
 
-def run_predict(model: Path, images: list[Path], config: PredictConfig) -> None:
+def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> None:
     """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
+    if not images:
+        raise PredictError(f"{model} came with no images: give image files, or folders that hold some")
     head, card = load_classifier(model)
     trunk = _trunk(head, card, config)
-    paths = _expand(images)
     if not card.transfer_learning:
         warn("this classifier's network has random weights: it is no transfer learning")
+    trunks = [trunk.to_json() for trunk in card.trunks]
+    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
+    predict_and_show(head, trunk, images, about, config)
+
+
+def predict_and_show(
+    head: Classifier,
+    trunk: Trunk,
+    images: Sequence[Path],
+    about: Mapping[str, Any],
+    config: PredictConfig,
+    most: int = 1,
+) -> None:
+    """Classify images and print them, the `most` likely classes of each; then raise PredictError for those unread."""
+    paths = _expand(images)
     with progress("images", len(paths)) as advance:
         predictions = []
         for prediction in predict_files(head, trunk, paths):
             predictions.append(prediction)
             advance(1, "")
-    trunks = [trunk.to_json() for trunk in card.trunks]
-    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
-    _show(predictions, about, config)
+    _show(predictions, about, config, most)
     unread = [prediction for prediction in predictions if "error" in prediction]
     if unread:
         first = unread[0]
@@ -86,14 +101,14 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _expand(images: list[Path]) -> list[Path]:
+def _expand(images: Sequence[Path]) -> list[Path]:
     paths = [path for image in images for path in (files_below(image) if image.is_dir() else [image])]
     if not paths:
         raise PredictError(f"no images in {', '.join(map(str, images))}: give image files, or folders that hold some")
     return paths
 
 
-def _show(predictions: list[Prediction], about: dict[str, Any], config: PredictConfig) -> None:
+def _show(predictions: list[Prediction], about: Mapping[str, Any], config: PredictConfig, most: int) -> None:
     if config.json:
         result(json.dumps({**about, "images": predictions}, indent=2, ensure_ascii=False))
     elif config.csv:
@@ -107,6 +122,10 @@ def _show(predictions: list[Prediction], about: dict[str, Any], config: PredictC
     else:
         table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
         for prediction in predictions:
-            shown = prediction.get("class"), f"{prediction.get('probability', 0):.1%}"
-            table.add_row(prediction["image"], *(shown if "class" in prediction else (prediction["error"], "")))
+            if "error" in prediction:
+                table.add_row(prediction["image"], prediction["error"], "")
+                continue
+            likely = sorted(prediction["probabilities"].items(), key=itemgetter(1), reverse=True)[:most]
+            for number, (name, share) in enumerate(likely):
+                table.add_row("" if number else prediction["image"], name, f"{share:.1%}")
         result_table(table)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from features.table import FeatureTable
 from tests.conftest import make_tiny_trunk
 
 
-def tables(photos: Path, root: Path, **options: int) -> list[FeatureTable]:
+def tables(photos: Path, root: Path, **options: Any) -> list[FeatureTable]:
     source = open_source(str(photos), data_dir=Path("absent"), **options)
     return extract(source, make_tiny_trunk("pool", "early"), root, max_bad=0, on_images=lambda _: None).tables
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -93,7 +94,7 @@ def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_tr
 
 
 def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:
-    def name(trunk: Trunk, **options: int) -> str:
+    def name(trunk: Trunk, **options: Any) -> str:
         (spec,) = table_specs(open_source(str(photos), data_dir=Path("absent"), **options), trunk)
         return spec.folder_name
 

@@ -105,10 +105,8 @@ def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimiz
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(list(expected.parameters()), training.LARGEST_GRADIENT)
     groups = decayed(expected, 0.1)
-    step = {
-        "sgd": lambda: torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True),
-        "adam": lambda: torch.optim.AdamW(groups, lr=0.01),
-    }[optimizer]()
+    adam, sgd = torch.optim.AdamW(groups, lr=0.01), torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True)
+    step: Any = adam if optimizer == "adam" else sgd
     step.step()
     for name, tensor in expected.named_parameters():
         assert dict(network.named_parameters())[name].detach().numpy() == pytest.approx(

@@ -1,0 +1,45 @@
+"""A network of torchvision as it is: images as ImageNet's classes, nothing learnt here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torchvision.models import get_model_weights
+
+from features.backbones.vision import VisionBackbone
+from features.devices import resolve_device, resolve_precision
+from features.spec import TrunkSpec
+from features.weights import file_state, load_into
+from models.finetuned import LOGITS, FinetunedNetwork, logits_trunk
+from pipeline.config import PredictConfig
+from pipeline.predict import predict_and_show
+
+LIKELY = 5
+"""Classes that are shown of each image."""
+
+
+def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
+    """Print the most likely of ImageNet's classes for each image; raises PredictError for those that are unreadable."""
+    device = resolve_device(config.device)
+    backbone = VisionBackbone(config.backbone, 0)
+    weights = config.weights or "imagenet"
+    state, recipe = backbone.published() if weights == "imagenet" else (file_state(Path(weights)), backbone.recipe)
+    network = backbone.network
+    load_into(network, state, whole_model=network.state_dict(), where=weights)
+    spec = TrunkSpec(
+        backbone=config.backbone,
+        weights=weights if weights == "imagenet" else Path(weights).name,
+        weights_sha256="",
+        seed=None,
+        node=LOGITS,
+        pool="none",
+        **asdict(recipe),
+        precision=resolve_precision("auto", device),
+    )
+    classifier = FinetunedNetwork(seed=0, device=device)
+    classifier.classes_ = tuple(get_model_weights(config.backbone)["DEFAULT"].meta["categories"])
+    trunk = logits_trunk(network, spec, device)
+    about = {"classifier": f"{config.backbone}, ImageNet", "trunks": [trunk.spec.to_json()]}
+    predict_and_show(classifier, trunk, images, about, config, most=LIKELY)

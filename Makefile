@@ -11,7 +11,7 @@ SETTINGS = --out "$(OUT)" \
 	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
 	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-.PHONY: help setup features xgb compare predict pretrain bench test test-all lint check clean
+.PHONY: help setup features xgb compare predict finetune pretrain bench test test-all lint check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,12 +39,17 @@ predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
 		$(if $(DEVICE),--device "$(DEVICE)")
 
+finetune: $(READY) ## retrain BACKBONE itself on DATASET, as in: make finetune DATASET=photos ARGS="--minutes 30"
+	@$(BIN)/python -m pipeline finetune --dataset "$(or $(DATASET),digits)" --out "$(OUT)" \
+		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+		$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
+
 pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretrain DATASET=photos ARGS="--minutes 60"
 	@test -n "$(DATASET)" || { echo "make pretrain needs images: make pretrain DATASET=photos" >&2; exit 2; }
 	@$(BIN)/python -m pipeline pretrain --dataset "$(DATASET)" --out "$(OUT)" \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-bench: $(READY) ## measure this machine: extraction, or with BENCH=heads the classifiers, as in: make bench DEVICE=cuda
+bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
 	@$(BIN)/python -m pipeline bench $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones

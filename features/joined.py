@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ class JoinedTable:
         start = first.spec.dim
         for table in others:
             joined = table.read(split)
-            x[:, start : start + table.spec.dim] = joined.x[self._order(rows.keys, joined.keys, table)]
+            x[:, start : start + table.spec.dim] = joined.x[order_of(rows.keys, joined.keys, table.folder)]
             start += table.spec.dim
         return Rows(keys=rows.keys, x=x, y=rows.y)
 
@@ -77,7 +78,7 @@ class JoinedTable:
         """The rows of a split, at most `size` at a time."""
         for first, *others in zip(*(table.batches(split, size) for table in self.tables), strict=True):
             pairs = zip(self.tables[1:], others, strict=True)
-            ordered = [rows.x[self._order(first.keys, rows.keys, table)] for table, rows in pairs]
+            ordered = [rows.x[order_of(first.keys, rows.keys, table.folder)] for table, rows in pairs]
             yield Rows(keys=first.keys, x=np.hstack([first.x, *ordered]), y=first.y)
 
     def labels(self, split: str) -> NDArray[np.int32]:
@@ -96,9 +97,13 @@ class JoinedTable:
                 raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
         return first
 
-    def _order(self, keys: NDArray[np.object_], other: NDArray[np.object_], table: FeatureTable) -> NDArray[np.intp]:
-        """Where each of `keys` stands in `other`; raises TableError unless both hold the same."""
-        order = pd.Index(other).get_indexer(pd.Index(keys))
-        if len(keys) != len(other) or (order < 0).any():
-            raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
-        return order
+
+def order_of(keys: NDArray[np.object_], other: NDArray[np.object_], folder: Path) -> NDArray[np.intp]:
+    """Where each of `keys` stands in `other`, those of the table in `folder`; raises TableError for other keys."""
+    order = pd.Index(other).get_indexer(pd.Index(keys))
+    if len(keys) != len(other) or (order < 0).any():
+        raise TableError(
+            f"{folder} holds other images than the tables beside it: extract all in one run, with --retry-bad where "
+            "images could not be read"
+        )
+    return order

@@ -8,7 +8,9 @@ from typing import Any
 DEPTHS = "depths"
 """Stands for the spread of nodes that each backbone names."""
 
-NAMED_WEIGHTS = ("imagenet", "bundled", "random")
+RANDOM_WEIGHTS = "random"
+
+NAMED_WEIGHTS = ("imagenet", "bundled", RANDOM_WEIGHTS)
 """Weights that are no file of the user's: torchvision's, those that come with this project, or none learnt."""
 
 AUTO_WEIGHTS = "auto"
@@ -22,10 +24,10 @@ DEFAULT_WEIGHTS = "random"
 class TrunkSpec:
     """Everything that decides a feature's value, apart from the image.
 
-    `weights` is one of NAMED_WEIGHTS or the name of a file; `weights_sha256` is that of the tensors that `node` needs
-    (see `state_sha256`), so that the same weights make the same table from any file; `seed` is that of random weights,
-    else None. Sizes are in pixels: the shorter side becomes `resize`, the centre `image_size` is what the network sees.
-    `pool`, `precision` and `decoder` are what was done, never `auto`.
+    `weights` is one of NAMED_WEIGHTS, the name of a file, or `retrained` for a network that has learnt here;
+    `weights_sha256` is that of the tensors that `node` needs (see `state_sha256`), so that the same weights make the
+    same table from any file; `seed` is that of random weights, else None. Sizes are in pixels: the shorter side becomes
+    `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done, never `auto`.
     """
 
     backbone: str
@@ -46,7 +48,7 @@ class TrunkSpec:
     @property
     def pretrained(self) -> bool:
         """Whether anything was learnt before: random weights are no transfer learning."""
-        return self.weights != "random"
+        return self.weights != RANDOM_WEIGHTS
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_json` turns it back."""

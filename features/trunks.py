@@ -107,7 +107,7 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     recipe = load_weights(module, backbone, weights).at(options.image_size)
     check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
-    outputs = _outputs(module, backbone, recipe.image_size)
+    outputs = outputs_of_blank(module, backbone, recipe.image_size)
     nhwc = _nhwc_nodes(outputs, backbone)
     shapes = {node: (output.movedim(-1, 1) if node in nhwc else output).shape[1:] for node, output in outputs.items()}
     specs = [
@@ -146,7 +146,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
                 f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
                 f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
             )
-    outputs = _outputs(module, backbone, specs[0].image_size)
+    outputs = outputs_of_blank(module, backbone, specs[0].image_size)
     return Trunk(specs, module, device, nhwc=_nhwc_nodes(outputs, backbone))
 
 
@@ -213,7 +213,7 @@ def check_image_size(image_size: int, backbone: Backbone) -> None:
 
 
 @torch.inference_mode()
-def _outputs(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, torch.Tensor]:
+def outputs_of_blank(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, torch.Tensor]:
     """What each node gives for one blank image: (1, d), (1, tokens, d) or a map; raises TrunkError for what else."""
     try:
         outputs: dict[str, torch.Tensor] = module(torch.zeros(1, 3, image_size, image_size))

@@ -11,17 +11,18 @@ from models.settings import Views
 
 
 def random_views(images: torch.Tensor, size: int, views: Views, generator: torch.Generator) -> torch.Tensor:
-    """Random crops of squares, resized, turned, half of them mirrored where that may be.
+    """Random crops of squares, resized, turned and mirrored; where all of an image is to be seen, its centre as it is.
 
     (n, 3, s, s) uint8 to (n, 3, size, size) float32, 0 to 255. A crop is resized without antialiasing, so `size` should
     not be far below s. What is drawn comes from `generator`, on the CPU: the same for every device.
     """
-    count = len(images)
+    count, side = len(images), images.shape[-1]
+    most = size / side if views.least_area == 1 else 1.0  # prediction crops the centre
     draws = torch.rand(6, count, generator=generator)
     area = views.least_area + (1 - views.least_area) * draws[0]
     stretch = torch.exp((2 * draws[1] - 1) * math.log1p(views.most_stretch))
-    width, height = ((area * stretch).sqrt().clamp(max=1), (area / stretch).sqrt().clamp(max=1))
-    left, top = (2 * draws[2] - 1) * (1 - width), (2 * draws[3] - 1) * (1 - height)
+    width, height = (most * (area * stretch).sqrt().clamp(max=1), most * (area / stretch).sqrt().clamp(max=1))
+    left, top = (2 * draws[2] - 1) * (most - width), (2 * draws[3] - 1) * (most - height)
     mirror = torch.where(draws[4] < views.mirrored, -1.0, 1.0)
     angle = (2 * draws[5] - 1) * math.radians(views.most_degrees)
     theta = torch.zeros(count, 2, 3)  # from places in the crop to places in the image, both from -1 to 1

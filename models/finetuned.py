@@ -20,7 +20,7 @@ from torch import nn
 from features.backbones import open_backbone
 from features.errors import first_line
 from features.spec import TrunkSpec
-from features.trunks import Trunk, freeze
+from features.trunks import Trunk, freeze, warn_if_emulated
 from features.weights import state_sha256
 from models.base import Classifier, Probabilities
 from models.errors import ClassifierError
@@ -71,6 +71,7 @@ class FinetunedNetwork(Classifier):
 
         Backbone, precision and preparation of images are those of `spec`. Raises ClassifierError for other weights.
         """
+        warn_if_emulated(spec.precision, device)
         backbone, classes = open_backbone(spec.backbone, 0), len(self.classes_)
         hidden = int(self.settings["hidden"])
         network = Network(backbone, classes, image_size=spec.image_size, seed=0, pool="auto", hidden=hidden)

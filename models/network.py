@@ -17,6 +17,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from features.backbones import Backbone
 from features.pooling import pool_output, resolve_pool
+from features.trunks import outputs_of_blank
 
 State = dict[str, torch.Tensor]
 
@@ -66,8 +67,10 @@ class Network(nn.Module):
         self.nodes = backbone.depths if depths else (backbone.node,)
         self.trunk = backbone.cut(self.nodes)
         self._frozen: tuple[nn.Module, ...] = ()
-        with torch.no_grad():
-            blank = self.eval().features(torch.zeros(1, 3, image_size, image_size))[-1]
+        node = backbone.node
+        blank = channels_second(
+            outputs_of_blank(self.eval().trunk, backbone, image_size)[node], nhwc=backbone.is_nhwc(node)
+        )
         self.pool = resolve_pool(pool, blank.shape[1:])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -138,21 +141,18 @@ def add_norms(network: nn.Module, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, module in list(network.named_modules()):
-            if isinstance(module, nn.Conv2d):
+            if type(module) is nn.Conv2d:  # others normalise their weights themselves
                 module.bias = None
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 network.set_submodule(name, NormedConv(module))
 
 
-def decayed(module: nn.Module, weight_decay: float, rate: float = 1.0) -> list[dict[str, Any]]:
-    """Parameter groups of what in `module` is to be trained: weights decay, biases and norms do not.
-
-    `rate` is these parameters' share of the learning rate.
-    """
+def decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of what in `module` is to be trained: weights decay, biases and norms do not."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "rate": rate},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "rate": rate},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from features.joined import JoinedTable
-from features.spec import TrunkSpec
+from features.spec import RANDOM_WEIGHTS, TrunkSpec
 from features.storage import digest, file_sha256, replacing, write_json
 from models.base import Classifier
 from models.errors import ClassifierError
@@ -95,7 +95,7 @@ def save_classifier(
         table=table.name,
         table_identity=table.identity,
         trunks=table.trunks,
-        transfer_learning=table.trunks[0].pretrained,
+        transfer_learning=weights != RANDOM_WEIGHTS,
         weights=weights,
         parameters=head.parameters(),
         learned=head.learned_,
@@ -117,7 +117,7 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
     """
     if not path.is_file() or path.suffix == ".json":
         raise ClassifierError(
-            f"no classifier at {path}: expected xgb.joblib or another that xgb or compare has written"
+            f"no classifier at {path}: expected xgb.joblib or another that xgb, compare or finetune has written"
         )
     card = read_card(path.with_suffix(".json"))
     if path.name != card.main_file:

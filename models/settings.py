@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 from models.errors import SettingsError
 
@@ -15,6 +15,14 @@ _RANGES = {
     "max_depth": (1, 32),
     "max_bin": (2, 2**16),
 }
+
+_RATES = {("sgd", True): 0.15, ("sgd", False): 0.01, ("adam", True): 1e-3, ("adam", False): 1e-4}
+"""The learning rate by optimizer, and whether training is from scratch."""
+
+FREEZE = "freeze:"
+
+REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "scratch")
+"""The ways of retraining a network; K is a number of its children."""
 
 
 def _option(name: str) -> str:
@@ -143,7 +151,7 @@ class Views:
     """What training sees of each image.
 
     Attributes:
-        least_area: Share of an image that training sees at least.
+        least_area: Share of an image that training sees at least; with 1 it sees what prediction sees.
         most_stretch: How much the sides of what it sees may differ, as a share.
         most_degrees: How far what it sees is turned at most, to either side.
         mirrored: Share of the images that are mirrored.
@@ -160,8 +168,33 @@ class Views:
         _check_ranges(self, {"most_degrees": (0, 180)})
 
 
+PHOTOGRAPHS = Views(least_area=0.5, most_degrees=10.0)
+"""For a network that has seen many photographs before."""
+
 WHOLE = Views(least_area=1.0, most_stretch=0.0, mirrored=0.0)
-"""Every image as it is: what suits digits and letters, which are others in the mirror."""
+"""Every image as prediction sees it: what suits digits and letters, which are others in the mirror."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedViews:
+    """What training sees of each image, where something else is wanted than suits the images.
+
+    Attributes:
+        least_area: Share of an image that training sees at least; with 1 it sees what prediction sees. Else 0.5, and 1
+            of digits and letters.
+        most_stretch: How much the sides of what it sees may differ, as a share. Else 0.2, and 0 of digits and letters.
+        most_degrees: How far what it sees is turned at most, to either side. Else 10, and 0 of digits and letters.
+        mirrored: Share of the images that are mirrored. Else 0.5, and 0 of digits and letters.
+    """
+
+    least_area: float | None = None
+    most_stretch: float | None = None
+    most_degrees: float | None = None
+    mirrored: float | None = None
+
+    def over(self, usual: Views) -> Views:
+        """These, and what was not asked for as usual."""
+        return replace(usual, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +206,8 @@ class TrainingSettings:
         minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
         batch_images: Images in a step.
         optimizer: sgd, with Nesterov's momentum, or adam, with the weight decay apart (AdamW).
-        learning_rate: The schedule's highest.
+        learning_rate: The schedule's highest; by default 0.15 from scratch and 0.01 from trained weights, for adam
+            1e-3 and 1e-4.
         schedule: cosine, which falls to nothing along half a cosine, or step, which divides by ten at one third and at
             two thirds.
         warm_up: Share of the schedule in which the learning rate rises.
@@ -188,7 +222,7 @@ class TrainingSettings:
     minutes: float | None = None
     batch_images: int = 128
     optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: float = 0.15
+    learning_rate: float | None = None
     schedule: Literal["cosine", "step"] = "cosine"
     warm_up: float = 0.15
     weight_decay: float = 5e-4
@@ -201,6 +235,15 @@ class TrainingSettings:
         _check_ranges(self, {"epochs": (1, 10**5), "batch_images": (2, 10**5), "patience": (0, 10**5)})
         _check_shares(self, "warm_up", "weight_decay", "label_smoothing")
         _check_positive(self, learning_rate=100, minutes=10**6)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; where none was given, what suits the optimizer from scratch."""
+        return self.learning_rate or _RATES[self.optimizer, True]
+
+    def for_trained_weights(self) -> Self:
+        """The same with a learning rate that does not undo what the weights know, unless one was given."""
+        return replace(self, learning_rate=self.learning_rate or _RATES[self.optimizer, False])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +262,8 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         _check_ranges(self, {"hidden": (0, 10**5)})
+        if self.regime not in REGIMES and not self.regime.startswith(FREEZE):
+            raise SettingsError(f"unknown --regime {self.regime!r}: expected one of {', '.join(REGIMES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,16 +272,7 @@ class FinetuneTraining(TrainingSettings):
 
     epochs: int = 10
     batch_images: int = 32
-    learning_rate: float = 0.01
     warm_up: float = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneViews(Views):
-    """Of photographs, of which a network that has seen many needs to see less each time."""
-
-    least_area: float = 0.5
-    most_degrees: float = 10.0
 
 
 HEAD_SETTINGS: dict[str, Any] = {

@@ -86,7 +86,7 @@ def learning_rate(share: float, settings: TrainingSettings) -> float:
 
     Method of the cosine: Smith and Topin, Super-convergence (2017).
     """
-    highest, warm_up = settings.learning_rate, settings.warm_up
+    highest, warm_up = settings.rate, settings.warm_up
     if share < warm_up:
         return highest * (START_RATE + (1 - START_RATE) * (1 - math.cos(math.pi * share / warm_up)) / 2)
     if settings.schedule == "step":
@@ -97,10 +97,10 @@ def learning_rate(share: float, settings: TrainingSettings) -> float:
 class Trainer:
     """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
 
-    `groups` are the optimizer's parameter groups, each with `rate`, its share of the learning rate (see
-    `network.decayed`). `views` is what training sees of each image. With a `teacher` the network learns its features as
-    well as the labels, both with equal weight. `history` has the epochs done, `best` the one of the highest validation
-    accuracy.
+    `groups` are the optimizer's parameter groups (see `network.decayed`), `views` is what training sees of each image.
+    `before` are the epochs of earlier phases, of which `network` is the best: `history` goes on from them, and `best`
+    is the epoch of the highest validation accuracy of all. With a `teacher` the network learns its features as well as
+    the labels, both with equal weight.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class Trainer:
         *,
         seed: int,
         device: torch.device,
+        before: Sequence[Epoch] = (),
         teacher: Teacher | None = None,
     ) -> None:
         self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
@@ -123,7 +124,9 @@ class Trainer:
         self.device = device
         self.teacher = teacher
         self.precision = resolve_precision(settings.precision, device)
-        self.history: list[Epoch] = []
+        self.history = list(before)
+        self._before = len(before)
+        self._began = before[-1].seconds if before else 0.0
         self._optimizer = _optimizer(groups, settings)
         self._class_weights = _class_weights(squares, network.classes).to(device) if settings.class_weights else None
         self._scaler = GradScaler(device.type, enabled=self.precision == "fp16")
@@ -142,7 +145,7 @@ class Trainer:
         if checkpoint.exists():
             self._resume(checkpoint)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), self._memory():
-            while self._share(len(self.history), self._spent) < 1 and not self._out_of_patience:
+            while self._share(len(self.history) - self._before, self._spent) < 1 and not self._out_of_patience:
                 self.history.append(self._run_epoch(on_step))
                 improved = self.best is self.history[-1]
                 if improved:
@@ -153,13 +156,13 @@ class Trainer:
 
     @property
     def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        return bool(patience and self.history) and len(self.history) - self.best.epoch >= patience
+        patience, done = self.settings.patience, len(self.history)
+        return bool(patience and done > self._before) and done - max(self.best.epoch, self._before) >= patience
 
     @property
     def _spent(self) -> float:
-        """Seconds that the epochs done have taken."""
-        return self.history[-1].seconds if self.history else 0.0
+        """Seconds that the epochs done have taken, earlier phases left out."""
+        return self.history[-1].seconds - self._began if self.history else 0.0
 
     def _share(self, epochs: float, seconds: float) -> float:
         """How much of the schedule is over after so many epochs, which took so many seconds."""
@@ -168,7 +171,7 @@ class Trainer:
 
     def _run_epoch(self, on_step: OnStep) -> Epoch:
         start = perf_counter() - self._spent
-        number = len(self.history) + 1
+        number, done = len(self.history) + 1, len(self.history) - self._before
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         torch.manual_seed(seed)  # for what a network draws itself, as dropout does
         generator = torch.Generator().manual_seed(seed)
@@ -176,22 +179,22 @@ class Trainer:
         total, images = torch.zeros((), device=self.device), 0
         self.network.train()
         for step, places in enumerate(batches):
-            rate = self._set_rate(self._share(number - 1 + step / len(batches), perf_counter() - start))
+            rate = self._set_rate(self._share(done + step / len(batches), perf_counter() - start))
             total += self._step(places, generator) * len(places)
             images += len(places)
-            share = self._share(number - 1 + (step + 1) / len(batches), perf_counter() - start)
+            share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
             on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
             if self.settings.minutes is not None and share >= 1:
                 break
         loss = float(total) / images  # waits for the device
         steps_seconds = perf_counter() - start - self._spent
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss is {loss} in epoch {number}: give a lower --learning-rate")
         validation_loss, accuracy = self._validate()
+        if not math.isfinite(loss + validation_loss):
+            raise TrainingError(f"the loss is {loss + validation_loss} in epoch {number}: give a lower --learning-rate")
         return Epoch(
             epoch=number,
             images=images,
-            seconds=perf_counter() - start,
+            seconds=self._began + perf_counter() - start,
             images_per_second=images / steps_seconds,
             learning_rate=rate,
             loss=loss,
@@ -208,7 +211,7 @@ class Trainer:
     def _set_rate(self, share: float) -> float:
         rate = learning_rate(share, self.settings)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
+            group["lr"] = rate
         return rate
 
     def _step(self, places: NDArray[np.intp], generator: torch.Generator) -> torch.Tensor:
@@ -221,9 +224,10 @@ class Trainer:
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
             logits = self.network.classify(features[-1])
             wanted = None if self.teacher is None else self.teacher.features(images)
-        loss = cross_entropy(
-            logits.float(), labels, weight=self._class_weights, label_smoothing=settings.label_smoothing
-        )
+        losses = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
+        # Not torch's own weights: those weigh the smoothed share of each class by that class, not by the image's.
+        weights = torch.ones_like(losses) if self._class_weights is None else self._class_weights[labels]
+        loss = (weights * losses).sum() / weights.sum()
         if wanted is not None:
             loss = loss + distance(features, wanted)
         self._optimizer.zero_grad()
@@ -295,8 +299,8 @@ def _copied(network: Network) -> dict[str, torch.Tensor]:
 
 def _optimizer(groups: Sequence[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, nesterov=True)
+        return torch.optim.AdamW(groups, lr=settings.rate)
+    return torch.optim.SGD(groups, lr=settings.rate, momentum=MOMENTUM, nesterov=True)
 
 
 def _class_weights(squares: Squares, classes: int) -> torch.Tensor:

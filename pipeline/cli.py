@@ -16,10 +16,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
+from pipeline.bench.config import BenchFeaturesConfig, BenchHeadsConfig, BenchWeightsConfig
 from pipeline.config import (
-    BenchFeaturesConfig,
-    BenchHeadsConfig,
-    BenchWeightsConfig,
     CompareConfig,
     FeaturesConfig,
     FinetuneConfig,
@@ -102,9 +100,9 @@ def finetune(
     config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
 ) -> None:
     """Retrain the network itself and test it; prints the path of finetune.safetensors, which predict takes."""
-    from pipeline.finetune import run_finetune
+    from pipeline.finetune import plan_finetune, run_finetune
 
-    result(str(run_finetune(dataset, config).path))
+    result(str(run_finetune(plan_finetune(dataset, config)).path))
 
 
 @app.command
@@ -136,7 +134,10 @@ def bench_heads(config: Annotated[BenchHeadsConfig, Flat] = _BENCH_HEADS) -> Non
 
 @bench.command(name="weights")
 def bench_weights(
-    datasets: Annotated[list[str], Parameter(help="Image sets, as --dataset of the other commands takes them.")],
+    datasets: Annotated[
+        list[str],
+        Parameter(name="--dataset", negative=(), help="Image sets, as --dataset of the other commands takes them."),
+    ],
     config: Annotated[BenchWeightsConfig, Flat] = _BENCH_WEIGHTS,
 ) -> None:
     """Measure what a network's weights are worth: a linear probe and trees on their features, on several image sets."""

@@ -10,20 +10,20 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
-from features.joined import JoinedTable
+from features.errors import FeaturesError
+from features.joined import JoinedTable, order_of
 from features.storage import digest, write_json
 from features.table import Rows
 from models.base import Classifier, Probabilities
-from models.errors import TrainingError
+from models.errors import ModelsError
 from pipeline.config import FINETUNE, CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.depths import best_nodes, run_depths
 from pipeline.errors import PipelineError
-from pipeline.finetune import run_finetune
+from pipeline.finetune import plan_finetune, run_finetune
 from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Trained, run_features, train_heads, unfitted_head, us_per_image
@@ -37,6 +37,8 @@ PREDICT_REPEATS = 3
 
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
+    finetuning = FINETUNE in config.head_names()
+    plan = plan_finetune(config.features.dataset, config.finetuning()) if finetuning else None
     heads = [unfitted_head(name, config) for name in config.head_names() if name != FINETUNE]
     features = run_features(config.features)
     if not features.table.rows.get("test"):
@@ -47,10 +49,10 @@ def run_compare(config: CompareConfig) -> None:
     heads, searches = tune_heads(heads, features.table, config)
     trained = train_heads(heads, features, config.features.out)
     failed = {}
-    if FINETUNE in config.head_names():
+    if plan:
         try:
-            trained[FINETUNE] = run_finetune(config.features.dataset, config.finetuning())
-        except TrainingError as error:
+            trained[FINETUNE] = run_finetune(plan)
+        except (FeaturesError, ModelsError) as error:
             failed[FINETUNE] = str(error)
             warn(f"{FINETUNE} failed, the others go on: {error}")
     scores = asdict(depths) if depths else None
@@ -94,8 +96,8 @@ def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
     heads: Metrics = {}
     right: dict[str, NDArray[np.bool_]] = {}
     for name, item in trained.items():
-        rows = test if item.table is table else _in_order(item.table.read("test"), test, item.table)
-        probabilities, predict_us = _timed_predictions(item.head, rows)
+        x = test.x if item.table is table else _in_order_of(test, item.table)
+        probabilities, predict_us = _timed_predictions(item.head, x)
         right[name] = probabilities.argmax(axis=1) == test.y
         heads[name] = _head_metrics(item, table, test, probabilities)
         if item.table is not table:  # its features are its own predictions
@@ -120,12 +122,10 @@ def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
     }
 
 
-def _in_order(rows: Rows, wanted: Rows, table: JoinedTable) -> Rows:
-    """Rows of another table of the same images in the order of `wanted`."""
-    order = pd.Index(rows.keys).get_indexer(pd.Index(wanted.keys))
-    if len(rows) != len(wanted) or (order < 0).any():
-        raise PipelineError(f"{table.folder} holds other test images than the other heads saw: train all of them anew")
-    return Rows(keys=wanted.keys, x=rows.x[order], y=wanted.y)
+def _in_order_of(test: Rows, table: JoinedTable) -> NDArray[np.float32]:
+    """The test rows of another table of the same images."""
+    rows = table.read("test")
+    return rows.x[order_of(test.keys, rows.keys, table.folder)]
 
 
 def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> list[str]:
@@ -150,14 +150,14 @@ def _interval(pair: Metrics) -> str:
     return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
 
 
-def _timed_predictions(head: Classifier, test: Rows) -> tuple[Probabilities, float]:
+def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probabilities, float]:
     """Probabilities of the test rows, and the fastest of a few runs in microseconds an image."""
     seconds = []
     for _ in range(PREDICT_REPEATS):
         start = time.perf_counter()
-        probabilities = head.predict_proba(test.x)
+        probabilities = head.predict_proba(x)
         seconds.append(time.perf_counter() - start)
-    return probabilities, min(seconds) / len(test) * 1e6
+    return probabilities, min(seconds) / len(x) * 1e6
 
 
 def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: Probabilities) -> Metrics:

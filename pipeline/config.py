@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from features.spec import DEFAULT_WEIGHTS
 from models.settings import (
     HEAD_SETTINGS,
+    AskedViews,
     FinetuneSettings,
     FinetuneTraining,
-    FinetuneViews,
     TrainingSettings,
     Views,
     XgbSettings,
@@ -99,19 +99,26 @@ class XgbConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """How a network is retrained."""
+
+    settings: Annotated[FinetuneSettings, Parameter(name="*")] = field(default_factory=FinetuneSettings)
+    training: Annotated[FinetuneTraining, Parameter(name="*")] = field(default_factory=FinetuneTraining)
+    views: Annotated[AskedViews, Parameter(name="*")] = field(default_factory=AskedViews)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareConfig(XgbConfig):
     """The comparison stage.
 
     Attributes:
         heads: Heads to compare, separated by commas: xgb, linear, mlp, hybrid, knn, the cheap floor, and finetune, the
             network itself retrained.
-        regime: How finetune retrains the network (see treehead finetune).
-        minutes: Time for finetune to train, to which its schedule is fitted.
+        finetune: How finetune retrains the network, as treehead finetune takes it.
     """
 
     heads: str = "xgb,linear,mlp,hybrid"
-    regime: str = FinetuneSettings.regime
-    minutes: float | None = None
+    finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for finetune alone."""
@@ -122,6 +129,8 @@ class CompareConfig(XgbConfig):
             raise ConfigError(
                 f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(choices)}"
             )
+        if self.finetune != FinetuneOptions() and FINETUNE not in names:
+            raise ConfigError(f"--finetune.… came, but --heads {self.heads} has no finetune: add it")
         if names == [FINETUNE]:
             raise ConfigError(
                 "--heads finetune leaves nothing to compare it with: add linear, or run treehead finetune"
@@ -129,11 +138,12 @@ class CompareConfig(XgbConfig):
         return names
 
     def finetuning(self) -> FinetuneConfig:
-        """What the finetune stage is told."""
-        features = self.features
+        """What the finetune stage is told: the same images, and the network that makes the features."""
+        features, options = self.features, self.finetune
         return FinetuneConfig(
-            settings=FinetuneSettings(regime=self.regime),
-            training=FinetuneTraining(minutes=self.minutes, precision=features.precision),
+            settings=options.settings,
+            training=options.training,
+            views=options.views,
             data_dir=features.data_dir,
             train_limit=features.train_limit,
             backbone=features.backbone,
@@ -141,6 +151,7 @@ class CompareConfig(XgbConfig):
             image_size=features.image_size,
             device=features.device,
             max_bad=features.max_bad,
+            retry_bad=features.retry_bad,
             seed=features.seed,
             out=features.out,
         )
@@ -148,12 +159,10 @@ class CompareConfig(XgbConfig):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(FinetuneOptions):
     """How a network is retrained on images, and where the classifier goes.
 
     Attributes:
-        views: What training sees of each image; by default crops that are turned and mirrored, and of digits and
-            letters the whole image as it is.
         data_dir: Where the sets known by name lie, or are downloaded to.
         train_limit: Training images to take, each class in proportion; a validation split made from training is part of
             them.
@@ -162,13 +171,11 @@ class FinetuneConfig:
         image_size: Pixels that the network sees; by default those of its weights.
         device: auto, cpu, cuda or cuda:N.
         max_bad: Share of images that may be unreadable before the run fails.
+        retry_bad: Try again which test images could not be read in an earlier run.
         seed: Seed of --train-limit, of random weights and of all that training draws.
         out: Folder that everything is written to.
     """
 
-    settings: Annotated[FinetuneSettings, Parameter(name="*")] = field(default_factory=FinetuneSettings)
-    training: Annotated[FinetuneTraining, Parameter(name="*")] = field(default_factory=FinetuneTraining)
-    views: Annotated[FinetuneViews | None, Parameter(name="*")] = None
     data_dir: Path = Path("data")
     train_limit: int | None = None
     backbone: str = "alexnet"
@@ -176,6 +183,7 @@ class FinetuneConfig:
     image_size: int | None = None
     device: str = "auto"
     max_bad: float = 0.01
+    retry_bad: Annotated[bool, Parameter(negative=())] = False
     seed: int = 0
     out: Path = Path("artifacts")
 
@@ -218,87 +226,6 @@ class PretrainConfig:
         _check_common(self)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class BenchFeaturesConfig:
-    """The benchmark of extraction.
-
-    Attributes:
-        dataset: A set that is held in memory: mnist, digits, cifar10 …
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        photos: A folder of JPEG files, a folder for each class; by default cut from two photographs of scikit-learn's.
-        images: Images of each to take.
-        rounds: How often everything is measured, in turn; medians are shown.
-        seconds: How long each part is measured alone.
-        device: auto, cpu, cuda or cuda:N.
-        out: Folder that bench/features.json is written to.
-    """
-
-    dataset: str = "mnist"
-    data_dir: Path = Path("data")
-    photos: Path | None = None
-    images: int = 1024
-    rounds: int = 3
-    seconds: float = 5.0
-    device: str = "auto"
-    out: Path = Path("artifacts")
-
-    def __post_init__(self) -> None:
-        if self.images < 1 or self.rounds < 1:
-            raise ConfigError(f"--images {self.images} and --rounds {self.rounds} came: expected 1 or more of each")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchHeadsConfig:
-    """The benchmark of the heads.
-
-    Attributes:
-        rows: Training and validation images that our trees and other learners are measured on, each class in
-            proportion; test images are all taken.
-        skip: What not to measure, separated by commas (an unknown name lists what is).
-    """
-
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    rows: int = 10_000
-    skip: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rows < 2:
-            raise ConfigError(f"--rows {self.rows} leaves nothing to learn from: give 2 or more")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class BenchWeightsConfig:
-    """The benchmark of weights.
-
-    Attributes:
-        weights: Weights to compare, separated by commas, as --weights of the other commands takes them, from what is
-            worth least to what is worth most.
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        train_limit: Training images to take of each set, each class in proportion.
-        backbone: The network.
-        device: auto, cpu, cuda or cuda:N.
-        seed: Seed of random weights, of --train-limit and of the heads.
-        out: Folder that tables, classifiers and bench/weights.json are written to.
-    """
-
-    weights: str = "random,bundled,imagenet"
-    data_dir: Path = Path("data")
-    train_limit: int | None = 10_000
-    backbone: str = "alexnet"
-    device: str = "auto"
-    seed: int = 0
-    out: Path = Path("artifacts")
-
-    def weight_names(self) -> list[str]:
-        """The weights asked for, each once; raises ConfigError for fewer than two."""
-        names = list(dict.fromkeys(name.strip() for name in self.weights.split(",") if name.strip()))
-        if len(names) < 2:
-            raise ConfigError(f"--weights {self.weights!r} leaves nothing to compare: give two or more")
-        return names
-
-
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
     """How predictions are made and shown.
@@ -307,7 +234,7 @@ class PredictConfig:
         weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file. With --imagenet
             those of the whole network: imagenet or a file.
         imagenet: Use a network of torchvision as it is: the five most likely of ImageNet's 1,000 classes.
-        backbone: That network.
+        backbone: That network; alexnet where none is given.
         device: auto, cpu, cuda or cuda:N.
         json: Print JSON: the trunk, and for each image its class and every class's probability.
         csv: Print CSV: image, class, probability, error.
@@ -315,12 +242,14 @@ class PredictConfig:
 
     weights: str | None = None
     imagenet: Annotated[bool, Parameter(negative=())] = False
-    backbone: str = "alexnet"
+    backbone: str | None = None
     device: str = "auto"
     json: bool = False
     csv: bool = False
 
     def __post_init__(self) -> None:
+        if self.backbone and not self.imagenet:
+            raise ConfigError(f"--backbone {self.backbone} came without --imagenet: a classifier knows its own network")
         if self.json and self.csv:
             raise ConfigError("--json and --csv were both given: choose one")
 

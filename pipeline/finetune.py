@@ -16,20 +16,19 @@ from typing import Any
 
 import torch
 
-from features.backbones import Backbone, Recipe, open_backbone
+from features.backbones import Recipe, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
-from features.spec import TrunkSpec
+from features.spec import NAMED_WEIGHTS, TrunkSpec
 from features.storage import check_writable, dataset_folder, digest, locked
-from features.trunks import check_image_size, choose_weights, load_weights, warn_if_emulated
+from features.trunks import check_image_size, choose_weights, load_weights
 from features.weights import state_sha256
 from models.finetuned import LOGITS, RETRAINED, FinetunedNetwork
-from models.images import Squares
 from models.network import Network, add_norms
 from models.persist import load_classifier, read_card, save_classifier
 from models.regimes import Phase, is_from_scratch, phases_of
-from models.settings import WHOLE, FinetuneViews, Views
+from models.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views
 from models.training import Epoch, Trainer
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
@@ -39,129 +38,139 @@ from pipeline.training import accuracy_in_words, squares_of, train
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
 
-SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn"}
-"""Sets of digits and letters, which are others in the mirror."""
+SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
+"""Sets of digits, letters and road signs, which are others in the mirror."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a network is retrained from: a backbone that has its weights, how they want images, and their name."""
+class Plan:
+    """What is to be trained: images, a network with the weights that it starts from, and how.
 
-    backbone: Backbone
+    `weights` is their name or absolute path. `settings` are all that decides what is learnt, besides images, seed and
+    device. `spec` is the network as a trunk that ends in its logits, but for its weights, which are still to be learnt.
+    """
+
+    config: FinetuneConfig
+    device: torch.device
+    source: Source
+    network: Network
+    phases: Sequence[Phase]
     recipe: Recipe
     weights: str
+    settings: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The file that prediction will read."""
+        config, what = self.config, {"format": FORMAT, "source": self.source.digest(), "device": self.device.type}
+        folder = dataset_folder(self.source.name, f"-{config.backbone}")
+        name = f"{FinetunedNetwork.name}-{digest({**what, 'seed': config.seed, **self.settings})[:8]}"
+        return config.out / "models" / folder / name / f"{FinetunedNetwork.name}{FinetunedNetwork.suffixes[0]}"
 
 
-def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
-    """Retrain a network on `dataset`, go on with it, or find it trained; its table is what it says of test images."""
+def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
+    """Look at everything that a run needs, before time is spent on it."""
     device = resolve_device(config.device)
     check_writable(config.out)
     source = open_source(dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
-    start = _start(config)
-    warn_if_emulated(resolve_precision(config.training.precision, device), device)
-    settings = _settings(start, source, config)
-    folder = config.out / "models" / dataset_folder(source.name, f"-{config.backbone}")
-    what = {"format": FORMAT, "source": source.digest(), "seed": config.seed, "device": device.type, **settings}
-    folder /= f"{FinetunedNetwork.name}-{digest(what)[:8]}"
-    path = folder / f"{FinetunedNetwork.name}{FinetunedNetwork.suffixes[0]}"
-    card = path.with_suffix(".json")
-    if card.exists():
-        learnt, _ = load_classifier(path)
-        assert isinstance(learnt, FinetunedNetwork)
-        remark(f"finetune: reused {path}")
-    else:
-        learnt = FinetunedNetwork(seed=config.seed, device=device, settings=settings)
-        learnt.classes_ = source.classes
-        network = _network(start, len(source.classes), config)
-        phases = phases_of(config.settings.regime, network.children_of_trunk())
-        with locked(folder):
-            squares = squares_of(source, start.recipe, config.out, config.max_bad)
-            validation = _train(learnt, network, phases, squares, config, folder)
-    spec = _spec(start, config, device)
-    table = extract_table(_test_images(source), learnt.trunk(spec, device), config.out, max_bad=config.max_bad)
-    if not card.exists():
-        save_classifier(learnt, table, folder, weights=start.weights, validation=validation)
-    return Trained(head=learnt, card=read_card(card), path=path, table=table)
-
-
-def _start(config: FinetuneConfig) -> Start:
-    backbone = open_backbone(config.backbone, config.seed)
-    weights = "random" if is_from_scratch(config.settings.regime) else choose_weights(config.weights, backbone)
-    recipe = load_weights(backbone.cut([backbone.node]), backbone, weights).at(config.image_size)
+    backbone, scratch = open_backbone(config.backbone, config.seed), is_from_scratch(config.settings.regime)
+    weights = "random" if scratch else choose_weights(config.weights, backbone)
+    trunk = backbone.cut([backbone.node])
+    recipe = load_weights(trunk, backbone, weights).at(config.image_size)
     check_image_size(recipe.image_size, backbone)
-    if weights == "random" and not is_from_scratch(config.settings.regime):
-        warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
-    return Start(backbone=backbone, recipe=recipe, weights=weights)
-
-
-def _settings(start: Start, source: Source, config: FinetuneConfig) -> dict[str, Any]:
-    """All that decides what is learnt, besides images, seed and device."""
-    views = config.views or (WHOLE if source.name in SIGNS else FinetuneViews())
-    return {
-        **asdict(config.settings),
-        "backbone": config.backbone,
-        "weights_sha256": state_sha256(start.backbone.cut([start.backbone.node])),
-        "recipe": asdict(start.recipe),
-        "training": asdict(config.training),
-        "views": asdict(views),
-    }
-
-
-def _network(start: Start, classes: int, config: FinetuneConfig) -> Network:
-    if is_from_scratch(config.settings.regime):
-        add_norms(start.backbone.network, config.seed)
-    return Network(
-        start.backbone,
-        classes,
-        image_size=start.recipe.image_size,
+    sha256 = state_sha256(trunk)
+    if scratch:
+        add_norms(backbone.network, config.seed)
+    network = Network(
+        backbone,
+        len(source.classes),
+        image_size=recipe.image_size,
         seed=config.seed,
         pool="auto",
         hidden=config.settings.hidden,
     )
+    training = config.training if scratch else config.training.for_trained_weights()
+    settings = {
+        **asdict(config.settings),
+        "backbone": config.backbone,
+        "weights_sha256": sha256,
+        "recipe": asdict(recipe),
+        "training": asdict(replace(training, precision=resolve_precision(training.precision, device))),
+        "views": asdict(config.views.over(WHOLE if source.name in SIGNS else PHOTOGRAPHS)),
+    }
+    return Plan(
+        config=config,
+        device=device,
+        source=source,
+        network=network,
+        phases=phases_of(config.settings.regime, network.children_of_trunk()),
+        recipe=recipe,
+        weights=weights if weights in NAMED_WEIGHTS else str(Path(weights).resolve()),
+        settings=settings,
+    )
 
 
-def _train(
-    learnt: FinetunedNetwork,
-    network: Network,
-    phases: Sequence[Phase],
-    squares: Squares,
-    config: FinetuneConfig,
-    folder: Path,
-) -> Mapping[str, float]:
-    """Train phase after phase, each from the best of the one before; returns accuracy and log-loss on validation."""
-    views = Views(**learnt.settings["views"])
+def run_finetune(plan: Plan) -> Trained:
+    """Retrain the network, go on with it, or find it trained; its table is what it says of test images."""
+    path = plan.path
+    card = path.with_suffix(".json")
+    precision = plan.settings["training"]["precision"]
+    with locked(path.parent):
+        done = card.exists()
+        if done:
+            learnt, _ = load_classifier(path)
+            remark(f"finetune: reused {path}")
+        else:
+            learnt, validation = _learn(plan)
+        assert isinstance(learnt, FinetunedNetwork)
+        spec = TrunkSpec(
+            backbone=plan.config.backbone,
+            weights=RETRAINED,
+            weights_sha256="",
+            seed=None,
+            node=LOGITS,
+            pool="none",
+            **asdict(plan.recipe),
+            precision=precision,
+        )
+        test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
+        how = {"max_bad": plan.config.max_bad, "retry_bad": plan.config.retry_bad}
+        table = extract_table(test, learnt.trunk(spec, plan.device), plan.config.out, **how)
+        if not done:
+            save_classifier(learnt, table, path.parent, weights=plan.weights, validation=validation)
+    return Trained(head=learnt, card=read_card(card), path=path, table=table)
+
+
+def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
+    """Train phase after phase, each from the best so far; returns accuracy and log-loss on validation as well."""
+    config, network, folder = plan.config, plan.network, plan.path.parent
+    if plan.weights == "random" and not is_from_scratch(config.settings.regime):
+        warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
+    squares = squares_of(plan.source, plan.recipe, config.out, config.max_bad)
+    training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
     history: list[Epoch] = []
-    for number, phase in enumerate(phases, 1):
-        groups = phase.prepare(network, config.training.weight_decay)
-        training = phase.settings(config.training)
-        trainer = Trainer(network, groups, squares, training, views, seed=config.seed, device=learnt.device)
+    for number, phase in enumerate(plan.phases, 1):
+        trainer = Trainer(
+            network,
+            phase.prepare(network, training.weight_decay),
+            squares,
+            phase.settings(training),
+            views,
+            seed=config.seed,
+            device=plan.device,
+            before=history,
+        )
         what = f"{config.backbone}, {phase.name}, learns"
-        train(trainer, folder, folder / f"checkpoint-{number}.pt", what=what, before=history)
-        history += trainer.history
-        learnt.fit_seconds_ += trainer.history[-1].seconds
+        train(trainer, folder, folder / f"checkpoint-{number}.pt", what=what)
+        history = trainer.history
     best = trainer.best
+    learnt = FinetunedNetwork(seed=config.seed, device=plan.device, settings=plan.settings)
+    learnt.classes_ = plan.source.classes
     learnt.take(network)
-    learnt.learned_ = {"epochs": len(history), "best_epoch": len(history) - len(trainer.history) + best.epoch}
+    learnt.fit_seconds_ = history[-1].seconds
+    learnt.learned_ = {"epochs": len(history), "best_epoch": best.epoch}
     remark(
-        f"finetune: learnt in {learnt.fit_seconds_:.1f} s ({len(history)} epochs, "
-        f"{accuracy_in_words(best.validation_accuracy)}), {folder}"
+        f"finetune: learnt in {learnt.fit_seconds_:.1f} s ({len(history)} epochs, best epoch {best.epoch}, "
+        f"{accuracy_in_words(best.validation_accuracy)}), {plan.path}"
     )
-    return {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss}
-
-
-def _spec(start: Start, config: FinetuneConfig, device: torch.device) -> TrunkSpec:
-    """The network as a trunk that ends in its logits, but for its weights, which are still to be learnt."""
-    return TrunkSpec(
-        backbone=config.backbone,
-        weights=RETRAINED,
-        weights_sha256="",
-        seed=None,
-        node=LOGITS,
-        pool="none",
-        **asdict(start.recipe),
-        precision=resolve_precision(config.training.precision, device),
-    )
-
-
-def _test_images(source: Source) -> Source:
-    return replace(source, items=source.items[source.items["split"] == "test"])
+    return learnt, {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss}

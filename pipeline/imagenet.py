@@ -8,12 +8,14 @@ from pathlib import Path
 
 from torchvision.models import get_model_weights
 
+from features.backbones import TIMM
 from features.backbones.vision import VisionBackbone
 from features.devices import resolve_device, resolve_precision
-from features.spec import TrunkSpec
+from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS, TrunkSpec
 from features.weights import file_state, load_into
 from models.finetuned import LOGITS, FinetunedNetwork, logits_trunk
 from pipeline.config import PredictConfig
+from pipeline.errors import PredictError
 from pipeline.predict import predict_and_show
 
 LIKELY = 5
@@ -22,14 +24,18 @@ LIKELY = 5
 
 def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     """Print the most likely of ImageNet's classes for each image; raises PredictError for those that are unreadable."""
-    device = resolve_device(config.device)
-    backbone = VisionBackbone(config.backbone, 0)
-    weights = config.weights or "imagenet"
+    device, name, weights = resolve_device(config.device), config.backbone or "alexnet", config.weights or "imagenet"
+    if name.startswith(TIMM) or (weights != "imagenet" and weights in (AUTO_WEIGHTS, *NAMED_WEIGHTS)):
+        raise PredictError(
+            f"--imagenet came with {name} and {weights} weights: expected a network of torchvision, and imagenet or a "
+            "file of all its weights"
+        )
+    backbone = VisionBackbone(name, 0)
     state, recipe = backbone.published() if weights == "imagenet" else (file_state(Path(weights)), backbone.recipe)
     network = backbone.network
     load_into(network, state, whole_model=network.state_dict(), where=weights)
     spec = TrunkSpec(
-        backbone=config.backbone,
+        backbone=name,
         weights=weights if weights == "imagenet" else Path(weights).name,
         weights_sha256="",
         seed=None,
@@ -39,7 +45,7 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
         precision=resolve_precision("auto", device),
     )
     classifier = FinetunedNetwork(seed=0, device=device)
-    classifier.classes_ = tuple(get_model_weights(config.backbone)["DEFAULT"].meta["categories"])
+    classifier.classes_ = tuple(get_model_weights(name)["DEFAULT"].meta["categories"])
     trunk = logits_trunk(network, spec, device)
-    about = {"classifier": f"{config.backbone}, ImageNet", "trunks": [trunk.spec.to_json()]}
+    about = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
     predict_and_show(classifier, trunk, images, about, config, most=LIKELY)

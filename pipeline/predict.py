@@ -70,6 +70,8 @@ def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
     """What makes the features that the classifier takes; a retrained network makes its own."""
     device = resolve_device(config.device)
     if isinstance(head, FinetunedNetwork):
+        if config.weights:
+            raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
         return head.trunk(card.trunks[0], device)
     return rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def squares_of(source: Source, recipe: Recipe, out: Path, max_bad: float) -> Squ
             source, recipe, out / "images", max_bad=max_bad, on_images=lambda count: advance(count, "")
         )
     counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in ("train", "validation"))
-    remark(f"images: {counts}, {recipe.resize} px, {squares.folder}")
+    remark(f"images: {counts}, {recipe.resize} px, {squares.pixels.nbytes / 1e9:.1f} GB, {squares.folder}")
     if len(squares.ledger):
         warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
     return squares
@@ -38,22 +38,22 @@ def train(
     checkpoint: Path,
     *,
     what: str,
-    before: Sequence[Epoch] = (),
     on_best: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train to the end, from `checkpoint` on; the history, after the epochs `before`, is in `folder` after each epoch.
+    """Train to the end, from `checkpoint` on; the history is in `folder` after each epoch.
 
     `on_best` is called after each epoch that is the best by now.
     """
 
     def on_epoch(history: list[Epoch], improved: bool) -> None:
-        _write_history([*before, *history], folder)
+        _write_history(history, folder)
         if improved:
             on_best()
         remark(f"  {_describe(history[-1])}")
 
     with progress(f"{what}, %", 100) as advance:
         trainer.run(checkpoint, _meter(advance), on_epoch)
+    _write_history(trainer.history, folder)  # if the run was killed between its last checkpoint and its history
 
 
 def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:

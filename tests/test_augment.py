@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from features.preprocess import to_square
 from models.augment import random_views
 from models.settings import WHOLE, Views
 
@@ -70,7 +71,9 @@ def test_turned_images() -> None:
     assert float(degrees.mean()) == pytest.approx(0, abs=2)
 
 
-def test_whole_views_change_nothing() -> None:
-    images = torch.randint(0, 256, (8, 3, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    found = random_views(images, 12, WHOLE, torch.Generator().manual_seed(0))
-    assert found.numpy() == pytest.approx(images.float().numpy(), abs=1e-2)
+@pytest.mark.parametrize(("side", "size"), [(12, 12), (18, 16), (256, 224)])
+def test_whole_views_are_what_prediction_sees(side: int, size: int) -> None:
+    images = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    found = random_views(images, size, WHOLE, torch.Generator().manual_seed(0))
+    expected = to_square(images, resize=side, size=size, interpolation="bilinear")
+    assert found.numpy() == pytest.approx(expected.float().numpy(), abs=0.1)

@@ -10,10 +10,10 @@ from features.extract import extract
 from features.joined import JoinedTable
 from features.sources import open_source
 from pipeline.bench import heads
+from pipeline.bench.config import BenchHeadsConfig
 from pipeline.bench.contenders import MEASURES, OURS, RIVALS, HeadJob, Measured, measure
 from pipeline.bench.memory import Held, MemoryJob, growth, measure_memory, quantised_bytes
 from pipeline.bench.tables import Repeated, in_proportion, write_some
-from pipeline.config import BenchHeadsConfig
 from pipeline.errors import ConfigError
 from pipeline.metrics import Scores
 from tests.conftest import Run, make_tiny_trunk, refused

@@ -38,7 +38,7 @@ def test_it_measures_each_weights_on_each_set(
     written = json.loads(Path("artifacts/bench/weights.json").read_text())
     assert [each["dataset"] for each in written["sets"]] == ["split photos", "digits"]
     for each in written["sets"]:
-        assert list(each["measured"]) == ["random", "trunk"]
+        assert list(each["measured"]) == ["random", str(trunk)]
         assert each["share"]["random"]["linear"] in (0, None)
         for figures in each["measured"].values():
             assert set(figures) == set(HEADS)
@@ -50,3 +50,6 @@ def test_what_it_refuses(treehead: Run, split_photos: Path, capsys: pytest.Captu
     assert "--weights 'random' leaves nothing to compare: give two or more" in line
     line = refused(treehead, capsys, "bench", "weights", "nowhere", "--weights", "random,bundled")
     assert "unknown data set 'nowhere'" in line
+    command = ("bench", "weights", split_photos, "--weights", "random,nowhere.safetensors")
+    assert "unknown weights 'nowhere.safetensors'" in refused(treehead, capsys, *command)
+    assert not list(Path("artifacts").glob("features"))

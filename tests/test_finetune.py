@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from features.table import FeatureTable
@@ -22,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 SMALL = ("--backbone", "squeezenet1_1", "--weights", "random", "--image-size", "32", "--device", "cpu")
 SHORT = (*SMALL, "--epochs", "3", "--batch-images", "8")
 
-KILLED_IN_THE_SECOND_EPOCH = """
+KILLED_IN_AN_EPOCH = """
 import os, signal
 from pipeline import training, cli
 meter = training._meter
 def kill(advance):
     def on_step(pulse):
-        if pulse.epoch == 2 and pulse.images > 18:
+        if pulse.epoch == int(os.environ["EPOCH"]) and pulse.images > 18:
             os.kill(os.getpid(), signal.SIGKILL)
     return on_step
 training._meter = kill
@@ -94,16 +95,19 @@ def test_every_regime(treehead: Run, split_photos: Path, regime: str, epochs: in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regime", ["finetune", "two-phase"])
-def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(treehead: Run, split_photos: Path, regime: str) -> None:
+@pytest.mark.parametrize(("regime", "epoch"), [("finetune", 2), ("two-phase", 2), ("two-phase", 4)])
+def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
+    treehead: Run, split_photos: Path, regime: str, epoch: int
+) -> None:
     command = ("finetune", str(split_photos), *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", regime)
     assert treehead(*command, "--out", "whole") == 0
-    program = [sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *command]
+    program = [sys.executable, "-c", KILLED_IN_AN_EPOCH, *command]
     threads = str(torch.get_num_threads())  # sums differ in their last bit with how many threads share them
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment["EPOCH"] = str(epoch)
     killed = subprocess.run(program, env=environment, check=False, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
-    assert [row["epoch"] for row in history(output())] == ["1"]
+    assert [row["epoch"] for row in history(output())] == [str(done) for done in range(1, epoch)]
     assert not (output() / "finetune.json").exists()
     assert treehead(*command) == 0
     assert history(output()) == history(output("whole"))
@@ -118,11 +122,12 @@ def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
     assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 0.0, "mirrored": 0.0}
     assert treehead("finetune", "digits", *short, "--most-degrees", "5", "--out", "turned") == 0
     views = json.loads((output("turned") / "finetune.json").read_text())["parameters"]["views"]
-    assert views["most_degrees"] == 5
+    assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 5.0, "mirrored": 0.0}
 
 
 def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune", "--regime", "two-phase")
+    command = ("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune")
+    command += ("--finetune.regime", "two-phase", "--finetune.epochs", "3")
     assert treehead(*command) == 0
     shown = capsys.readouterr().out
     assert "finetune" in shown
@@ -130,6 +135,7 @@ def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: p
     assert set(metrics["heads"]) == {"linear", "finetune"}
     figures = metrics["heads"]["finetune"]
     assert figures["parameters"]["regime"] == "two-phase"
+    assert figures["learned"]["epochs"] == 3
     assert figures["predict_us_per_image"] > metrics["heads"]["linear"]["predict_us_per_image"]
     assert np.sum(figures["confusion_matrix"]) == 18
     (pair,) = metrics["differences"]
@@ -155,6 +161,7 @@ def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
         (("--regime", "all"), "unknown --regime 'all': expected one of feature-extraction, freeze:K"),
         (("--regime", "freeze:99"), "--regime freeze:99 names no child of the network"),
         (("--hidden", "-1"), "--hidden -1 is out of range"),
+        (("--regime", "freeze:K"), "--regime freeze:K names no child of the network"),
         (("--image-size", "8"), "--image-size 8 does not suit alexnet"),
         (("--weights", "nowhere.pth"), "unknown weights 'nowhere.pth'"),
     ],
@@ -167,5 +174,42 @@ def test_what_it_refuses(
 
 
 def test_finetune_alone_is_no_comparison(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(treehead, capsys, "compare", "--dataset", split_photos, *SMALL, "--heads", "finetune")
+    command = ("compare", "--dataset", split_photos, *SMALL)
+    line = refused(treehead, capsys, *command, "--heads", "finetune")
     assert "--heads finetune leaves nothing to compare it with" in line
+    line = refused(treehead, capsys, *command, "--finetune.minutes", "3")
+    assert "--heads xgb,linear,mlp,hybrid has no finetune: add it" in line
+    line = refused(treehead, capsys, *command, "--heads", "linear,finetune", "--finetune.regime", "freeze:99")
+    assert "--regime freeze:99 names no child of the network" in line
+    assert not Path("artifacts/models").exists()
+
+
+def test_the_best_epoch_of_all_phases_is_kept(
+    treehead: Run, split_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.5), (0.6, 0.5), (0.6, 0.6), (0.6, 0.8)])
+    heads: list[torch.Tensor] = []
+
+    def validate(trainer: Trainer) -> tuple[float, float]:
+        heads.append(trainer.network.head.state_dict()["weight"].clone())
+        return next(scores)
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    command = ("finetune", split_photos, *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", "two-phase")
+    assert treehead(*command) == 0
+    card = json.loads((output() / "finetune.json").read_text())
+    assert card["learned"] == {"epochs": 6, "best_epoch": 2}
+    assert card["validation"] == {"accuracy": 0.9, "log_loss": 0.4}
+    assert [row["epoch"] for row in history(output())] == ["1", "2", "3", "4", "5", "6"]
+    state = safetensors.torch.load_file(output() / "finetune.safetensors")
+    assert torch.equal(state["head.weight"], heads[1])
+
+
+def test_a_retrained_network_has_its_own_weights(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("finetune", split_photos, *SHORT, "--regime", "scratch") == 0
+    path = output() / "finetune.safetensors"
+    assert json.loads(path.with_suffix(".json").read_text())["transfer_learning"] is False
+    line = refused(treehead, capsys, "predict", path, split_photos, "--weights", "imagenet")
+    assert "--weights imagenet came with a retrained network, which has its own" in line

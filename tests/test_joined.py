@@ -48,12 +48,12 @@ def test_rows_are_joined_by_key_not_by_position(photos: Path, tmp_path: Path, mo
     assert np.array_equal(JoinedTable([first, backwards]).read("train").x, expected.x)
     others = type(rows)(keys=rows.keys + "x", x=rows.x, y=rows.y)
     monkeypatch.setattr(backwards, "read", lambda _: others)
-    with pytest.raises(TableError, match=r"holds other images than .*: extract both in one run"):
+    with pytest.raises(TableError, match=r"holds other images than .*: extract all in one run"):
         JoinedTable([first, backwards]).read("train")
 
 
 def test_tables_of_other_images_are_refused(photos: Path, tmp_path: Path) -> None:
     first, _ = tables(photos, tmp_path / "all")
     _, fewer = tables(photos, tmp_path / "fewer", train_limit=30)
-    with pytest.raises(TableError, match=r"holds other images than .*: extract both in one run"):
+    with pytest.raises(TableError, match=r"holds other images than .*: extract all in one run"):
         JoinedTable([first, fewer])

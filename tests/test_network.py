@@ -88,8 +88,7 @@ def test_biases_and_norms_do_not_decay_and_frozen_weights_are_left_out() -> None
     add_norms(backbone.network, 0)
     network = Network(backbone, 3, image_size=16, seed=0)
     backbone.network.get_submodule("convolutions.0").requires_grad_(False)
-    weights, others = decayed(network, 0.1, rate=0.5)
+    weights, others = decayed(network, 0.1)
     assert (weights["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert weights["rate"] == others["rate"] == 0.5
     assert [tuple(p.shape) for p in weights["params"]] == [(8, 8, 3, 3), (3, 8)]
     assert [tuple(p.shape) for p in others["params"]] == [(8,), (8,), (3,)]

@@ -114,6 +114,29 @@ def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimiz
         )
 
 
+def test_class_weights_weigh_images(squares: Squares, tmp_path: Path) -> None:
+    settings = TrainingSettings(epochs=1, batch_images=36, class_weights=True)
+    few = replace(squares, items=squares.items.drop(squares.items.index[:9]))
+    network = Network(TinyBackbone(), 3, image_size=16, seed=0)
+    trainer = Trainer(network, decayed(network, 0.1), few, settings, WHOLE, seed=0, device=CPU)
+    weights, places = training._class_weights(few, 3), few.places("train")
+    labels = few.labels(places)
+    recipe = few.recipe
+    with torch.no_grad():
+        logits = network.train()(
+            normalise(random_views(few.read(places), 16, WHOLE, torch.Generator()), recipe.mean, recipe.std)
+        )
+    losses = torch.stack(
+        [
+            torch.nn.functional.cross_entropy(one[None], label[None], label_smoothing=0.1)
+            for one, label in zip(logits, labels, strict=True)
+        ]
+    )
+    expected = float((weights[labels] * losses).sum() / weights[labels].sum())
+    trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
+    assert trainer.history[0].loss == pytest.approx(expected, rel=1e-4)
+
+
 def test_rare_classes_count_as_much_as_others(squares: Squares) -> None:
     few = squares.items[(squares.items["label"] != 0) | (squares.items["split"] != "train")]
     some = pd.concat([few, squares.items[squares.items["label"] == 0].head(3)])
@@ -198,18 +221,6 @@ def test_minutes_end_the_schedule_wherever_they_end(
     assert trainer.history[-1].learning_rate < 0.01 < max(epoch.learning_rate for epoch in trainer.history)
     assert trainer.history[-1].seconds == pytest.approx(25, abs=3)
     assert pulses[-1].share == 1
-
-
-def test_a_part_of_the_network_may_learn_more_slowly(squares: Squares, tmp_path: Path) -> None:
-    backbone = TinyBackbone()
-    network = Network(backbone, 3, image_size=16, seed=0)
-    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
-    groups = decayed(network.trunk, 0.1, rate=0.0) + decayed(network.head, 0.1)
-    Trainer(network, groups, squares, SETTINGS, Views(), seed=0, device=CPU).run(
-        tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None
-    )
-    moved = {name for name, tensor in network.named_parameters() if not torch.equal(tensor, before[name])}
-    assert moved == {"head.weight", "head.bias"}
 
 
 def test_bfloat16(squares: Squares, tmp_path: Path) -> None:

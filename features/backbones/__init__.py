@@ -5,9 +5,10 @@ from __future__ import annotations
 from features.backbones.base import Backbone, Recipe
 from features.backbones.vision import VisionBackbone
 
-__all__ = ["Backbone", "Recipe", "open_backbone"]
+__all__ = ["TIMM", "Backbone", "Recipe", "open_backbone"]
 
 TIMM = "timm:"
+"""How the names of timm's networks begin."""
 
 
 def open_backbone(name: str, seed: int) -> Backbone:

@@ -17,8 +17,8 @@ from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.storage import check_writable, write_json
 from pipeline.bench.common import measure_in_turn
+from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.bench.measures import MEASURES, Job, Measured, measure
-from pipeline.config import BenchFeaturesConfig
 from pipeline.console import result, result_table
 from pipeline.provenance import about
 

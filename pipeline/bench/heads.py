@@ -17,10 +17,10 @@ from features.joined import JoinedTable
 from features.storage import check_writable, write_json
 from models.settings import HEAD_SETTINGS
 from pipeline.bench.common import measure_in_turn
+from pipeline.bench.config import BenchHeadsConfig
 from pipeline.bench.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, HeadJob, Measured, measure
 from pipeline.bench.memory import TIMES, Held, MemoryJob, growth, measure_memory
 from pipeline.bench.tables import in_proportion, write_some
-from pipeline.config import BenchHeadsConfig
 from pipeline.console import result, result_table
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.provenance import about

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from features.backbones import open_backbone
 from features.devices import resolve_device
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from pipeline.config import BenchWeightsConfig, FeaturesConfig, XgbConfig
+from features.trunks import load_weights
+from pipeline.bench.config import BenchWeightsConfig
+from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import result, result_table
 from pipeline.errors import PipelineError
 from pipeline.metrics import score
@@ -28,9 +30,12 @@ def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
     device = resolve_device(config.device)
     folder = config.out / "bench"
     check_writable(folder)
-    for dataset in datasets:
-        open_source(dataset, data_dir=config.data_dir)  # what is missing is said before minutes are spent
     names = config.weight_names()
+    for dataset in datasets:  # what is missing is said before minutes are spent
+        open_source(dataset, data_dir=config.data_dir)
+    for name in names:
+        backbone = open_backbone(config.backbone, config.seed)
+        load_weights(backbone.cut([backbone.node]), backbone, name)
     sets = [_measure_set(dataset, names, config) for dataset in datasets]
     write_json(folder / "weights.json", {**about(asdict(config), device), "sets": sets})
     _show(sets)
@@ -54,7 +59,7 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
             )
         )
         features = run_features(asked.features)
-        measured[Path(name).stem] = _accuracies(features, asked)
+        measured[name] = _accuracies(features, asked)
     table = features.table
     return {"dataset": table.dataset, "rows": table.rows, "measured": measured, "share": shares(measured)}
 

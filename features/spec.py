@@ -27,7 +27,8 @@ class TrunkSpec:
     `weights` is one of NAMED_WEIGHTS, the name of a file, or `retrained` for a network that has learnt here;
     `weights_sha256` is that of the tensors that `node` needs (see `state_sha256`), so that the same weights make the
     same table from any file; `seed` is that of random weights, else None. Sizes are in pixels: the shorter side becomes
-    `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done, never `auto`.
+    `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done,
+    never `auto`.
     """
 
     backbone: str

@@ -134,8 +134,8 @@ def run_finetune(plan: Plan) -> Trained:
             precision=precision,
         )
         test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
-        how = {"max_bad": plan.config.max_bad, "retry_bad": plan.config.retry_bad}
-        table = extract_table(test, learnt.trunk(spec, plan.device), plan.config.out, **how)
+        trunk, config = learnt.trunk(spec, plan.device), plan.config
+        table = extract_table(test, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
         if not done:
             save_classifier(learnt, table, path.parent, weights=plan.weights, validation=validation)
     return Trained(head=learnt, card=read_card(card), path=path, table=table)

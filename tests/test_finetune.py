@@ -126,8 +126,8 @@ def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
 
 
 def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune")
-    command += ("--finetune.regime", "two-phase", "--finetune.epochs", "3")
+    options = ("--heads", "linear,finetune", "--finetune.regime", "two-phase", "--finetune.epochs", "3")
+    command = ("compare", "--dataset", split_photos, *SMALL, *options)
     assert treehead(*command) == 0
     shown = capsys.readouterr().out
     assert "finetune" in shown

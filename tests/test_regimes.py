@@ -56,7 +56,7 @@ def test_two_phases_share_the_schedule() -> None:
         phase.settings(TrainingSettings(epochs=10, learning_rate=0.5)) for phase in phases_of("two-phase", "ab")
     )
     assert (first.epochs, second.epochs) == (3, 7)
-    assert second.learning_rate == pytest.approx(0.1 * first.learning_rate)
+    assert second.learning_rate == pytest.approx(0.05)
     parts = [phase.settings(TrainingSettings(minutes=10)).minutes for phase in phases_of("two-phase", "ab")]
     assert parts == pytest.approx([3, 7])
 

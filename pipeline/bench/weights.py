@@ -87,10 +87,10 @@ def _show(sets: list[Figures]) -> None:
     for each in sets:
         counts = ", ".join(f"{count:,} {split}" for split, count in each["rows"].items())
         table = Table(title=f"{each['dataset']}: {counts}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        table.add_column("", no_wrap=True)
+        table.add_column("", overflow="fold")
         for head in HEADS:
             for name in (f"{head} %", "95 % interval", "of the way"):
-                table.add_column(name, justify="right")
+                table.add_column(name, justify="right", no_wrap=True)
         for name, figures in each["measured"].items():
             table.add_row(name, *(cell for head in HEADS for cell in _cells(figures[head], each["share"][name][head])))
         result_table(table)

@@ -100,11 +100,16 @@ class Network(nn.Module):
         return [name for name in named if _has(self.trunk, name)]
 
     def freeze(self, children: Sequence[str]) -> None:
-        """Let these of the trunk's children stay as they are, batch-norm statistics too; the others are trained."""
+        """Let these of the trunk's children stay as they are, batch-norm statistics too; the others are trained.
+
+        What is in no child, such as a class token, comes before them all and stays with the first.
+        """
         self.requires_grad_(True)
         self._frozen = tuple(self.trunk.get_submodule(name).requires_grad_(False) for name in children)
-        if children and set(children) == set(self.children_of_trunk()):
-            self.trunk.requires_grad_(False)  # also what is in no child, such as a class token
+        prefixes = tuple(f"{name}." for name in self.children_of_trunk())
+        for name, parameter in self.trunk.named_parameters():
+            if not name.startswith(prefixes):
+                parameter.requires_grad_(not children)
 
     def train(self, mode: bool = True) -> Network:
         """As any module, but what is frozen stays in eval mode, in which batch norms learn nothing."""

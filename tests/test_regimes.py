@@ -98,3 +98,16 @@ def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squa
         assert moved & set(trained)
     else:
         assert moved == {"head.weight", "head.bias"}
+
+
+def test_a_class_token_is_frozen_with_what_follows_it() -> None:
+    network = Network(open_backbone("timm:test_vit", 0), 3, image_size=160, seed=0, pool="auto")
+    children = network.children_of_trunk()
+    token = dict(network.trunk.named_parameters())["cls_token"]
+    network.freeze(children[:1])
+    assert not token.requires_grad
+    assert any(parameter.requires_grad for parameter in network.trunk.parameters())
+    network.freeze(())
+    assert token.requires_grad
+    network.freeze(children)
+    assert not any(parameter.requires_grad for parameter in network.trunk.parameters())

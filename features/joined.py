@@ -26,7 +26,7 @@ class JoinedTable:
                 first.spec.classes,
                 first.rows,
             ):
-                raise TableError(f"{table.folder} holds other images than {first.folder}: extract both in one run")
+                raise _other_images(table.folder)
         self.folder = first.folder
         self.dataset, self.classes = first.spec.dataset, first.spec.classes
         self.rows, self.errors = first.rows, first.errors
@@ -94,7 +94,7 @@ class JoinedTable:
         first, *others = (table.index() for table in self.tables)
         for table, index in zip(self.tables[1:], others, strict=True):
             if not index.equals(first):
-                raise TableError(f"{table.folder} holds other images than {self.folder}: extract both in one run")
+                raise _other_images(table.folder)
         return first
 
 
@@ -102,8 +102,12 @@ def order_of(keys: NDArray[np.object_], other: NDArray[np.object_], folder: Path
     """Where each of `keys` stands in `other`, those of the table in `folder`; raises TableError for other keys."""
     order = pd.Index(other).get_indexer(pd.Index(keys))
     if len(keys) != len(other) or (order < 0).any():
-        raise TableError(
-            f"{folder} holds other images than the tables beside it: extract all in one run, with --retry-bad where "
-            "images could not be read"
-        )
+        raise _other_images(folder)
     return order
+
+
+def _other_images(folder: Path) -> TableError:
+    return TableError(
+        f"{folder} holds other images than the tables beside it: extract all in one run, with --retry-bad where images "
+        "could not be read"
+    )

@@ -11,7 +11,7 @@ from models.errors import SettingsError
 from models.images import Squares, decode_once
 from models.network import Network
 from models.regimes import phases_of
-from models.settings import TrainingSettings, Views
+from models.settings import FinetuneSettings, TrainingSettings, Views
 from models.training import Trainer
 from tests.conftest import CPU, TinyBackbone
 
@@ -76,7 +76,7 @@ def test_a_regime_that_there_is_not() -> None:
     with pytest.raises(
         SettingsError, match="unknown --regime 'all': expected one of feature-extraction, freeze:K, fine"
     ):
-        phases_of("all", CHILDREN)
+        FinetuneSettings(regime="all")
 
 
 @pytest.mark.parametrize(("name", "partly"), NETWORKS)

@@ -23,14 +23,14 @@ SMALL = ("--backbone", "squeezenet1_1", "--image-size", "32", "--epochs", "3", "
 
 KILLED_IN_THE_SECOND_EPOCH = """
 import os, signal
-from pipeline import pretrain, cli
-meter = pretrain._meter
+from pipeline import training, cli
+meter = training._meter
 def kill(advance):
     def on_step(pulse):
         if pulse.epoch == 2 and pulse.images > 18:
             os.kill(os.getpid(), signal.SIGKILL)
     return on_step
-pretrain._meter = kill
+training._meter = kill
 cli.main()
 """
 

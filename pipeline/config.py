@@ -255,7 +255,7 @@ class PredictConfig:
 
 
 def _check_common(config: FeaturesConfig | PretrainConfig | FinetuneConfig) -> None:
-    """Raise ConfigError for what both stages are told, where it is out of range."""
+    """Raise ConfigError for what all of these are told, where it is out of range."""
     if not 0 <= config.max_bad <= 1:
         raise ConfigError(f"--max-bad {config.max_bad} is no share: expected a number from 0 to 1")
     if not 0 <= config.seed < 2**32:

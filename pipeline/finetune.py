@@ -47,7 +47,7 @@ class Plan:
     """What is to be trained: images, a network with the weights that it starts from, and how.
 
     `weights` is their name or absolute path. `settings` are all that decides what is learnt, besides images, seed and
-    device. `spec` is the network as a trunk that ends in its logits, but for its weights, which are still to be learnt.
+    device.
     """
 
     config: FinetuneConfig

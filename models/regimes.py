@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from models.errors import SettingsError
-from models.network import Network, decayed
 from models.settings import FREEZE, TrainingSettings
 
 HEAD_FIRST = 0.3
@@ -34,11 +32,6 @@ class Phase:
             minutes=settings.minutes and self.share * settings.minutes,
             learning_rate=self.rate * settings.rate,
         )
-
-    def prepare(self, network: Network, weight_decay: float) -> list[dict[str, Any]]:
-        """Freeze what is to be frozen; returns the optimizer's parameter groups of the rest."""
-        network.freeze(self.frozen)
-        return decayed(network, weight_decay)
 
 
 def is_from_scratch(regime: str) -> bool:

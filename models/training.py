@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from features.storage import replacing
 from models.augment import random_views
 from models.errors import TrainingError
 from models.images import Squares
-from models.network import Network
+from models.network import Network, decayed
 from models.settings import TrainingSettings, Views
 from models.teacher import Teacher, distance
 
@@ -97,16 +96,15 @@ def learning_rate(share: float, settings: TrainingSettings) -> float:
 class Trainer:
     """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
 
-    `groups` are the optimizer's parameter groups (see `network.decayed`), `views` is what training sees of each image.
-    `before` are the epochs of earlier phases, of which `network` is the best: `history` goes on from them, and `best`
-    is the epoch of the highest validation accuracy of all. With a `teacher` the network learns its features as well as
-    the labels, both with equal weight.
+    What is frozen of it stays as it is; `views` is what training sees of each image. `before` are the epochs of earlier
+    phases, of which `network` is the best: `history` goes on from them, and `best` is the epoch of the highest
+    validation accuracy of all. With a `teacher` the network learns its features as well as the labels, both with equal
+    weight.
     """
 
     def __init__(
         self,
         network: Network,
-        groups: Sequence[dict[str, Any]],
         squares: Squares,
         settings: TrainingSettings,
         views: Views,
@@ -127,7 +125,7 @@ class Trainer:
         self.history = list(before)
         self._before = len(before)
         self._began = before[-1].seconds if before else 0.0
-        self._optimizer = _optimizer(groups, settings)
+        self._optimizer = _optimizer(network, settings)
         self._class_weights = _class_weights(squares, network.classes).to(device) if settings.class_weights else None
         self._scaler = GradScaler(device.type, enabled=self.precision == "fp16")
         self._best_state = _copied(network)
@@ -297,7 +295,8 @@ def _copied(network: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def _optimizer(groups: Sequence[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
+    groups = decayed(network, settings.weight_decay)
     if settings.optimizer == "adam":
         return torch.optim.AdamW(groups, lr=settings.rate)
     return torch.optim.SGD(groups, lr=settings.rate, momentum=MOMENTUM, nesterov=True)

@@ -150,9 +150,9 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
     history: list[Epoch] = []
     for number, phase in enumerate(plan.phases, 1):
+        network.freeze(phase.frozen)
         trainer = Trainer(
             network,
-            phase.prepare(network, training.weight_decay),
             squares,
             phase.settings(training),
             views,

@@ -28,7 +28,7 @@ from features.storage import check_writable, dataset_folder, digest, file_sha256
 from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
-from models.network import Network, add_norms, decayed, exported_trunk
+from models.network import Network, add_norms, exported_trunk
 from models.teacher import Teacher
 from models.training import Trainer
 from pipeline.config import PretrainConfig
@@ -69,10 +69,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     network = Network(
         backbone, len(source.classes), image_size=config.image_size, seed=config.seed, depths=teacher is not None
     )
-    groups = decayed(network, config.training.weight_decay)
-    trainer = Trainer(
-        network, groups, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher
-    )
+    trainer = Trainer(network, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher)
     with locked(folder):
         try:
             train(

@@ -86,8 +86,9 @@ def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squa
     network = Network(backbone, 3, image_size=SIZE, seed=0, pool="auto")
     (phase,) = phases_of(partly if regime == "partly" else regime, network.children_of_trunk())
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05)
-    trainer = Trainer(network, phase.prepare(network, 0.1), squares, settings, Views(), seed=0, device=CPU)
+    settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05, weight_decay=0.1)
+    network.freeze(phase.frozen)
+    trainer = Trainer(network, squares, settings, Views(), seed=0, device=CPU)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     moved = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
     frozen = tuple(f"trunk.{child}." for child in phase.frozen)

@@ -33,7 +33,7 @@ def trainer_of(squares: Squares, settings: TrainingSettings = SETTINGS, *, seed:
     backbone = TinyBackbone()
     add_norms(backbone.network, seed)
     network = Network(backbone, 3, image_size=16, seed=seed)
-    return Trainer(network, decayed(network, settings.weight_decay), squares, settings, Views(), seed=seed, device=CPU)
+    return Trainer(network, squares, settings, Views(), seed=seed, device=CPU)
 
 
 def trained(squares: Squares, checkpoint: Path, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
@@ -90,11 +90,13 @@ def test_training_ends_when_patience_does(squares: Squares, tmp_path: Path, monk
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimizer: Literal["sgd", "adam"]) -> None:
-    settings = TrainingSettings(epochs=1, batch_images=36, optimizer=optimizer, learning_rate=0.01, warm_up=0.0)
+    settings = TrainingSettings(
+        epochs=1, batch_images=36, optimizer=optimizer, learning_rate=0.01, warm_up=0.0, weight_decay=0.1
+    )
     backbone = TinyBackbone()
     expected = Network(TinyBackbone(), 3, image_size=16, seed=0).train()
     network = Network(backbone, 3, image_size=16, seed=0)
-    Trainer(network, decayed(network, 0.1), squares, settings, WHOLE, seed=0, device=CPU).run(
+    Trainer(network, squares, settings, WHOLE, seed=0, device=CPU).run(
         tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None
     )
     places = squares.places("train")
@@ -118,7 +120,7 @@ def test_class_weights_weigh_images(squares: Squares, tmp_path: Path) -> None:
     settings = TrainingSettings(epochs=1, batch_images=36, class_weights=True)
     few = replace(squares, items=squares.items.drop(squares.items.index[:9]))
     network = Network(TinyBackbone(), 3, image_size=16, seed=0)
-    trainer = Trainer(network, decayed(network, 0.1), few, settings, WHOLE, seed=0, device=CPU)
+    trainer = Trainer(network, few, settings, WHOLE, seed=0, device=CPU)
     weights, places = training._class_weights(few, 3), few.places("train")
     labels = few.labels(places)
     recipe = few.recipe

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Semaphore
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ BATCHES_AHEAD = 3
 
 FILES_ON_GPU = 16
 """JPEG files that a GPU decodes at once: it holds each in its own size."""
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 Reader = Callable[[], Payload]
 """Reads one image; raises OSError or DecodeError where it cannot."""
@@ -69,18 +72,23 @@ class Batch:
 
 def run_batches(trunk: Trunk, batches: Iterable[Sequence[Reader]]) -> Generator[Batch]:
     """Take batches of images through `trunk`, in order; what cannot be read or decoded is an outcome, no exception."""
-    workers, threads = worker_count(trunk.device), torch.get_num_threads()
     on_device = Semaphore(forwards_at_once(trunk.device))
-    waiting: deque[Future[Batch]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(trunk.device,))
+    with exact_float32():  # here, because it holds for all threads
+        yield from in_order(lambda readers: _run(trunk, readers, on_device), batches, trunk.device)
+
+
+def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.device) -> Generator[Done]:
+    """What `work` makes of each item, in order: as many threads as keep `device` busy, each computing alone."""
+    workers, threads = worker_count(device), torch.get_num_threads()
+    waiting: deque[Future[Done]] = deque()
+    pool = ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(device,))
     try:
-        with exact_float32():  # here, because it holds for all threads
-            for readers in batches:
-                waiting.append(pool.submit(_run, trunk, readers, on_device))
-                if len(waiting) > BATCHES_AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > BATCHES_AHEAD * workers:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # MKL holds one number for all threads

@@ -9,9 +9,7 @@ Test images are not among them: nothing here learns from those.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.backbones import Recipe
-from features.batches import Outcome, Reader, decode_payload, read_payload
+from features.batches import Outcome, Reader, decode_payload, in_order, read_payload
 from features.preprocess import to_square
 from features.sources.base import Source
 from features.storage import dataset_folder, digest, locked, replacing, write_json
@@ -39,9 +37,6 @@ FORMAT = 1
 SQUARES = "squares.bin"
 
 BATCH_IMAGES = 64
-BATCHES_AHEAD = 3
-"""Batches for each thread that may be waiting or done before one is written."""
-
 OnImages = Callable[[int], None]
 """Called with how many images have just been done."""
 
@@ -123,19 +118,8 @@ def _write(folder: Path, source: Source, items: pd.DataFrame, recipe: Recipe, on
 
 def _decode(readers: Sequence[Reader], recipe: Recipe) -> Generator[tuple[NDArray[np.uint8], list[Outcome]]]:
     """Squares and outcomes of a few images at a time, in order."""
-    threads = torch.get_num_threads()
-    waiting: deque[Future[tuple[NDArray[np.uint8], list[Outcome]]]] = deque()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        for start in range(0, len(readers), BATCH_IMAGES):
-            waiting.append(pool.submit(_squares, readers[start : start + BATCH_IMAGES], recipe))
-            if len(waiting) > BATCHES_AHEAD * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # MKL holds one number for all threads
+    parts = (readers[start : start + BATCH_IMAGES] for start in range(0, len(readers), BATCH_IMAGES))
+    return in_order(lambda part: _squares(part, recipe), parts, torch.device("cpu"))
 
 
 def _squares(readers: Sequence[Reader], recipe: Recipe) -> tuple[NDArray[np.uint8], list[Outcome]]:

@@ -205,11 +205,11 @@ def warn_if_emulated(precision: str, device: torch.device) -> None:
         logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
 
 
-def check_image_size(image_size: int, backbone: Backbone) -> None:
+def check_image_size(image_size: int, backbone: Backbone, option: str = "--image-size") -> None:
     """Raise TrunkError for images that are too small for `backbone`, or not of the one size that it takes."""
     if image_size < backbone.smallest or (backbone.fixed and image_size != backbone.smallest):
         expected = f"{backbone.smallest}{'' if backbone.fixed else ' or more'}"
-        raise TrunkError(f"--image-size {image_size} does not suit {backbone.name}: expected {expected}")
+        raise TrunkError(f"{option} {image_size} does not suit {backbone.name}: expected {expected}")
 
 
 @torch.inference_mode()

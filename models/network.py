@@ -45,9 +45,9 @@ class Network(nn.Module):
     """`trunk` to the backbone's node, and `head`, a classifier on what that gives; `backbone` shares weights.
 
     A map is pooled over its places by `pool` (see `pooling`). `hidden` units, if any, make the head two dense layers,
-    half of the units dropped, instead of one. `image_size` is that of images that the backbone can take, the head's
-    first weights are drawn from `seed`. With `depths` the trunk gives all of the backbone's depths, for a teacher to
-    look at.
+    half of the units dropped, instead of one. `image_size` is that of images that the backbone can take, the first
+    weights of what is no trunk are drawn from `seed`. A network that is `taught` can `foretell` what its teacher's
+    features are.
     """
 
     def __init__(
@@ -59,36 +59,42 @@ class Network(nn.Module):
         seed: int,
         pool: str = "avg",
         hidden: int = 0,
-        depths: bool = False,
+        taught: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.classes = classes
-        self.nodes = backbone.depths if depths else (backbone.node,)
-        self.trunk = backbone.cut(self.nodes)
+        self.trunk = backbone.cut([backbone.node])
         self._frozen: tuple[nn.Module, ...] = ()
-        node = backbone.node
-        blank = channels_second(
-            outputs_of_blank(self.eval().trunk, backbone, image_size)[node], nhwc=backbone.is_nhwc(node)
-        )
+        blank = self._at_node(outputs_of_blank(self.eval().trunk, backbone, image_size))
         self.pool = resolve_pool(pool, blank.shape[1:])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = _head(pool_output(blank, self.pool).shape[1], hidden, classes)
+            self.interpreter = nn.Linear(blank.shape[1], blank.shape[1]) if taught else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of normalised images (n, 3, s, s) float32."""
-        return self.classify(self.features(images)[-1])
+        return self.classify(self.features(images))
 
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """What each of the trunk's nodes gives for normalised images: (n, c) or (n, c, …)."""
-        outputs = self.trunk(images)
-        return [channels_second(outputs[node], nhwc=self.backbone.is_nhwc(node)) for node in self.nodes]
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the trunk gives for normalised images: (n, c) or (n, c, …)."""
+        return self._at_node(self.trunk(images))
+
+    def _at_node(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        node = self.backbone.node
+        return channels_second(outputs[node], nhwc=self.backbone.is_nhwc(node))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits (n, classes) of what the last node gives."""
+        """Logits (n, classes) of what the trunk gives."""
         logits: torch.Tensor = self.head(pool_output(features, self.pool))
         return logits
+
+    def foretell(self, features: torch.Tensor) -> torch.Tensor:
+        """What a teacher would give, (n, …, c) and normalised, from what the trunk gives."""
+        assert self.interpreter is not None, "a network that is taught"
+        foretold: torch.Tensor = self.interpreter(features.movedim(1, -1))
+        return foretold
 
     def children_of_trunk(self) -> list[str]:
         """The names of the network's children that the trunk is made of, in order, those of `features` one by one."""

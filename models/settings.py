@@ -205,6 +205,8 @@ class TrainingSettings:
         epochs: Passes over the training images.
         minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
         batch_images: Images in a step.
+        first_size: Pixels that training begins with, growing to --image-size in steps of 32 (progressive resizing:
+            small images take less time); by default all is done at --image-size.
         optimizer: sgd, with Nesterov's momentum, or adam, with the weight decay apart (AdamW).
         learning_rate: The schedule's highest; by default 0.15 from scratch and 0.01 from trained weights, for adam
             1e-3 and 1e-4.
@@ -221,6 +223,7 @@ class TrainingSettings:
     epochs: int = 30
     minutes: float | None = None
     batch_images: int = 128
+    first_size: int | None = None
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float | None = None
     schedule: Literal["cosine", "step"] = "cosine"
@@ -234,7 +237,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _check_ranges(self, {"epochs": (1, 10**5), "batch_images": (2, 10**5), "patience": (0, 10**5)})
         _check_shares(self, "warm_up", "weight_decay", "label_smoothing")
-        _check_positive(self, learning_rate=100, minutes=10**6)
+        _check_positive(self, learning_rate=100, minutes=10**6, first_size=4096)
 
     @property
     def rate(self) -> float:

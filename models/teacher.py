@@ -1,49 +1,42 @@
-"""A trained network that another of the same architecture learns from, by reproducing its features at each depth.
+"""A trained network whose features another of the same architecture learns to foretell, besides its labels.
 
-Method: Romero et al., FitNets (2015); the teacher sees the very crop that the pupil sees, as in Beyer et al., Knowledge
-distillation: a good teacher is patient and consistent (2022).
+Method: Romero et al., FitNets (2015), at the last node, with the teacher's features normalised as in Wei et al.,
+Feature distillation (2022), so that faint images count as loud ones do; the teacher sees the very crop that the pupil
+sees, as in Beyer et al., Knowledge distillation: a good teacher is patient and consistent (2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
+from torch.nn.functional import layer_norm, mse_loss
 
 from features.preprocess import normalise
 from features.trunks import Trunk
 from models.network import channels_second
 
-LEAST_SQUARE = 1e-4
-"""Of a channel's features: what never answers is not to be reproduced to the last digit."""
+WEIGHT = 3.0
+"""Of the distance, beside the loss on labels."""
 
 
 class Teacher:
-    """A frozen trunk that ends at the depths that the pupil is looked at."""
+    """A frozen trunk that ends at the node that the pupil's ends at."""
 
     def __init__(self, trunk: Trunk) -> None:
-        self.specs = trunk.specs
+        (self.spec,) = trunk.specs
         self._trunk = trunk
 
     @torch.no_grad()
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Its features (n, c) or (n, c, …) at each depth, of images (n, 3, s, s), 0 to 255."""
-        trunk, spec = self._trunk, self.specs[-1]
-        outputs = trunk.module(normalise(images, spec.mean, spec.std))
-        return [channels_second(outputs[spec.node], nhwc=spec.node in trunk.nhwc) for spec in self.specs]
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Its features (n, c) or (n, c, …) of images (n, 3, s, s), 0 to 255."""
+        trunk, spec = self._trunk, self.spec
+        output = trunk.module(normalise(images, spec.mean, spec.std))[spec.node]
+        return channels_second(output, nhwc=spec.node in trunk.nhwc)
 
 
-def distance(features: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> torch.Tensor:
-    """How far features are from those wanted, each (n, c) or (n, c, …): 0 where alike, 1 for nothing but zeros.
+def distance(foretold: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of what was foretold, (n, …, c), from a teacher's features, (n, c) or (n, c, …).
 
-    The squared error as a share of what is wanted, of each channel, so that faint channels count as loud ones do, and
-    of each depth alike.
+    The features are normalised over the channels of each place, so that zeros foretold everywhere are 1 away.
     """
-    return torch.stack([_distance(mine, its) for mine, its in zip(features, wanted, strict=True)]).mean()
-
-
-def _distance(features: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    others = [axis for axis in range(wanted.ndim) if axis != 1]
-    square = wanted.float().square().mean(dim=others)
-    error = (features.float() - wanted.float()).square().mean(dim=others)
-    return (error / square.clamp(min=LEAST_SQUARE)).mean()
+    wanted = features.movedim(1, -1).float()
+    return mse_loss(foretold.float(), layer_norm(wanted, wanted.shape[-1:]))

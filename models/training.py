@@ -30,7 +30,7 @@ from models.errors import TrainingError
 from models.images import Squares
 from models.network import Network, decayed
 from models.settings import TrainingSettings, Views
-from models.teacher import Teacher, distance
+from models.teacher import WEIGHT, Teacher, distance
 
 MOMENTUM = 0.9
 
@@ -42,6 +42,9 @@ STEP_FACTOR = 0.1
 
 START_RATE = 0.04
 """Share of the highest learning rate that a schedule begins with."""
+
+SIZE_STEP = 32
+"""Pixels that most networks reduce to one place of their last map."""
 
 VALIDATION_IMAGES = 256
 """At a time."""
@@ -93,13 +96,21 @@ def learning_rate(share: float, settings: TrainingSettings) -> float:
     return highest * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up)))) / 2
 
 
+def size_at(share: float, settings: TrainingSettings, largest: int) -> int:
+    """Pixels that training sees at a share of the schedule: as long of each size, from small to large.
+
+    Method: Howard, Training ImageNet in 3 hours (2018), and Tan and Le, EfficientNetV2 (2021).
+    """
+    sizes: list[int] = [*range(min(settings.first_size or largest, largest), largest, SIZE_STEP), largest]
+    return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
+
+
 class Trainer:
     """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
 
     What is frozen of it stays as it is; `views` is what training sees of each image. `before` are the epochs of earlier
     phases, of which `network` is the best: `history` goes on from them, and `best` is the epoch of the highest
-    validation accuracy of all. With a `teacher` the network learns its features as well as the labels, both with equal
-    weight.
+    validation accuracy of all. With a `teacher` a network that is taught learns to foretell its features as well.
     """
 
     def __init__(
@@ -177,8 +188,9 @@ class Trainer:
         total, images = torch.zeros((), device=self.device), 0
         self.network.train()
         for step, places in enumerate(batches):
-            rate = self._set_rate(self._share(done + step / len(batches), perf_counter() - start))
-            total += self._step(places, generator) * len(places)
+            share = self._share(done + step / len(batches), perf_counter() - start)
+            rate = self._set_rate(share)
+            total += self._step(places, share, generator) * len(places)
             images += len(places)
             share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
             on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
@@ -212,22 +224,31 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _step(self, places: NDArray[np.intp], generator: torch.Generator) -> torch.Tensor:
+    def _views(self, places: NDArray[np.intp], share: float, generator: torch.Generator) -> torch.Tensor:
+        """What training sees of images at a share of the schedule: (n, 3, s, s) float32 on the device, 0 to 255."""
+        recipe = self.squares.recipe
+        squares = to_device(self.squares.read(places), self.device)
+        size = size_at(share, self.settings, recipe.image_size)
+        if size < recipe.image_size:
+            resize = recipe.at(size).resize
+            squares = to_square(squares, resize=resize, size=resize, interpolation=recipe.interpolation)
+        return random_views(squares, size, self.views, generator)
+
+    def _step(self, places: NDArray[np.intp], share: float, generator: torch.Generator) -> torch.Tensor:
         """One step of the optimizer; returns the loss, on the device, so that nothing waits for it."""
         settings, recipe = self.settings, self.squares.recipe
-        squares = to_device(self.squares.read(places), self.device)
-        images = random_views(squares, recipe.image_size, self.views, generator)
+        images = self._views(places, share, generator)
         labels = to_device(self.squares.labels(places), self.device)
         with self._autocast():
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
-            logits = self.network.classify(features[-1])
+            logits = self.network.classify(features)
             wanted = None if self.teacher is None else self.teacher.features(images)
         losses = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
         # Not torch's own weights: those weigh the smoothed share of each class by that class, not by the image's.
         weights = torch.ones_like(losses) if self._class_weights is None else self._class_weights[labels]
         loss = (weights * losses).sum() / weights.sum()
         if wanted is not None:
-            loss = loss + distance(features, wanted)
+            loss = loss + WEIGHT * distance(self.network.foretell(features), wanted)
         self._optimizer.zero_grad()
         torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)

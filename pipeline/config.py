@@ -202,7 +202,7 @@ class PretrainConfig:
         backbone: One of torchvision's networks (an unknown name lists them all); one without norms is trained with
             batch norms, which go into its convolutions when the trunk is written.
         image_size: Pixels that the network sees while it learns; its trunk serves at the network's own size.
-        teacher: Weights of the same network, of which it is to reproduce the features besides learning the labels:
+        teacher: Weights of the same network, of which it is to foretell the features besides learning the labels:
             imagenet, bundled or a file.
         device: auto, cpu, cuda or cuda:N.
         max_bad: Share of images that may be unreadable before the run fails.

@@ -22,7 +22,7 @@ from features.sources import open_source
 from features.sources.base import Source
 from features.spec import NAMED_WEIGHTS, TrunkSpec
 from features.storage import check_writable, dataset_folder, digest, locked
-from features.trunks import check_image_size, choose_weights, load_weights
+from features.trunks import choose_weights, load_weights
 from features.weights import state_sha256
 from models.finetuned import LOGITS, RETRAINED, FinetunedNetwork
 from models.network import Network, add_norms
@@ -33,7 +33,7 @@ from models.training import Epoch, Trainer
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
 from pipeline.stages import Trained, extract_table
-from pipeline.training import accuracy_in_words, squares_of, train
+from pipeline.training import accuracy_in_words, check_sizes, squares_of, train
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -77,7 +77,7 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
     weights = "random" if scratch else choose_weights(config.weights, backbone)
     trunk = backbone.cut([backbone.node])
     recipe = load_weights(trunk, backbone, weights).at(config.image_size)
-    check_image_size(recipe.image_size, backbone)
+    check_sizes(recipe.image_size, config.training, backbone)
     sha256 = state_sha256(trunk)
     if scratch:
         add_norms(backbone.network, config.seed)

@@ -23,9 +23,9 @@ from features.backbones import Backbone, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
-from features.spec import DEPTHS, TrunkOptions
+from features.spec import TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
-from features.trunks import build_trunk, check_image_size, warn_if_emulated
+from features.trunks import build_trunk, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
 from models.network import Network, add_norms, exported_trunk
@@ -34,7 +34,7 @@ from models.training import Trainer
 from pipeline.config import PretrainConfig
 from pipeline.console import remark
 from pipeline.provenance import about
-from pipeline.training import accuracy_in_words, squares_of, train
+from pipeline.training import accuracy_in_words, check_sizes, squares_of, train
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -56,7 +56,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         splits=get_args(LearningSplit),
     )
     backbone = open_backbone(config.backbone, config.seed)
-    check_image_size(config.image_size, backbone)
+    check_sizes(config.image_size, config.training, backbone)
     warn_if_emulated(resolve_precision(config.training.precision, device), device)
     teacher = _teacher(config, device)
     folder = config.out / "pretrain" / _folder_name(source, config, teacher, device.type)
@@ -67,7 +67,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     squares = squares_of(source, backbone.recipe.at(config.image_size), config.out, config.max_bad)
     add_norms(backbone.network, config.seed)
     network = Network(
-        backbone, len(source.classes), image_size=config.image_size, seed=config.seed, depths=teacher is not None
+        backbone, len(source.classes), image_size=config.image_size, seed=config.seed, taught=teacher is not None
     )
     trainer = Trainer(network, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher)
     with locked(folder):
@@ -113,7 +113,6 @@ def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
     options = TrunkOptions(
         backbone=config.backbone,
         weights=config.teacher,
-        nodes=(DEPTHS,),
         image_size=config.image_size,
         seed=config.seed,
     )
@@ -129,7 +128,7 @@ def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None
         "image_size": config.image_size,
         "training": asdict(config.training),
         "views": asdict(config.views),
-        "teacher": teacher and teacher.specs[-1].weights_sha256,
+        "teacher": teacher and teacher.spec.weights_sha256,
         "seed": config.seed,
         "device": device,
     }
@@ -151,7 +150,7 @@ def _card(trainer: Trainer, backbone: Backbone, source: Source, config: Pretrain
         "trunk": {"sha256": file_sha256(folder / TRUNK), "bytes": (folder / TRUNK).stat().st_size},
         "recipe": asdict(backbone.recipe),
         "trained_at_px": squares.recipe.image_size,
-        "teacher": teacher and {"weights": teacher.specs[-1].weights, "sha256": teacher.specs[-1].weights_sha256},
+        "teacher": teacher and {"weights": teacher.spec.weights, "sha256": teacher.spec.weights_sha256},
         "data": {
             "name": source.name,
             "classes": len(source.classes),

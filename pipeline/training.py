@@ -9,14 +9,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.backbones import Recipe
+from features.backbones import Backbone, Recipe
 from features.sources.base import Source
 from features.storage import replacing
 from features.table import LEDGER
+from features.trunks import check_image_size
 from models.images import Squares, decode_once
+from models.settings import TrainingSettings
 from models.training import Epoch, Pulse, Trainer
 from pipeline.console import progress, remark, warn
+from pipeline.errors import ConfigError
 from pipeline.plots import history_plot
+
+
+def check_sizes(image_size: int, settings: TrainingSettings, backbone: Backbone) -> None:
+    """Raise TrunkError or ConfigError for sizes of images that `backbone` cannot be trained with."""
+    check_image_size(image_size, backbone)
+    if settings.first_size is None:
+        return
+    check_image_size(settings.first_size, backbone, "--first-size")
+    if settings.first_size > image_size:
+        raise ConfigError(
+            f"--first-size {settings.first_size} is above --image-size {image_size}: expected at most that"
+        )
 
 
 def squares_of(source: Source, recipe: Recipe, out: Path, max_bad: float) -> Squares:

@@ -164,6 +164,8 @@ def test_a_trunk_that_was_changed(treehead: Run, split_photos: Path, capsys: pyt
     ("options", "message"),
     [
         (("--backbone", "alexnet", "--image-size", "32"), "--image-size 32 does not suit alexnet: expected 63 or more"),
+        (("--first-size", "32"), "--first-size 32 does not suit alexnet: expected 63 or more"),
+        (("--first-size", "97"), "--first-size 97 is above --image-size 96: expected at most that"),
         (("--backbone", "alexnot"), "unknown backbone 'alexnot'"),
         (("--minutes", "0"), "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
         (("--max-bad", "2"), "--max-bad 2.0 is no share: expected a number from 0 to 1"),

@@ -17,7 +17,7 @@ from models.errors import SettingsError, TrainingError
 from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed
 from models.settings import WHOLE, TrainingSettings, Views
-from models.training import Epoch, Pulse, Trainer, learning_rate
+from models.training import Epoch, Pulse, Trainer, learning_rate, size_at
 from tests.conftest import CPU, TinyBackbone
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)
@@ -78,6 +78,23 @@ def test_the_step_schedule_divides_by_ten_at_each_third() -> None:
     assert [learning_rate(share / 10, settings) for share in (0, 3, 4, 6, 7, 10)] == pytest.approx(
         [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
     )
+
+
+def test_sizes_grow_to_the_largest_and_take_as_long_each() -> None:
+    settings = TrainingSettings(first_size=16)
+    assert [size_at(share, settings, 70) for share in (0.0, 0.32, 0.34, 0.66, 0.67, 1.0)] == [16, 16, 48, 48, 70, 70]
+    assert {size_at(share, TrainingSettings(), 70) for share in (0.0, 0.5, 1.0)} == {70}
+
+
+def test_training_that_begins_with_small_images(squares: Squares, tmp_path: Path) -> None:
+    trainer = trainer_of(squares, replace(SETTINGS, epochs=2, first_size=8))
+    seen: list[tuple[bool, int]] = []
+    trainer.network.trunk.register_forward_pre_hook(
+        lambda _, images: seen.append((trainer.network.training, images[0].shape[-1]))
+    )
+    trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
+    assert [size for training, size in seen if training] == 4 * [8] + 4 * [16]
+    assert {size for training, size in seen if not training} == {16}
 
 
 def test_training_ends_when_patience_does(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,29 +276,23 @@ def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "given", "message"),
     [
-        ({"epochs": 0}, "--epochs 0 is out of range: expected 1 to 100000"),
-        ({"batch_images": 1}, "--batch-images 1 is out of range: expected 2 to 100000"),
-        ({"minutes": 0.0}, "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
-        ({"learning_rate": 0.0}, "--learning-rate 0.0 is out of range: expected above 0, at most 100"),
-        ({"patience": -1}, "--patience -1 is out of range: expected 0 to 100000"),
-        ({"label_smoothing": 1.0}, "--label-smoothing 1.0 is no share: expected 0 or more, below 1"),
+        (TrainingSettings, {"epochs": 0}, "--epochs 0 is out of range: expected 1 to 100000"),
+        (TrainingSettings, {"batch_images": 1}, "--batch-images 1 is out of range: expected 2 to 100000"),
+        (TrainingSettings, {"minutes": 0.0}, "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
+        (
+            TrainingSettings,
+            {"learning_rate": 0.0},
+            "--learning-rate 0.0 is out of range: expected above 0, at most 100",
+        ),
+        (TrainingSettings, {"patience": -1}, "--patience -1 is out of range: expected 0 to 100000"),
+        (TrainingSettings, {"label_smoothing": 1.0}, "--label-smoothing 1.0 is no share: expected 0 or more, below 1"),
+        (Views, {"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
+        (Views, {"mirrored": -0.1}, "--mirrored -0.1 is no share: expected 0 or more, below 1"),
+        (Views, {"most_degrees": 181.0}, "--most-degrees 181.0 is out of range: expected 0 to 180"),
     ],
 )
-def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range(settings: type, given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        TrainingSettings(**settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
-        ({"mirrored": -0.1}, "--mirrored -0.1 is no share: expected 0 or more, below 1"),
-        ({"most_degrees": 181.0}, "--most-degrees 181.0 is out of range: expected 0 to 180"),
-    ],
-)
-def test_views_out_of_range(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        Views(**settings)
+        settings(**given)

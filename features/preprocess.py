@@ -30,5 +30,6 @@ def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     # Row by row, three channels side by side: several times as fast as broadcasting over the channels.
     scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).repeat(width)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width)
-    rows = images.permute(0, 2, 3, 1).reshape(count * height, width * 3).to(torch.float32, copy=True)
+    rows = images.permute(0, 2, 3, 1).reshape(count * height, width * 3)
+    rows = rows.to(torch.float32, copy=True)  # float images would else be changed in place
     return rows.mul_(scale).add_(shift).view(count, height, width, 3).permute(0, 3, 1, 2)

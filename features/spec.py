@@ -70,7 +70,7 @@ class TrunkOptions:
     """
 
     backbone: str
-    weights: str = "random"
+    weights: str = RANDOM_WEIGHTS
     nodes: tuple[str, ...] = ()
     pool: str = "auto"
     image_size: int | None = None

@@ -19,9 +19,9 @@ from features.backbones import Backbone, Recipe, open_backbone
 from features.devices import PRECISIONS, exact_float32, has_cpu_bf16, resolve_precision, to_device, to_host
 from features.errors import TrunkError, first_line
 from features.nvjpeg import check_nvjpeg
-from features.pooling import pool_output, resolve_pool
+from features.pooling import channels_second, pool_output, resolve_pool
 from features.preprocess import normalise, to_square
-from features.spec import AUTO_WEIGHTS, DEPTHS, NAMED_WEIGHTS, TrunkOptions, TrunkSpec
+from features.spec import AUTO_WEIGHTS, DEPTHS, NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions, TrunkSpec
 from features.stopwatch import Stopwatch
 from features.weights import file_state, load_into, state_sha256
 from features.weights.bundled import bundled_state, is_bundled
@@ -86,8 +86,8 @@ class Trunk:
             return [to_host(vector).numpy() for vector in vectors]
 
     def _vector(self, spec: TrunkSpec, output: torch.Tensor) -> torch.Tensor:
-        output = output.movedim(-1, 1) if spec.node in self.nhwc else output
-        pooled = pool_output(output.float(), spec.pool)
+        output = channels_second(output.float(), nhwc=spec.node in self.nhwc)
+        pooled = pool_output(output, spec.pool)
         if not pooled.abs().amax() <= FLOAT16_MAX:
             raise TrunkError(
                 f"features at node {spec.node!r} do not fit float16 (infinite or not a number): choose another --node"
@@ -108,14 +108,14 @@ def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
     check_image_size(recipe.image_size, backbone)
     _check_decoder(options.decoder, device)
     outputs = outputs_of_blank(module, backbone, recipe.image_size)
-    nhwc = _nhwc_nodes(outputs, backbone)
-    shapes = {node: (output.movedim(-1, 1) if node in nhwc else output).shape[1:] for node, output in outputs.items()}
+    nhwc = _nhwc_nodes(nodes, backbone)
+    shapes = {node: channels_second(outputs[node], nhwc=node in nhwc).shape[1:] for node in nodes}
     specs = [
         TrunkSpec(
             backbone=options.backbone,
             weights=weights if weights in NAMED_WEIGHTS else Path(weights).name,
             weights_sha256=state_sha256(module if len(nodes) == 1 else backbone.cut([node])),
-            seed=options.seed if weights == "random" else None,
+            seed=options.seed if weights == RANDOM_WEIGHTS else None,
             node=node,
             pool=resolve_pool(options.pool, shapes[node]),
             **asdict(recipe),
@@ -146,8 +146,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
                 f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
                 f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
             )
-    outputs = outputs_of_blank(module, backbone, specs[0].image_size)
-    return Trunk(specs, module, device, nhwc=_nhwc_nodes(outputs, backbone))
+    return Trunk(specs, module, device, nhwc=_nhwc_nodes([spec.node for spec in specs], backbone))
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -170,12 +169,12 @@ def choose_weights(weights: str, backbone: Backbone) -> str:
         return weights
     if backbone.is_cached():
         return "imagenet"
-    return "bundled" if is_bundled(backbone.name) else "random"
+    return "bundled" if is_bundled(backbone.name) else RANDOM_WEIGHTS
 
 
 def load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
     """Load `weights` into `module`, which was cut from `backbone`; returns the preparation that goes with them."""
-    if weights == "random":
+    if weights == RANDOM_WEIGHTS:
         return backbone.recipe
     whole = backbone.network.state_dict()
     if weights == "imagenet":
@@ -228,9 +227,9 @@ def outputs_of_blank(module: nn.Module, backbone: Backbone, image_size: int) -> 
     return outputs
 
 
-def _nhwc_nodes(outputs: dict[str, torch.Tensor], backbone: Backbone) -> set[str]:
-    """The nodes whose maps have their channels last."""
-    return {node for node, output in outputs.items() if output.ndim == 4 and backbone.is_nhwc(node)}
+def _nhwc_nodes(nodes: Sequence[str], backbone: Backbone) -> set[str]:
+    """The nodes whose maps, where they give any, have their channels last."""
+    return {node for node in nodes if backbone.is_nhwc(node)}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ So the loop that makes feature tables makes its predictions as well, and what it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from features.backbones import open_backbone
+from features.backbones import Recipe, open_backbone
 from features.errors import first_line
 from features.spec import TrunkSpec
 from features.trunks import Trunk, freeze, warn_if_emulated
-from features.weights import state_sha256
+from features.weights import State, state_sha256
 from models.base import Classifier, Probabilities
 from models.errors import ClassifierError
-from models.network import Network, State, exported_trunk
+from models.network import Network, exported_trunk
 
 LOGITS = "logits"
 """The node of a network that its head's output is."""
@@ -66,28 +66,45 @@ class FinetunedNetwork(Classifier):
         """See Classifier."""
         self.state = safetensors.torch.load_file(path)
 
-    def trunk(self, spec: TrunkSpec, device: torch.device) -> Trunk:
-        """The network as a frozen trunk whose one node gives its logits.
-
-        Backbone, precision and preparation of images are those of `spec`. Raises ClassifierError for other weights.
-        """
-        warn_if_emulated(spec.precision, device)
-        backbone, classes = open_backbone(spec.backbone, 0), len(self.classes_)
-        hidden = int(self.settings["hidden"])
-        network = Network(backbone, classes, image_size=spec.image_size, seed=0, pool="auto", hidden=hidden)
+    def trunk(self, device: torch.device) -> Trunk:
+        """The network as a frozen trunk whose one node gives its logits; raises ClassifierError for other weights."""
+        settings = self.settings
+        name, precision = settings["backbone"], settings["training"]["precision"]
+        recipe = Recipe.from_json(settings["recipe"])
+        warn_if_emulated(precision, device)
+        network = Network(
+            open_backbone(name, 0),
+            len(self.classes_),
+            image_size=recipe.image_size,
+            seed=0,
+            pool="auto",
+            hidden=settings["hidden"],
+        )
         try:
             network.load_state_dict(self.state)
         except RuntimeError as error:
             raise ClassifierError(
-                f"the weights are not those of {spec.backbone} with its head ({first_line(error)}): train it again"
+                f"the weights are not those of {name} with its head ({first_line(error)}): train it again"
             ) from error
-        return logits_trunk(network, spec, device)
+        return logits_trunk(network, name, RETRAINED, recipe, precision, device)
 
 
-def logits_trunk(network: nn.Module, spec: TrunkSpec, device: torch.device) -> Trunk:
-    """A network that gives logits as a frozen trunk of that one node; `spec` says all but its weights' SHA-256."""
+def logits_trunk(
+    network: nn.Module, backbone: str, weights: str, recipe: Recipe, precision: str, device: torch.device
+) -> Trunk:
+    """A network that gives logits as a frozen trunk of that one node; `backbone` and `weights` are their names."""
     module = freeze(_Logits(network))
-    return Trunk([replace(spec, weights_sha256=state_sha256(module), node=LOGITS, pool="none")], module, device)
+    spec = TrunkSpec(
+        backbone=backbone,
+        weights=weights,
+        weights_sha256=state_sha256(module),
+        seed=None,
+        node=LOGITS,
+        pool="none",
+        **asdict(recipe),
+        precision=precision,
+    )
+    return Trunk([spec], module, device)
 
 
 class _Logits(nn.Module):

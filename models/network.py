@@ -16,10 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
 from features.backbones import Backbone
-from features.pooling import pool_output, resolve_pool
+from features.pooling import channels_second, pool_output, resolve_pool
 from features.trunks import outputs_of_blank
-
-State = dict[str, torch.Tensor]
+from features.weights import State
 
 HEAD_STD = 0.01
 """Of the head's first weights: so small that the classes begin alike."""
@@ -123,11 +122,6 @@ class Network(nn.Module):
         for module in self._frozen:
             module.eval()
         return self
-
-
-def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
-    """A node's output with its channels second; maps have them last where `nhwc`."""
-    return output.movedim(-1, 1) if nhwc and output.ndim == 4 else output
 
 
 def _head(dim: int, hidden: int, classes: int) -> nn.Module:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import layer_norm, mse_loss
 
+from features.pooling import channels_second
 from features.preprocess import normalise
 from features.trunks import Trunk
-from models.network import channels_second
 
 WEIGHT = 3.0
 """Of the distance, beside the loss on labels."""

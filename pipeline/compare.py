@@ -22,11 +22,10 @@ from models.errors import ModelsError
 from pipeline.config import FINETUNE, CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.depths import best_nodes, run_depths
-from pipeline.errors import PipelineError
 from pipeline.finetune import plan_finetune, run_finetune
 from pipeline.metrics import paired_difference, score
 from pipeline.report import Metrics, summary_table, write_report
-from pipeline.stages import Trained, run_features, train_heads, unfitted_head, us_per_image
+from pipeline.stages import Trained, check_testable, run_features, train_heads, unfitted_head, us_per_image
 from pipeline.tune import tune_heads
 
 FORMAT = 4
@@ -37,12 +36,11 @@ PREDICT_REPEATS = 3
 
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
-    finetuning = FINETUNE in config.head_names()
-    plan = plan_finetune(config.features.dataset, config.finetuning()) if finetuning else None
-    heads = [unfitted_head(name, config) for name in config.head_names() if name != FINETUNE]
+    names = config.head_names()
+    plan = plan_finetune(config.features.dataset, config.finetuning()) if FINETUNE in names else None
+    heads = [unfitted_head(name, config) for name in names if name != FINETUNE]
     features = run_features(config.features)
-    if not features.table.rows.get("test"):
-        raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
+    check_testable(features.table)
     depths = run_depths(features.table, config)
     if config.select_node:
         features = replace(features, table=best_nodes(features.table, depths))
@@ -96,13 +94,12 @@ def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
     heads: Metrics = {}
     right: dict[str, NDArray[np.bool_]] = {}
     for name, item in trained.items():
-        x = test.x if item.table is table else _in_order_of(test, item.table)
+        retrained = item.table is not table  # its features are its own predictions
+        x = _in_order_of(test, item.table) if retrained else test.x
         probabilities, predict_us = _timed_predictions(item.head, x)
+        own_us = (us_per_image(item.table) or 0.0) if retrained else 0.0
         right[name] = probabilities.argmax(axis=1) == test.y
-        heads[name] = _head_metrics(item, table, test, probabilities)
-        if item.table is not table:  # its features are its own predictions
-            predict_us += us_per_image(item.table) or 0.0
-        heads[name]["predict_us_per_image"] = predict_us
+        heads[name] = _head_metrics(item, table, test, probabilities) | {"predict_us_per_image": predict_us + own_us}
     order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
     differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
     return {

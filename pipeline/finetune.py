@@ -20,11 +20,11 @@ from features.backbones import Recipe, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
-from features.spec import NAMED_WEIGHTS, TrunkSpec
+from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS
 from features.storage import check_writable, dataset_folder, digest, locked
 from features.trunks import choose_weights, load_weights
 from features.weights import state_sha256
-from models.finetuned import LOGITS, RETRAINED, FinetunedNetwork
+from models.finetuned import FinetunedNetwork
 from models.network import Network, add_norms
 from models.persist import load_classifier, read_card, save_classifier
 from models.regimes import Phase, is_from_scratch, phases_of
@@ -74,7 +74,7 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
     check_writable(config.out)
     source = open_source(dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
     backbone, scratch = open_backbone(config.backbone, config.seed), is_from_scratch(config.settings.regime)
-    weights = "random" if scratch else choose_weights(config.weights, backbone)
+    weights = RANDOM_WEIGHTS if scratch else choose_weights(config.weights, backbone)
     trunk = backbone.cut([backbone.node])
     recipe = load_weights(trunk, backbone, weights).at(config.image_size)
     check_sizes(recipe.image_size, config.training, backbone)
@@ -114,7 +114,6 @@ def run_finetune(plan: Plan) -> Trained:
     """Retrain the network, go on with it, or find it trained; its table is what it says of test images."""
     path = plan.path
     card = path.with_suffix(".json")
-    precision = plan.settings["training"]["precision"]
     with locked(path.parent):
         done = card.exists()
         if done:
@@ -123,18 +122,8 @@ def run_finetune(plan: Plan) -> Trained:
         else:
             learnt, validation = _learn(plan)
         assert isinstance(learnt, FinetunedNetwork)
-        spec = TrunkSpec(
-            backbone=plan.config.backbone,
-            weights=RETRAINED,
-            weights_sha256="",
-            seed=None,
-            node=LOGITS,
-            pool="none",
-            **asdict(plan.recipe),
-            precision=precision,
-        )
         test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
-        trunk, config = learnt.trunk(spec, plan.device), plan.config
+        trunk, config = learnt.trunk(plan.device), plan.config
         table = extract_table(test, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
         if not done:
             save_classifier(learnt, table, path.parent, weights=plan.weights, validation=validation)
@@ -144,7 +133,7 @@ def run_finetune(plan: Plan) -> Trained:
 def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
     """Train phase after phase, each from the best so far; returns accuracy and log-loss on validation as well."""
     config, network, folder = plan.config, plan.network, plan.path.parent
-    if plan.weights == "random" and not is_from_scratch(config.settings.regime):
+    if plan.weights == RANDOM_WEIGHTS and not is_from_scratch(config.settings.regime):
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
     squares = squares_of(plan.source, plan.recipe, config.out, config.max_bad)
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from torchvision.models import get_model_weights
@@ -11,9 +10,9 @@ from torchvision.models import get_model_weights
 from features.backbones import TIMM
 from features.backbones.vision import VisionBackbone
 from features.devices import resolve_device, resolve_precision
-from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS, TrunkSpec
+from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS
 from features.weights import file_state, load_into
-from models.finetuned import LOGITS, FinetunedNetwork, logits_trunk
+from models.finetuned import FinetunedNetwork, logits_trunk
 from pipeline.config import PredictConfig
 from pipeline.errors import PredictError
 from pipeline.predict import predict_and_show
@@ -34,18 +33,8 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     state, recipe = backbone.published() if weights == "imagenet" else (file_state(Path(weights)), backbone.recipe)
     network = backbone.network
     load_into(network, state, whole_model=network.state_dict(), where=weights)
-    spec = TrunkSpec(
-        backbone=name,
-        weights=weights if weights == "imagenet" else Path(weights).name,
-        weights_sha256="",
-        seed=None,
-        node=LOGITS,
-        pool="none",
-        **asdict(recipe),
-        precision=resolve_precision("auto", device),
-    )
     classifier = FinetunedNetwork(seed=0, device=device)
     classifier.classes_ = tuple(get_model_weights(name)["DEFAULT"].meta["categories"])
-    trunk = logits_trunk(network, spec, device)
+    trunk = logits_trunk(network, name, Path(weights).name, recipe, resolve_precision("auto", device), device)
     about = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
     predict_and_show(classifier, trunk, images, about, config, most=LIKELY)

@@ -72,7 +72,7 @@ def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
     if isinstance(head, FinetunedNetwork):
         if config.weights:
             raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
-        return head.trunk(card.trunks[0], device)
+        return head.trunk(device)
     return rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=device)
 
 

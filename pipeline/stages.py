@@ -27,6 +27,7 @@ from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
 from pipeline.depths import best_nodes, run_depths
+from pipeline.errors import PipelineError
 from pipeline.metrics import score
 from pipeline.tune import tune_heads
 
@@ -40,6 +41,12 @@ class Features:
 
     table: JoinedTable
     weights: str
+
+
+def check_testable(table: JoinedTable) -> None:
+    """Raise PipelineError for a table without test rows."""
+    if not table.rows.get("test"):
+        raise PipelineError(f"{table.folder} has no test rows: give the data set test images")
 
 
 def us_per_image(table: JoinedTable) -> float | None:

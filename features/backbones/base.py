@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
-State = dict[str, torch.Tensor]
+from features.weights import State
 
 
 @dataclass(frozen=True, kw_only=True)

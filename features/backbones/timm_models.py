@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from features.backbones.base import Backbone, Recipe, State
+from features.backbones.base import Backbone, Recipe
 from features.errors import TrunkError, first_line
+from features.weights import State
 
 try:
     import timm

@@ -14,10 +14,10 @@ from torch import fx, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from features.backbones.base import Backbone, Recipe, State
+from features.backbones.base import Backbone, Recipe
 from features.backbones.families import family_of
 from features.errors import TrunkError
-from features.weights import cached_path, downloaded_state
+from features.weights import State, cached_path, downloaded_state
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
 """torchvision's DenseNet files are older than its names: norm.1 became norm1."""

@@ -22,9 +22,9 @@ from pipeline.bench.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, 
 from pipeline.bench.memory import TIMES, Held, MemoryJob, growth, measure_memory
 from pipeline.bench.tables import in_proportion, write_some
 from pipeline.console import result, result_table
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError
 from pipeline.provenance import about
-from pipeline.stages import run_features
+from pipeline.stages import check_testable, run_features
 
 MEMORY = "memory"
 
@@ -41,8 +41,7 @@ def run_bench_heads(config: BenchHeadsConfig) -> None:
     check_writable(folder)
     skipped = names_to_skip(config)
     table = run_features(config.features).table
-    if not table.rows.get("test"):
-        raise PipelineError(f"{table.folder} has no test rows: give the data set test images")
+    check_testable(table)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         some = write_some(table, in_proportion(table, config.rows, config.features.seed), Path(scratch) / "some")
         jobs = _jobs(config, {ALL: table, SOME: some}, skipped, Path(scratch))

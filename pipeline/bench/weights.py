@@ -15,10 +15,9 @@ from features.trunks import load_weights
 from pipeline.bench.config import BenchWeightsConfig
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import result, result_table
-from pipeline.errors import PipelineError
 from pipeline.metrics import score
 from pipeline.provenance import about
-from pipeline.stages import Features, run_features, train_heads, unfitted_head
+from pipeline.stages import Features, check_testable, run_features, train_heads, unfitted_head
 
 HEADS = ("linear", "xgb")
 
@@ -65,9 +64,8 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
 
 
 def _accuracies(features: Features, config: XgbConfig) -> Figures:
+    check_testable(features.table)
     test = features.table.read("test")
-    if not len(test):
-        raise PipelineError(f"{features.table.folder} has no test rows: give the data set test images")
     trained = train_heads([unfitted_head(name, config) for name in HEADS], features, config.features.out)
     return {name: asdict(score(item.head.predict_proba(test.x), test.y)) for name, item in trained.items()}
 

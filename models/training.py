@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from models.augment import random_views
 from models.errors import TrainingError
 from models.images import Squares
 from models.network import Network, decayed
+from models.schedules import learning_rate, size_at
 from models.settings import TrainingSettings, Views
 from models.teacher import WEIGHT, Teacher, distance
 
@@ -36,15 +38,6 @@ MOMENTUM = 0.9
 
 LARGEST_GRADIENT = 1.0
 """Longer ones are cut to this norm: the first steps at a high learning rate would leave the data behind."""
-
-STEP_FACTOR = 0.1
-"""What the learning rate is multiplied by at each step of the step schedule."""
-
-START_RATE = 0.04
-"""Share of the highest learning rate that a schedule begins with."""
-
-SIZE_STEP = 32
-"""Pixels that most networks reduce to one place of their last map."""
 
 VALIDATION_IMAGES = 256
 """At a time."""
@@ -81,28 +74,6 @@ OnStep = Callable[[Pulse], None]
 
 OnEpoch = Callable[[list[Epoch], bool], None]
 """Called after each epoch, its checkpoint written: the history, and whether this epoch is the best by now."""
-
-
-def learning_rate(share: float, settings: TrainingSettings) -> float:
-    """The rate at a share of the schedule: half a cosine up to the highest, then down as `settings.schedule` says.
-
-    Method of the cosine: Smith and Topin, Super-convergence (2017).
-    """
-    highest, warm_up = settings.rate, settings.warm_up
-    if share < warm_up:
-        return highest * (START_RATE + (1 - START_RATE) * (1 - math.cos(math.pi * share / warm_up)) / 2)
-    if settings.schedule == "step":
-        return highest * STEP_FACTOR ** min(2, math.floor(3 * share))
-    return highest * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up)))) / 2
-
-
-def size_at(share: float, settings: TrainingSettings, largest: int) -> int:
-    """Pixels that training sees at a share of the schedule: as long of each size, from small to large.
-
-    Method: Howard, Training ImageNet in 3 hours (2018), and Tan and Le, EfficientNetV2 (2021).
-    """
-    sizes: list[int] = [*range(min(settings.first_size or largest, largest), largest, SIZE_STEP), largest]
-    return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
 
 class Trainer:
@@ -187,11 +158,11 @@ class Trainer:
         batches = self._batches(generator)
         total, images = torch.zeros((), device=self.device), 0
         self.network.train()
-        for step, places in enumerate(batches):
+        for step, (squares, labels) in enumerate(self._read_ahead(batches)):
             share = self._share(done + step / len(batches), perf_counter() - start)
             rate = self._set_rate(share)
-            total += self._step(places, share, generator) * len(places)
-            images += len(places)
+            total += self._step(squares, labels, share, generator) * len(labels)
+            images += len(labels)
             share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
             on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
             if self.settings.minutes is not None and share >= 1:
@@ -224,21 +195,34 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _views(self, places: NDArray[np.intp], share: float, generator: torch.Generator) -> torch.Tensor:
-        """What training sees of images at a share of the schedule: (n, 3, s, s) float32 on the device, 0 to 255."""
+    def _read(self, places: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Squares and labels, on the device."""
+        return to_device(self.squares.read(places), self.device), to_device(self.squares.labels(places), self.device)
+
+    def _read_ahead(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Squares and labels of each batch, read while the step before it is computed."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, batches[0])
+            for places in batches[1:]:
+                read, ahead = ahead, reader.submit(self._read, places)
+                yield read.result()
+            yield ahead.result()
+
+    def _views(self, squares: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        """What training sees of squares at a share of the schedule: (n, 3, s, s) float32, 0 to 255."""
         recipe = self.squares.recipe
-        squares = to_device(self.squares.read(places), self.device)
         size = size_at(share, self.settings, recipe.image_size)
         if size < recipe.image_size:
             resize = recipe.at(size).resize
             squares = to_square(squares, resize=resize, size=resize, interpolation=recipe.interpolation)
         return random_views(squares, size, self.views, generator)
 
-    def _step(self, places: NDArray[np.intp], share: float, generator: torch.Generator) -> torch.Tensor:
+    def _step(
+        self, squares: torch.Tensor, labels: torch.Tensor, share: float, generator: torch.Generator
+    ) -> torch.Tensor:
         """One step of the optimizer; returns the loss, on the device, so that nothing waits for it."""
         settings, recipe = self.settings, self.squares.recipe
-        images = self._views(places, share, generator)
-        labels = to_device(self.squares.labels(places), self.device)
+        images = self._views(squares, share, generator)
         with self._autocast():
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
             logits = self.network.classify(features)

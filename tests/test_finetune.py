@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +14,16 @@ import torch
 from features.table import FeatureTable
 from models.training import Trainer
 from tests.conftest import Run, refused
+from tests.training_runs import history, kill_in_epoch
 
-ROOT = Path(__file__).parent.parent
 SMALL = ("--backbone", "squeezenet1_1", "--weights", "random", "--image-size", "32", "--device", "cpu")
 SHORT = (*SMALL, "--epochs", "3", "--batch-images", "8")
-
-KILLED_IN_AN_EPOCH = """
-import os, signal
-from pipeline import training, cli
-meter = training._meter
-def kill(advance):
-    def on_step(pulse):
-        if pulse.epoch == int(os.environ["EPOCH"]) and pulse.images > 18:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return on_step
-training._meter = kill
-cli.main()
-"""
 
 
 def output(folder: str = "artifacts") -> Path:
     """The one folder that fine-tuning has made in `folder`."""
     (found,) = Path(folder, "models").glob("*/finetune-*")
     return found
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open(newline="") as file:
-        return [{key: row[key] for key in row if "second" not in key} for row in csv.DictReader(file)]
 
 
 def test_it_writes_a_classifier_that_predicts(
@@ -101,12 +79,7 @@ def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
 ) -> None:
     command = ("finetune", str(split_photos), *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", regime)
     assert treehead(*command, "--out", "whole") == 0
-    program = [sys.executable, "-c", KILLED_IN_AN_EPOCH, *command]
-    threads = str(torch.get_num_threads())  # sums differ in their last bit with how many threads share them
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    environment["EPOCH"] = str(epoch)
-    killed = subprocess.run(program, env=environment, check=False, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
+    kill_in_epoch(epoch, *command)
     assert [row["epoch"] for row in history(output())] == [str(done) for done in range(1, epoch)]
     assert not (output() / "finetune.json").exists()
     assert treehead(*command) == 0

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
-import torch
 
 from features.storage import file_sha256
 from models.training import Pulse, Trainer
 from tests.conftest import Run, refused
+from tests.training_runs import history, kill_in_epoch
 
-ROOT = Path(__file__).parent.parent
 SMALL = ("--backbone", "squeezenet1_1", "--image-size", "32", "--epochs", "3", "--batch-images", "8", "--device", "cpu")
-
-KILLED_IN_THE_SECOND_EPOCH = """
-import os, signal
-from pipeline import training, cli
-meter = training._meter
-def kill(advance):
-    def on_step(pulse):
-        if pulse.epoch == 2 and pulse.images > 18:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return on_step
-training._meter = kill
-cli.main()
-"""
 
 
 def output(folder: str = "artifacts") -> Path:
     """The one folder that pretraining has made in `folder`."""
     (found,) = Path(folder, "pretrain").iterdir()
     return found
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open(newline="") as file:
-        return [{key: row[key] for key in row if "second" not in key} for row in csv.DictReader(file)]
 
 
 def test_it_writes_a_trunk_a_history_and_a_card(
@@ -104,11 +81,7 @@ def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
 ) -> None:
     command = ("pretrain", str(split_photos), *SMALL)
     assert treehead(*command, "--out", "whole") == 0
-    program = [sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *command]
-    threads = str(torch.get_num_threads())  # sums differ in their last bit with how many threads share them
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    killed = subprocess.run(program, env=environment, check=False, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
+    kill_in_epoch(2, *command)
     assert [row["epoch"] for row in history(output())] == ["1"]
     assert not (output() / "card.json").exists()
     assert treehead(*command) == 0

@@ -11,13 +11,14 @@ import torch
 
 from features.preprocess import normalise
 from features.sources import open_source
-from models import training
+from models import schedules, training
 from models.augment import random_views
 from models.errors import SettingsError, TrainingError
 from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed
+from models.schedules import learning_rate, size_at
 from models.settings import WHOLE, TrainingSettings, Views
-from models.training import Epoch, Pulse, Trainer, learning_rate, size_at
+from models.training import Epoch, Pulse, Trainer
 from tests.conftest import CPU, TinyBackbone
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)
@@ -65,7 +66,7 @@ def test_it_learns(squares: Squares, tmp_path: Path) -> None:
 def test_the_schedule_rises_then_falls_to_nothing() -> None:
     settings = TrainingSettings(learning_rate=2.0, warm_up=0.25)
     rates = [learning_rate(share / 100, settings) for share in range(101)]
-    assert rates[0] == pytest.approx(2.0 * training.START_RATE)
+    assert rates[0] == pytest.approx(2.0 * schedules.START_RATE)
     assert rates.index(max(rates)) == 25
     assert rates[25] == pytest.approx(2.0)
     assert rates[25:] == sorted(rates[25:], reverse=True)

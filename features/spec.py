@@ -14,10 +14,7 @@ NAMED_WEIGHTS = ("imagenet", "bundled", RANDOM_WEIGHTS)
 """Weights that are no file of the user's: torchvision's, those that come with this project, or none learnt."""
 
 AUTO_WEIGHTS = "auto"
-"""Stands for the best of NAMED_WEIGHTS that are on this machine."""
-
-DEFAULT_WEIGHTS = "random"
-"""What a person gets who asks for none."""
+"""Stands for the best of NAMED_WEIGHTS that are on this machine; what a person gets who asks for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

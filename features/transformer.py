@@ -19,7 +19,7 @@ from features.batches import Reader, run_batches
 from features.decode import upright_rgb
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.spec import AUTO_WEIGHTS, DEFAULT_WEIGHTS, TrunkOptions, parse_nodes
+from features.spec import AUTO_WEIGHTS, TrunkOptions, parse_nodes
 from features.trunks import Trunk, build_trunk, rebuild_trunk
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -41,7 +41,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self,
         arch: str = "alexnet",
         *,
-        weights: str = DEFAULT_WEIGHTS,
+        weights: str = AUTO_WEIGHTS,
         node: str | None = None,
         pool: str = "auto",
         image_size: int | None = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from features.spec import DEFAULT_WEIGHTS
+from features.spec import AUTO_WEIGHTS
 from models.settings import (
     HEAD_SETTINGS,
     AskedViews,
@@ -61,7 +61,7 @@ class FeaturesConfig:
     data_dir: Path = Path("data")
     train_limit: int | None = None
     backbone: str = "alexnet"
-    weights: str = DEFAULT_WEIGHTS
+    weights: str = AUTO_WEIGHTS
     node: str | None = None
     pool: str = "auto"
     image_size: int | None = None
@@ -179,7 +179,7 @@ class FinetuneConfig(FinetuneOptions):
     data_dir: Path = Path("data")
     train_limit: int | None = None
     backbone: str = "alexnet"
-    weights: str = DEFAULT_WEIGHTS
+    weights: str = AUTO_WEIGHTS
     image_size: int | None = None
     device: str = "auto"
     max_bad: float = 0.01

@@ -110,6 +110,12 @@ def tiny_spec(node: str) -> TrunkSpec:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_cached_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchvision has downloaded on this machine shall not decide which weights a test gets."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
 @pytest.fixture
 def tiny_trunk() -> Trunk:
     return make_tiny_trunk()

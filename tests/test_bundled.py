@@ -27,9 +27,8 @@ def build(weights: str = "bundled", backbone: str = "alexnet") -> Trunk:
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of bundled weights that holds an AlexNet of 64 px, and no weights of torchvision's in its cache."""
+    """A folder of bundled weights that holds an AlexNet of 64 px."""
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     backbone = open_backbone("alexnet", 5)
     path = tmp_path / "alexnet.safetensors"
     state = backbone.cut([backbone.node]).state_dict()

@@ -58,14 +58,12 @@ def test_weights_without_a_classifier(
 def test_offline_it_says_where_to_put_the_file(
     treehead: Run,
     split_photos: Path,
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     line = refused(treehead, capsys, "predict", "--imagenet", split_photos)
     assert "the imagenet weights are not at" in line

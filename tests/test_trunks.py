@@ -175,20 +175,19 @@ def test_what_there_is_not(options: dict[str, Any], message: str) -> None:
         build(**options)
 
 
-def test_imagenet_weights_absent_and_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_weights_absent_and_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(TrunkError, match=r"not at .*resnet18-f37072fd.pth and could not be downloaded \(no network\)"):
         build(weights="imagenet")
 
 
-def test_imagenet_weights_in_the_cache_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(build().module.state_dict(), tmp_path / "checkpoints" / "resnet18-f37072fd.pth")
+def test_imagenet_weights_in_the_cache_are_checked(tmp_path: Path) -> None:
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(build().module.state_dict(), cache / "resnet18-f37072fd.pth")
     with pytest.raises(TrunkError, match=r"is damaged .*does not begin with f37072fd.*: delete it and run again"):
         build(weights="imagenet")
 

@@ -16,7 +16,7 @@ SETTINGS = --out "$(OUT)" \
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS, as in: make compare DATASET=photos WEIGHTS=imagenet"
+	@echo "  variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON, as in: make compare DATASET=photos WEIGHTS=imagenet"
 
 setup: $(READY) ## make .venv with the tested versions; does nothing while they are unchanged
 
@@ -49,7 +49,7 @@ pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretra
 	@$(BIN)/python -m pipeline pretrain --dataset "$(DATASET)" --out "$(OUT)" \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
+bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=finetune training, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
 	@$(BIN)/python -m pipeline bench $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
-from pipeline.bench.config import BenchFeaturesConfig, BenchHeadsConfig, BenchWeightsConfig
+from pipeline.bench.config import BenchFeaturesConfig, BenchFinetuneConfig, BenchHeadsConfig, BenchWeightsConfig
 from pipeline.config import (
     CompareConfig,
     FeaturesConfig,
@@ -45,7 +45,8 @@ app.command(bench)
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
-_BENCH_FEATURES, _BENCH_HEADS, _BENCH_WEIGHTS = BenchFeaturesConfig(), BenchHeadsConfig(), BenchWeightsConfig()
+_BENCH_FEATURES, _BENCH_HEADS = BenchFeaturesConfig(), BenchHeadsConfig()
+_BENCH_FINETUNE, _BENCH_WEIGHTS = BenchFinetuneConfig(), BenchWeightsConfig()
 
 
 @app.command
@@ -130,6 +131,14 @@ def bench_heads(config: Annotated[BenchHeadsConfig, Flat] = _BENCH_HEADS) -> Non
     from pipeline.bench.heads import run_bench_heads
 
     run_bench_heads(config)
+
+
+@bench.command(name="finetune")
+def bench_finetune(config: Annotated[BenchFinetuneConfig, Flat] = _BENCH_FINETUNE) -> None:
+    """Measure how near training comes to its steps alone, on images that need no reading; prints rates and a ratio."""
+    from pipeline.bench.finetune import run_bench_finetune
+
+    run_bench_finetune(config)
 
 
 @bench.command(name="weights")

@@ -32,7 +32,7 @@ from models.network import Network, add_norms, exported_trunk
 from models.teacher import Teacher
 from models.training import Trainer
 from pipeline.config import PretrainConfig
-from pipeline.console import remark
+from pipeline.console import remark, warn
 from pipeline.provenance import about
 from pipeline.training import accuracy_in_words, check_sizes, squares_of, train
 
@@ -64,6 +64,8 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         card = read_card(folder)
         remark(f"pretrain: reused {folder / TRUNK} ({accuracy_in_words(card['validation']['accuracy'])})")
         return folder / TRUNK
+    if "test" not in set(source.items["split"]):
+        warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
     squares = squares_of(source, backbone.recipe.at(config.image_size), config.out, config.max_bad)
     add_norms(backbone.network, config.seed)
     network = Network(

@@ -7,6 +7,7 @@ from statistics import median
 import pytest
 
 from pipeline.bench.features import make_photos, section
+from pipeline.bench.finetune import ratio
 from pipeline.bench.measures import MEASURES, Measured
 from tests.conftest import Run, refused
 
@@ -50,6 +51,22 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert section("JPEG files", "fp32", runs, shared=True)["ratios"][shared] == pytest.approx(0.9 * 1.2)
     beside_a_gpu = "ours / decode alone or transform alone or forward alone"
     assert section("JPEG files", "fp32", runs, shared=False)["ratios"][beside_a_gpu] == 0.9
+
+
+@pytest.mark.slow
+def test_bench_finetune_writes_rates_and_their_ratio(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--backbone", "squeezenet1_1", "--images", 8, "--rounds", 1, "--device", "cpu")
+    assert treehead("bench", "finetune", *options) == 0
+    content = json.loads(Path("artifacts/bench/finetune.json").read_text())
+    (ours,), (alone,) = content["images_per_second"].values()
+    assert list(content["images_per_second"]) == ["ours", "steps alone"]
+    assert content["ours / steps alone"] == ours / alone > 0
+    assert "ours / steps alone" in capsys.readouterr().out
+    assert "--rounds 0 came" in refused(treehead, capsys, "bench", "finetune", "--rounds", 0)
+
+
+def test_the_ratio_of_training_is_taken_within_a_round() -> None:
+    assert ratio({"ours": [30, 12, 9], "steps alone": [60, 12, 10]}) == 0.9
 
 
 def test_photographs_are_cut_once(tmp_path: Path) -> None:

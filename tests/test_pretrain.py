@@ -170,7 +170,12 @@ def test_it_learns_from_a_teacher(treehead: Run, split_photos: Path, capsys: pyt
     assert "unknown weights 'nowhere.safetensors'" in line
 
 
-def test_images_for_test_are_not_held_back(treehead: Run, photos: Path) -> None:
+def test_images_for_test_are_not_held_back_and_that_is_said(
+    treehead: Run, photos: Path, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert treehead("pretrain", photos, *SMALL) == 0
+    assert "photos has no test images: all are learnt from" in capsys.readouterr().err
     card: dict[str, Any] = json.loads((output() / "card.json").read_text())
     assert card["data"]["train"] + card["data"]["validation"] == 120
+    assert treehead("pretrain", split_photos, *SMALL, "--out", "others") == 0
+    assert "has no test images" not in capsys.readouterr().err

@@ -62,6 +62,35 @@ class BenchHeadsConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchFinetuneConfig:
+    """The benchmark of fine-tuning.
+
+    Attributes:
+        backbone: The network, all of whose layers are trained.
+        images: Photographs to train on, cut from two of scikit-learn's.
+        batch_images: Images in a step.
+        rounds: How often everything is measured, in turn; medians are shown.
+        device: auto, cpu, cuda or cuda:N.
+        out: Folder that bench/finetune.json is written to.
+    """
+
+    backbone: str = "resnet50"
+    images: int = 256
+    batch_images: int = 32
+    rounds: int = 3
+    device: str = "auto"
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.batch_images, self.rounds) < 1:
+            raise ConfigError(
+                f"--images {self.images}, --batch-images {self.batch_images} and --rounds {self.rounds} came: "
+                "expected 1 or more of each"
+            )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class BenchWeightsConfig:
     """The benchmark of weights.
 

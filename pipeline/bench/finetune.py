@@ -1,0 +1,105 @@
+"""`bench finetune`: training as fine-tuning does it against the same steps on images that are there already."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+
+from features.backbones import open_backbone
+from features.devices import resolve_device
+from features.sources import open_source
+from features.storage import check_writable, write_json
+from features.trunks import check_image_size
+from models.images import decode_once
+from models.network import Network
+from models.settings import PHOTOGRAPHS, FinetuneTraining
+from models.training import Trainer
+from pipeline.bench.common import measure_in_turn
+from pipeline.bench.config import BenchFinetuneConfig
+from pipeline.bench.features import LEAST_PHOTOS, make_photos
+from pipeline.bench.measures import Measured
+from pipeline.console import result, result_table
+from pipeline.costs import peak_bytes
+from pipeline.provenance import about
+
+OURS, ALONE = "ours", "steps alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One measurement: which, on which photographs, of which network."""
+
+    what: str
+    photos: Path
+    config: BenchFinetuneConfig
+
+
+def run_bench_finetune(config: BenchFinetuneConfig) -> None:
+    """Measure, print a table, and write `bench/finetune.json`."""
+    device = resolve_device(config.device)
+    folder = config.out / "bench"
+    check_writable(folder)
+    backbone = open_backbone(config.backbone, 0)
+    check_image_size(backbone.recipe.image_size, backbone)
+    photos = make_photos(folder / "photos", max(config.images, LEAST_PHOTOS))
+    jobs = {(what,): Job(what=what, photos=photos, config=config) for what in (OURS, ALONE)}
+    rates = {
+        what: [run.rate for run in runs] for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()
+    }
+    figures = {"images_per_second": rates, "ours / steps alone": ratio(rates)}
+    write_json(folder / "finetune.json", {**about(asdict(config), device), **figures})
+    _show(config.backbone, rates)
+    result(f"written to {folder / 'finetune.json'}")
+
+
+def measure(job: Job) -> Measured:
+    """Images a second of a second epoch, for which everything is warm; meant for a process of its own."""
+    config = job.config
+    backbone, source = open_backbone(config.backbone, 0), open_source(str(job.photos), data_dir=job.photos)
+    recipe = backbone.recipe
+    squares = decode_once(source, recipe, config.out / "bench" / "images", max_bad=0, on_images=lambda _: None)
+    network = Network(backbone, len(source.classes), image_size=recipe.image_size, seed=0, pool="auto")
+    settings = FinetuneTraining(epochs=2, batch_images=config.batch_images).for_trained_weights()
+    kind = Trainer if job.what == OURS else OnRandomTensors
+    trainer = kind(network, squares, settings, PHOTOGRAPHS, seed=0, device=resolve_device(config.device))
+    with tempfile.TemporaryDirectory(dir=config.out / "bench") as scratch:
+        trainer.run(Path(scratch, "checkpoint.pt"), lambda _: None, lambda *_: None)
+    return Measured(rate=trainer.history[-1].images_per_second, peak_bytes=peak_bytes())
+
+
+class OnRandomTensors(Trainer):
+    """Takes the same steps, each on the same random images, which lie on the device: what training can reach."""
+
+    def _read_ahead(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        size = self.squares.recipe.image_size
+        images = 255 * torch.rand(max(map(len, batches)), 3, size, size, device=self.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(len(images), dtype=torch.long, device=self.device)
+        for places in batches:
+            yield images[: len(places)], labels[: len(places)]
+
+    def _views(self, squares: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        return squares
+
+
+def ratio(rates: dict[str, list[float]]) -> float:
+    """The median over rounds of our rate as a share of the steps' alone."""
+    return median(ours / alone for ours, alone in zip(rates[OURS], rates[ALONE], strict=True))
+
+
+def _show(backbone: str, rates: dict[str, list[float]]) -> None:
+    table = Table(title=f"{backbone}, all layers trained", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("", "images/s"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for what, values in rates.items():
+        table.add_row(what, f"{median(values):,.0f}")
+    table.add_row("ours / steps alone", f"{ratio(rates):.2f}")
+    result_table(table)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.decode import decode
-from features.devices import exact_float32, forwards_at_once, to_device, worker_count
+from features.devices import exact_float32, forwards_at_once, is_out_of_memory, to_device, worker_count
 from features.errors import DecodeError, TrunkError
 from features.nvjpeg import decode_on_gpu
 from features.sources.base import Payload
@@ -218,7 +218,7 @@ def _try_forward(part: torch.Tensor, raw: bool, trunk: Trunk, watch: Stopwatch) 
                 part = trunk.prepare(part.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
         return trunk.forward(part, watch)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             return None
         raise
 

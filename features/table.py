@@ -214,8 +214,7 @@ class FeatureTable:
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`."""
-        with _reading(self.folder / LEDGER):
-            return pq.read_table(self.folder / LEDGER).to_pandas()
+        return read_ledger(self.folder)
 
     def _check_origin(self, path: Path, schema: pa.Schema) -> None:
         about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
@@ -255,6 +254,12 @@ def write_ledger(folder: Path, errors: list[dict[str, str]]) -> pd.DataFrame:
     with replacing(folder / LEDGER) as scratch:
         pq.write_table(table, scratch, compression="zstd")
     return table.to_pandas()
+
+
+def read_ledger(folder: Path) -> pd.DataFrame:
+    """What `write_ledger` wrote; raises TableError where it is damaged."""
+    with _reading(folder / LEDGER):
+        return pq.read_table(folder / LEDGER).to_pandas()
 
 
 def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:

@@ -138,7 +138,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
     warn_if_emulated(specs[0].precision, device)
     backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
     module = freeze(backbone.cut([spec.node for spec in specs]))
-    load_weights(module, backbone, weights)
+    load_weights(module, backbone, choose_weights(weights, backbone))
     for spec in specs:
         found = state_sha256(backbone.cut([spec.node]))
         if found != spec.weights_sha256:
@@ -204,11 +204,11 @@ def warn_if_emulated(precision: str, device: torch.device) -> None:
         logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
 
 
-def check_image_size(image_size: int, backbone: Backbone, option: str = "--image-size") -> None:
+def check_image_size(image_size: int, backbone: Backbone) -> None:
     """Raise TrunkError for images that are too small for `backbone`, or not of the one size that it takes."""
     if image_size < backbone.smallest or (backbone.fixed and image_size != backbone.smallest):
         expected = f"{backbone.smallest}{'' if backbone.fixed else ' or more'}"
-        raise TrunkError(f"{option} {image_size} does not suit {backbone.name}: expected {expected}")
+        raise TrunkError(f"--image-size {image_size} does not suit {backbone.name}: expected {expected}")
 
 
 @torch.inference_mode()

@@ -1,8 +1,8 @@
 """What can go wrong between a feature table and a classifier.
 
 ModelsError
-├── SettingsError     a head's setting that is out of range
-├── DataError         a table that no classifier can be trained on
+├── SettingsError     a setting of a head or of training that is out of range
+├── DataError         a table, or images, that no classifier can be trained on
 ├── StudyError        a search for settings that cannot be kept or gone on with
 ├── TrainingError     a network that does not learn, or a checkpoint that cannot be gone on from
 └── ClassifierError   a saved classifier that is missing, damaged, or does not fit
@@ -14,11 +14,11 @@ class ModelsError(Exception):
 
 
 class SettingsError(ModelsError):
-    """A head's setting that is out of range."""
+    """A setting of a head or of training that is out of range."""
 
 
 class DataError(ModelsError):
-    """A table that no classifier can be trained on."""
+    """A table, or images, that no classifier can be trained on."""
 
 
 class StudyError(ModelsError):

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from features.backbones import Recipe
 from features.batches import Outcome, Reader, decode_payload, in_order, read_payload
+from features.errors import some
 from features.preprocess import to_square
 from features.sources.base import Source
 from features.storage import dataset_folder, digest, locked, replacing, write_json
-from features.table import LEDGER, MANIFEST, write_ledger
+from features.table import LEDGER, MANIFEST, read_ledger, write_ledger
 from features.writer import refuse_many
 from models.data import LearningSplit
 from models.errors import DataError
@@ -68,26 +68,31 @@ class Squares:
         return torch.from_numpy(self.pixels[places]).permute(0, 3, 1, 2)
 
 
-def decode_once(source: Source, recipe: Recipe, root: Path, *, max_bad: float, on_images: OnImages) -> Squares:
+def decode_once(
+    source: Source, recipe: Recipe, root: Path, *, max_bad: float, on_images: OnImages, retry_bad: bool = False
+) -> Squares:
     """Decode what may be learnt from in `source` into a folder in `root`, or find that done.
 
-    Raises SourceError where a larger share than `max_bad` could not be read, DataError where nothing is left of a split
-    or the file is damaged.
+    With `retry_bad` it is not done where images could not be read. Raises SourceError where a larger share than
+    `max_bad` could not be read, DataError where nothing is left of validation or of a class, or a file is damaged.
     """
     items = source.items[source.items["split"] != "test"]
     folder = root / _folder_name(source, recipe)
     with locked(folder):
-        if (folder / MANIFEST).exists():
+        done = (folder / MANIFEST).exists()
+        if done and not (retry_bad and len(read_ledger(folder))):
             on_images(len(items))
         else:
             _write(folder, source, items, recipe, on_images)
-    ledger = pq.read_table(folder / LEDGER).to_pandas()
+    ledger = read_ledger(folder)
     refuse_many(ledger, len(items), max_bad, folder)
     readable = items.reset_index(drop=True)
     readable = readable[~readable["key"].isin(ledger["key"])]
-    for split in ("train", "validation"):
-        if not (readable["split"] == split).any():
-            raise DataError(f"{source.name} has no readable {split} images: see {folder / LEDGER}, and mend them")
+    learnt = set(readable.loc[readable["split"] == "train", "label"])
+    absent = [name for label, name in enumerate(source.classes) if label not in learnt]
+    if absent or not (readable["split"] == "validation").any():
+        what = f"training images of {some(absent)}" if absent else "validation images"
+        raise DataError(f"{source.name} has no readable {what}: see {folder / LEDGER}, and mend or add some")
     pixels = _open(folder / SQUARES, (len(items), recipe.resize, recipe.resize, 3))
     return Squares(folder=folder, pixels=pixels, items=readable, ledger=ledger, recipe=recipe)
 

@@ -1,4 +1,4 @@
-"""A network to be trained: a backbone up to its node, and a linear classifier on what that gives.
+"""A network to be trained: a backbone up to its node, and a classifier on what that gives.
 
 From scratch, a network without norms is trained with a batch norm after each convolution. It goes into the convolution
 when the trunk is exported: what comes out is the plain network, in torchvision's names.

@@ -17,19 +17,23 @@ LOWER_RATE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of the training, which leaves `frozen` children alone; its shares of the schedule and of the rate."""
+    """A part of the training, which leaves `frozen` children alone: from where to where in the whole, as shares of it.
+
+    `rate` is its share of the learning rate.
+    """
 
     name: str
     frozen: tuple[str, ...]
-    share: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
     rate: float = 1.0
 
     def settings(self, settings: TrainingSettings) -> TrainingSettings:
         """This phase's part of the whole training's settings."""
         return replace(
             settings,
-            epochs=max(1, round(self.share * settings.epochs)),
-            minutes=settings.minutes and self.share * settings.minutes,
+            epochs=max(1, round(self.end * settings.epochs) - round(self.start * settings.epochs)),
+            minutes=settings.minutes and (self.end - self.start) * settings.minutes,
             learning_rate=self.rate * settings.rate,
         )
 
@@ -47,8 +51,8 @@ def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
     if regime in ("finetune", "scratch"):
         return [Phase(name="all", frozen=())]
     if regime == "two-phase":
-        first = Phase(name="head", frozen=everything, share=HEAD_FIRST)
-        return [first, Phase(name="all", frozen=(), share=1 - HEAD_FIRST, rate=LOWER_RATE)]
+        first = Phase(name="head", frozen=everything, end=HEAD_FIRST)
+        return [first, Phase(name="all", frozen=(), start=HEAD_FIRST, rate=LOWER_RATE)]
     count = regime.removeprefix(FREEZE)
     if not count.isdecimal() or not 1 <= int(count) <= len(everything):
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(everything, 1))

@@ -1,4 +1,7 @@
-"""What each head is told: one frozen dataclass a head. Light to import, so that the command line is quick to help."""
+"""What heads, and the training of networks, are told: frozen dataclasses.
+
+Light to import, so that the command line is quick to help.
+"""
 
 from __future__ import annotations
 

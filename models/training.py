@@ -22,7 +22,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_, convert_conv2d_weight_memory_format
 
-from features.devices import PRECISIONS, resolve_precision, to_device
+from features.devices import PRECISIONS, is_out_of_memory, resolve_precision, to_device
 from features.errors import first_line
 from features.preprocess import normalise, to_square
 from features.storage import replacing
@@ -38,9 +38,6 @@ MOMENTUM = 0.9
 
 LARGEST_GRADIENT = 1.0
 """Longer ones are cut to this norm: the first steps at a high learning rate would leave the data behind."""
-
-VALIDATION_IMAGES = 256
-"""At a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +119,12 @@ class Trainer:
 
         Raises TrainingError where the loss is no number, memory is too small, or the checkpoint is damaged.
         """
-        if checkpoint.exists():
-            self._resume(checkpoint)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), self._memory():
+            if checkpoint.exists():
+                self._resume(checkpoint)
+            start = perf_counter() - self._spent
             while self._share(len(self.history) - self._before, self._spent) < 1 and not self._out_of_patience:
-                self.history.append(self._run_epoch(on_step))
+                self.history.append(self._run_epoch(start, on_step))
                 improved = self.best is self.history[-1]
                 if improved:
                     self._best_state = _copied(self.network)
@@ -149,8 +147,8 @@ class Trainer:
         minutes = self.settings.minutes
         return epochs / self.settings.epochs if minutes is None else seconds / (60 * minutes)
 
-    def _run_epoch(self, on_step: OnStep) -> Epoch:
-        start = perf_counter() - self._spent
+    def _run_epoch(self, start: float, on_step: OnStep) -> Epoch:
+        began = perf_counter()
         number, done = len(self.history) + 1, len(self.history) - self._before
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         torch.manual_seed(seed)  # for what a network draws itself, as dropout does
@@ -168,7 +166,7 @@ class Trainer:
             if self.settings.minutes is not None and share >= 1:
                 break
         loss = float(total) / images  # waits for the device
-        steps_seconds = perf_counter() - start - self._spent
+        steps_seconds = perf_counter() - began
         validation_loss, accuracy = self._validate()
         if not math.isfinite(loss + validation_loss):
             raise TrainingError(f"the loss is {loss + validation_loss} in epoch {number}: give a lower --learning-rate")
@@ -226,13 +224,14 @@ class Trainer:
         with self._autocast():
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
             logits = self.network.classify(features)
-            wanted = None if self.teacher is None else self.teacher.features(images)
+            foretold = self.network.foretell(features) if self.teacher else None
+            wanted = self.teacher.features(images) if self.teacher else None
         losses = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
         # Not torch's own weights: those weigh the smoothed share of each class by that class, not by the image's.
         weights = torch.ones_like(losses) if self._class_weights is None else self._class_weights[labels]
         loss = (weights * losses).sum() / weights.sum()
-        if wanted is not None:
-            loss = loss + WEIGHT * distance(self.network.foretell(features), wanted)
+        if foretold is not None and wanted is not None:
+            loss = loss + WEIGHT * distance(foretold, wanted)
         self._optimizer.zero_grad()
         torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)
@@ -249,8 +248,8 @@ class Trainer:
         labels = self.squares.labels(places).to(self.device)
         self.network.eval()
         logits = []
-        for start in range(0, len(places), VALIDATION_IMAGES):
-            images = to_device(self.squares.read(places[start : start + VALIDATION_IMAGES]), self.device)
+        for start in range(0, len(places), self.settings.batch_images):
+            images = to_device(self.squares.read(places[start : start + self.settings.batch_images]), self.device)
             images = to_square(images, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
             with self._autocast():
                 logits.append(self.network(normalise(images, recipe.mean, recipe.std)).float())
@@ -265,7 +264,9 @@ class Trainer:
     def _memory(self) -> Iterator[None]:
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise TrainingError(
                 f"{self.settings.batch_images} images of {self.squares.recipe.image_size} px do not fit the memory of "
                 f"{self.device}: give fewer --batch-images, or a smaller --image-size"
@@ -284,12 +285,14 @@ class Trainer:
 
     def _resume(self, checkpoint: Path) -> None:
         try:
-            content = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
             self.network.load_state_dict(content["network"])
             self._optimizer.load_state_dict(content["optimizer"])
             self._scaler.load_state_dict(content["scaler"])
             self._best_state = content["best"]
             self.history = [Epoch(**epoch) for epoch in content["history"]]
+        except (torch.OutOfMemoryError, OSError):
+            raise  # which say nothing against the checkpoint
         except Exception as error:  # a damaged zip, another network's names, a pickle of something else
             raise TrainingError(
                 f"cannot go on from {checkpoint} ({first_line(error)}): delete it to train from the start"

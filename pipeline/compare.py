@@ -49,7 +49,9 @@ def run_compare(config: CompareConfig) -> None:
     failed = {}
     if plan:
         try:
-            trained[FINETUNE] = run_finetune(plan)
+            retrained = run_finetune(plan)
+            order_of(_test_keys(features.table), _test_keys(retrained.table), retrained.table.folder)
+            trained[FINETUNE] = retrained
         except (FeaturesError, ModelsError) as error:
             failed[FINETUNE] = str(error)
             warn(f"{FINETUNE} failed, the others go on: {error}")
@@ -117,6 +119,11 @@ def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
         "differences": differences,
         "verdict": verdict(heads, order, differences),
     }
+
+
+def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
+    index = table.index()
+    return index.loc[index["split"] == "test", "key"].to_numpy()
 
 
 def _in_order_of(test: Rows, table: JoinedTable) -> NDArray[np.float32]:

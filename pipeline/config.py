@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -28,17 +28,54 @@ FINETUNE = "finetune"
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig:
-    """Which images, which trunk, and where results go.
+class RunConfig:
+    """What every stage that reads images is told.
 
     Attributes:
-        dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
-            Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
         data_dir: Where the sets known by name lie, or are downloaded to.
         train_limit: Training images to take, each class in proportion; a validation split made from training is part of
             them.
         backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
             (an unknown name lists them all), or timm:NAME where timm is installed.
+        image_size: Pixels that the network sees; by default those of its weights.
+        device: auto, cpu, cuda or cuda:N.
+        max_bad: Share of images that may be unreadable before the run fails.
+        retry_bad: Try again what could not be read in an earlier run.
+        seed: Seed of --train-limit, of random weights and of all that is drawn.
+        out: Folder that everything is written to.
+    """
+
+    data_dir: Path = Path("data")
+    train_limit: int | None = None
+    backbone: str = "alexnet"
+    image_size: int | None = None
+    device: str = "auto"
+    max_bad: float = 0.01
+    retry_bad: Annotated[bool, Parameter(negative=())] = False
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad <= 1:
+            raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
+        if self.image_size is not None and not 8 <= self.image_size <= 4096:
+            raise ConfigError(f"--image-size {self.image_size} is out of range: expected 8 to 4096 pixels")
+
+    def common(self) -> dict[str, Any]:
+        """These settings by name, for another stage on the same images."""
+        return {each.name: getattr(self, each.name) for each in fields(RunConfig)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig(RunConfig):
+    """Which images, which trunk, and where results go.
+
+    Attributes:
+        dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
+            Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
         weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), bundled (those that
             come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or auto: imagenet
             where they need no download, else bundled where there are any, else random.
@@ -46,36 +83,18 @@ class FeaturesConfig:
             from early to late; one pass writes a table for each. By default what its own classifier would see.
         pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
             averages over as fine a grid as 10,000 columns allow what has more.
-        image_size: Pixels that the network sees; by default those of its weights.
-        device: auto, cpu, cuda or cuda:N.
         precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
         compile: Compile the network first (torch.compile): a minute at the start, then a little faster.
         decoder: pillow, or nvjpeg to let the GPU decode JPEG files.
-        max_bad: Share of images that may be unreadable before the run fails.
-        retry_bad: Try again what could not be read in an earlier run.
-        seed: Seed of random weights, of --train-limit and of the heads.
-        out: Folder that everything is written to.
     """
 
     dataset: str = "digits"
-    data_dir: Path = Path("data")
-    train_limit: int | None = None
-    backbone: str = "alexnet"
     weights: str = AUTO_WEIGHTS
     node: str | None = None
     pool: str = "auto"
-    image_size: int | None = None
-    device: str = "auto"
     precision: str = "auto"
     compile: Annotated[bool, Parameter(negative=())] = False
     decoder: Literal["pillow", "nvjpeg"] = "pillow"
-    max_bad: float = 0.01
-    retry_bad: Annotated[bool, Parameter(negative=())] = False
-    seed: int = 0
-    out: Path = Path("artifacts")
-
-    def __post_init__(self) -> None:
-        _check_common(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,91 +158,38 @@ class CompareConfig(XgbConfig):
 
     def finetuning(self) -> FinetuneConfig:
         """What the finetune stage is told: the same images, and the network that makes the features."""
-        features, options = self.features, self.finetune
-        return FinetuneConfig(
-            settings=options.settings,
-            training=options.training,
-            views=options.views,
-            data_dir=features.data_dir,
-            train_limit=features.train_limit,
-            backbone=features.backbone,
-            weights=features.weights,
-            image_size=features.image_size,
-            device=features.device,
-            max_bad=features.max_bad,
-            retry_bad=features.retry_bad,
-            seed=features.seed,
-            out=features.out,
-        )
+        options, weights = self.finetune, self.features.weights
+        settings = {each.name: getattr(options, each.name) for each in fields(options)}
+        return FinetuneConfig(**self.features.common(), **settings, weights=weights)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(FinetuneOptions):
+class FinetuneConfig(RunConfig, FinetuneOptions):
     """How a network is retrained on images, and where the classifier goes.
 
     Attributes:
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
-            them.
-        backbone: The network, as --backbone of features takes it.
         weights: The weights that it starts from, as --weights of features takes them; scratch takes none.
-        image_size: Pixels that the network sees; by default those of its weights.
-        device: auto, cpu, cuda or cuda:N.
-        max_bad: Share of images that may be unreadable before the run fails.
-        retry_bad: Try again which test images could not be read in an earlier run.
-        seed: Seed of --train-limit, of random weights and of all that training draws.
-        out: Folder that everything is written to.
     """
 
-    data_dir: Path = Path("data")
-    train_limit: int | None = None
-    backbone: str = "alexnet"
     weights: str = AUTO_WEIGHTS
-    image_size: int | None = None
-    device: str = "auto"
-    max_bad: float = 0.01
-    retry_bad: Annotated[bool, Parameter(negative=())] = False
-    seed: int = 0
-    out: Path = Path("artifacts")
-
-    def __post_init__(self) -> None:
-        _check_common(self)
 
 
+@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(RunConfig):
     """How a backbone is trained from scratch, and where its trunk goes.
 
     Attributes:
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
-            them.
-        backbone: One of torchvision's networks (an unknown name lists them all); one without norms is trained with
-            batch norms, which go into its convolutions when the trunk is written.
         image_size: Pixels that the network sees while it learns; its trunk serves at the network's own size.
-        teacher: Weights of the same network, of which it is to foretell the features besides learning the labels:
+        teacher: Weights of the same network, of which it is to predict the features besides learning the labels:
             imagenet, bundled or a file.
-        device: auto, cpu, cuda or cuda:N.
-        max_bad: Share of images that may be unreadable before the run fails.
-        seed: Seed of the first weights, of --train-limit and of all that training draws.
-        out: Folder that everything is written to.
     """
 
     training: Annotated[TrainingSettings, Parameter(name="*")] = field(default_factory=TrainingSettings)
     views: Annotated[Views, Parameter(name="*")] = field(default_factory=Views)
-    data_dir: Path = Path("data")
-    train_limit: int | None = None
-    backbone: str = "alexnet"
     image_size: int = 96
     teacher: str | None = None
-    device: str = "auto"
-    max_bad: float = 0.01
-    seed: int = 0
-    out: Path = Path("artifacts")
-
-    def __post_init__(self) -> None:
-        _check_common(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,13 +218,3 @@ class PredictConfig:
             raise ConfigError(f"--backbone {self.backbone} came without --imagenet: a classifier knows its own network")
         if self.json and self.csv:
             raise ConfigError("--json and --csv were both given: choose one")
-
-
-def _check_common(config: FeaturesConfig | PretrainConfig | FinetuneConfig) -> None:
-    """Raise ConfigError for what all of these are told, where it is out of range."""
-    if not 0 <= config.max_bad <= 1:
-        raise ConfigError(f"--max-bad {config.max_bad} is no share: expected a number from 0 to 1")
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"--seed {config.seed} is out of range: expected 0 to {2**32 - 1}")
-    if config.image_size is not None and not 8 <= config.image_size <= 4096:
-        raise ConfigError(f"--image-size {config.image_size} is out of range: expected 8 to 4096 pixels")

@@ -22,10 +22,11 @@ from features.sources import open_source
 from features.sources.base import Source
 from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS
 from features.storage import check_writable, dataset_folder, digest, locked
-from features.trunks import choose_weights, load_weights
+from features.trunks import check_image_size, choose_weights, load_weights, warn_if_emulated
 from features.weights import state_sha256
 from models.finetuned import FinetunedNetwork
 from models.network import Network, add_norms
+from models.persist import FORMAT as CARD_FORMAT
 from models.persist import load_classifier, read_card, save_classifier
 from models.regimes import Phase, is_from_scratch, phases_of
 from models.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views
@@ -33,7 +34,7 @@ from models.training import Epoch, Trainer
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
 from pipeline.stages import Trained, extract_table
-from pipeline.training import accuracy_in_words, check_sizes, squares_of, train
+from pipeline.training import accuracy_in_words, check_first_size, squares_of, train
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -62,7 +63,10 @@ class Plan:
     @property
     def path(self) -> Path:
         """The file that prediction will read."""
-        config, what = self.config, {"format": FORMAT, "source": self.source.digest(), "device": self.device.type}
+        config, what = (
+            self.config,
+            {"format": (FORMAT, CARD_FORMAT), "source": self.source.digest(), "device": self.device.type},
+        )
         folder = dataset_folder(self.source.name, f"-{config.backbone}")
         name = f"{FinetunedNetwork.name}-{digest({**what, 'seed': config.seed, **self.settings})[:8]}"
         return config.out / "models" / folder / name / f"{FinetunedNetwork.name}{FinetunedNetwork.suffixes[0]}"
@@ -77,7 +81,8 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
     weights = RANDOM_WEIGHTS if scratch else choose_weights(config.weights, backbone)
     trunk = backbone.cut([backbone.node])
     recipe = load_weights(trunk, backbone, weights).at(config.image_size)
-    check_sizes(recipe.image_size, config.training, backbone)
+    check_image_size(recipe.image_size, backbone)
+    warn_if_emulated(resolve_precision(config.training.precision, device), device)
     sha256 = state_sha256(trunk)
     if scratch:
         add_norms(backbone.network, config.seed)
@@ -89,6 +94,7 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
         pool="auto",
         hidden=config.settings.hidden,
     )
+    check_first_size(network, config.training.first_size, recipe.image_size)
     training = config.training if scratch else config.training.for_trained_weights()
     settings = {
         **asdict(config.settings),
@@ -135,7 +141,7 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
     config, network, folder = plan.config, plan.network, plan.path.parent
     if plan.weights == RANDOM_WEIGHTS and not is_from_scratch(config.settings.regime):
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
-    squares = squares_of(plan.source, plan.recipe, config.out, config.max_bad)
+    squares = squares_of(plan.source, plan.recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
     history: list[Epoch] = []
     for number, phase in enumerate(plan.phases, 1):

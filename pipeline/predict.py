@@ -36,7 +36,8 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     head, card = load_classifier(model)
     trunk = _trunk(head, card, config)
     if not card.transfer_learning:
-        warn("this classifier's network has random weights: it is no transfer learning")
+        how = "began with" if isinstance(head, FinetunedNetwork) else "has"
+        warn(f"this classifier's network {how} random weights: it is no transfer learning")
     trunks = [trunk.to_json() for trunk in card.trunks]
     about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
     predict_and_show(head, trunk, images, about, config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +25,7 @@ from features.sources import open_source
 from features.sources.base import Source
 from features.spec import TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, file_sha256, locked, replacing, write_json
-from features.trunks import build_trunk, warn_if_emulated
+from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
 from models.network import Network, add_norms, exported_trunk
@@ -33,8 +33,9 @@ from models.teacher import Teacher
 from models.training import Trainer
 from pipeline.config import PretrainConfig
 from pipeline.console import remark, warn
+from pipeline.errors import ConfigError
 from pipeline.provenance import about
-from pipeline.training import accuracy_in_words, check_sizes, squares_of, train
+from pipeline.training import accuracy_in_words, check_first_size, squares_of, train
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -56,7 +57,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         splits=get_args(LearningSplit),
     )
     backbone = open_backbone(config.backbone, config.seed)
-    check_sizes(config.image_size, config.training, backbone)
+    check_image_size(config.image_size, backbone)
     warn_if_emulated(resolve_precision(config.training.precision, device), device)
     teacher = _teacher(config, device)
     folder = config.out / "pretrain" / _folder_name(source, config, teacher, device.type)
@@ -64,13 +65,15 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         card = read_card(folder)
         remark(f"pretrain: reused {folder / TRUNK} ({accuracy_in_words(card['validation']['accuracy'])})")
         return folder / TRUNK
-    if "test" not in set(source.items["split"]):
-        warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
-    squares = squares_of(source, backbone.recipe.at(config.image_size), config.out, config.max_bad)
     add_norms(backbone.network, config.seed)
     network = Network(
         backbone, len(source.classes), image_size=config.image_size, seed=config.seed, taught=teacher is not None
     )
+    check_first_size(network, config.training.first_size, config.image_size)
+    if "test" not in set(source.items["split"]):
+        warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
+    recipe = backbone.recipe.at(config.image_size)
+    squares = squares_of(source, recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
     trainer = Trainer(network, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher)
     with locked(folder):
         try:
@@ -118,17 +121,22 @@ def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
         image_size=config.image_size,
         seed=config.seed,
     )
-    return Teacher(build_trunk(options, device))
+    trunk = build_trunk(options, device)
+    if not trunk.spec.pretrained:
+        raise ConfigError(f"--teacher {config.teacher} has random weights: give imagenet, bundled or a file")
+    return Teacher(trunk)
 
 
 def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None, device: str) -> str:
     """`<dataset>-<backbone>-<8 hex>`, another for every image, setting and kind of device."""
+    precision = resolve_precision(config.training.precision, torch.device(device))
+    training = replace(config.training, learning_rate=config.training.rate, precision=precision)
     what = {
         "format": FORMAT,
         "source": source.digest(),
         "backbone": config.backbone,
         "image_size": config.image_size,
-        "training": asdict(config.training),
+        "training": asdict(training),
         "views": asdict(config.views),
         "teacher": teacher and teacher.spec.weights_sha256,
         "seed": config.seed,

@@ -6,41 +6,53 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
+import torch
 
-from features.backbones import Backbone, Recipe
+from features.backbones import Recipe
+from features.errors import first_line
 from features.sources.base import Source
 from features.storage import replacing
 from features.table import LEDGER
-from features.trunks import check_image_size
+from models.data import LearningSplit
 from models.images import Squares, decode_once
-from models.settings import TrainingSettings
+from models.network import Network
 from models.training import Epoch, Pulse, Trainer
 from pipeline.console import progress, remark, warn
 from pipeline.errors import ConfigError
 from pipeline.plots import history_plot
 
 
-def check_sizes(image_size: int, settings: TrainingSettings, backbone: Backbone) -> None:
-    """Raise TrunkError or ConfigError for sizes of images that `backbone` cannot be trained with."""
-    check_image_size(image_size, backbone)
-    if settings.first_size is None:
+@torch.inference_mode()
+def check_first_size(network: Network, first_size: int | None, image_size: int) -> None:
+    """Raise ConfigError where training of `network` cannot begin with images of `first_size` px."""
+    if first_size is None:
         return
-    check_image_size(settings.first_size, backbone, "--first-size")
-    if settings.first_size > image_size:
+    if first_size > image_size:
+        raise ConfigError(f"--first-size {first_size} is above --image-size {image_size}: expected at most that")
+    try:
+        network(torch.zeros(1, 3, first_size, first_size))
+    except (RuntimeError, AssertionError) as error:  # too small for a layer, or fewer features than the head takes
         raise ConfigError(
-            f"--first-size {settings.first_size} is above --image-size {image_size}: expected at most that"
-        )
+            f"--first-size {first_size} does not suit {network.backbone.name} at --image-size {image_size} "
+            f"({first_line(error)}): give a larger one, or none"
+        ) from error
 
 
-def squares_of(source: Source, recipe: Recipe, out: Path, max_bad: float) -> Squares:
+def squares_of(source: Source, recipe: Recipe, out: Path, *, max_bad: float, retry_bad: bool) -> Squares:
     """The images of `source` that may be learnt from, decoded in `out`, or found there."""
     with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
         squares = decode_once(
-            source, recipe, out / "images", max_bad=max_bad, on_images=lambda count: advance(count, "")
+            source,
+            recipe,
+            out / "images",
+            max_bad=max_bad,
+            retry_bad=retry_bad,
+            on_images=lambda count: advance(count, ""),
         )
-    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in ("train", "validation"))
+    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in get_args(LearningSplit))
     remark(f"images: {counts}, {recipe.resize} px, {squares.pixels.nbytes / 1e9:.1f} GB, {squares.folder}")
     if len(squares.ledger):
         warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")

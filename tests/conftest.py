@@ -50,6 +50,18 @@ def split_photos(tmp_path: Path) -> Path:
     return tmp_path / "split photos"
 
 
+def unreadable(end: str) -> Callable[[Path], bytes]:
+    """Path.read_bytes, but files whose path ends so cannot be read."""
+    whole = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if str(path).endswith(end):
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    return read_bytes
+
+
 class TinyNetwork(nn.Module):
     """A convolution with batch norm, pooled to 4 × 4: (n, 3, 16, 16) to 128 features at `node`, 1,568 at `early`."""
 

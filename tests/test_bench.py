@@ -82,3 +82,4 @@ def test_a_set_that_is_not_there_is_said_first(treehead: Run, capsys: pytest.Cap
         treehead, capsys, "bench", "features", "--photos", "nowhere", "--dataset", "digits"
     )
     assert "--images 0 and --rounds 3 came" in refused(treehead, capsys, "bench", "features", "--images", 0)
+    assert "--seconds 0.0 is no time" in refused(treehead, capsys, "bench", "features", "--seconds", 0)

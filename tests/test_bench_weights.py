@@ -39,7 +39,7 @@ def test_it_measures_each_weights_on_each_set(
     assert [each["dataset"] for each in written["sets"]] == ["split photos", "digits"]
     for each in written["sets"]:
         assert list(each["measured"]) == ["random", str(trunk)]
-        assert each["share"]["random"]["linear"] in (0, None)
+        assert each["share"] == shares(each["measured"])
         for figures in each["measured"].values():
             assert set(figures) == set(HEADS)
             assert figures["linear"]["accuracy_low"] <= figures["linear"]["accuracy"]
@@ -53,3 +53,10 @@ def test_what_it_refuses(treehead: Run, split_photos: Path, capsys: pytest.Captu
     command = ("bench", "weights", split_photos, "--weights", "random,nowhere.safetensors")
     assert "unknown weights 'nowhere.safetensors'" in refused(treehead, capsys, *command)
     assert not list(Path("artifacts").glob("features"))
+
+
+def test_the_best_weights_at_hand_are_some_as_well(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("bench", "weights", split_photos, *SMALL, "--weights", "random,auto") == 0
+    assert "auto" in capsys.readouterr().out

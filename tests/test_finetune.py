@@ -13,7 +13,7 @@ import torch
 
 from features.table import FeatureTable
 from models.training import Trainer
-from tests.conftest import Run, refused
+from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
 
 SMALL = ("--backbone", "squeezenet1_1", "--weights", "random", "--image-size", "32", "--device", "cpu")
@@ -62,12 +62,10 @@ def test_the_same_command_does_no_work_twice(
     assert {path: path.stat().st_mtime_ns for path in output().iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    ("regime", "epochs"), [("feature-extraction", 3), ("freeze:5", 3), ("two-phase", 3), ("scratch", 3)]
-)
-def test_every_regime(treehead: Run, split_photos: Path, regime: str, epochs: int) -> None:
+@pytest.mark.parametrize("regime", ["feature-extraction", "freeze:5", "two-phase", "scratch"])
+def test_every_regime(treehead: Run, split_photos: Path, regime: str) -> None:
     assert treehead("finetune", split_photos, *SHORT, "--regime", regime, "--hidden", "16") == 0
-    assert len(history(output())) == epochs
+    assert len(history(output())) == 3
     path = output() / "finetune.safetensors"
     assert treehead("predict", path, split_photos / "test/red/200.png") == 0
 
@@ -128,6 +126,19 @@ def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
     assert "finetune failed and is in no figure here" in (folder / "report.html").read_text()
 
 
+def test_a_contender_that_was_tested_on_other_images_is_reported_as_well(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("compare", "--dataset", split_photos, *SMALL, "--max-bad", "0.1", "--finetune.epochs", "1")
+    with monkeypatch.context() as context:
+        context.setattr(Path, "read_bytes", unreadable("test/red/200.png"))
+        assert treehead(*command[:-2], "--heads", "linear") == 0
+    assert treehead(*command, "--heads", "linear,finetune") == 0
+    error = capsys.readouterr().err
+    assert "finetune failed, the others go on: " in error
+    assert "holds other images than the tables beside it" in error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -137,6 +148,14 @@ def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
         (("--regime", "freeze:K"), "--regime freeze:K names no child of the network"),
         (("--image-size", "8"), "--image-size 8 does not suit alexnet"),
         (("--weights", "nowhere.pth"), "unknown weights 'nowhere.pth'"),
+        (
+            ("--backbone", "squeezenet1_1", "--first-size", "64"),
+            "--first-size 64 does not suit squeezenet1_1 at --",
+        ),
+        (
+            ("--backbone", "timm:test_vit", "--first-size", "96"),
+            "--first-size 96 does not suit timm:test_vit at --",
+        ),
     ],
 )
 def test_what_it_refuses(

@@ -8,20 +8,21 @@ import pytest
 import torch
 
 from features.decode import decode
-from features.errors import OutputError, SourceError
+from features.errors import OutputError, SourceError, TableError
 from features.preprocess import to_square
 from features.sources import open_source
 from features.storage import locked
 from models.errors import DataError
 from models.images import Squares, decode_once
-from tests.conftest import TinyBackbone
+from tests.conftest import TinyBackbone, unreadable
 
 RECIPE = TinyBackbone.recipe
 
 
-def decoded(folder: Path, *, max_bad: float = 0.5) -> Squares:
+def decoded(folder: Path, *, max_bad: float = 0.5, retry_bad: bool = False) -> Squares:
     source = open_source(str(folder), data_dir=folder)
-    return decode_once(source, RECIPE, folder.parent / "out", max_bad=max_bad, on_images=lambda _: None)
+    out = folder.parent / "out"
+    return decode_once(source, RECIPE, out, max_bad=max_bad, retry_bad=retry_bad, on_images=lambda _: None)
 
 
 def test_squares_are_prepared_as_for_extraction(split_photos: Path) -> None:
@@ -81,10 +82,35 @@ def test_too_many_that_cannot_be_read(split_photos: Path) -> None:
     assert len(decoded(split_photos, max_bad=0.1).ledger) == 1
 
 
+def test_what_could_not_be_read_is_tried_again_when_asked(split_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(Path, "read_bytes", unreadable("train/red/000.png"))
+        assert list(decoded(split_photos).ledger["key"]) == ["train/red/000.png"]
+    assert len(decoded(split_photos).ledger) == 1
+    squares = decoded(split_photos, retry_bad=True)
+    assert (len(squares.ledger), len(squares.places("train"))) == (0, 36)
+    written = (squares.folder / "squares.bin").stat().st_mtime_ns
+    decoded(split_photos, retry_bad=True)
+    assert (squares.folder / "squares.bin").stat().st_mtime_ns == written, "nothing is left to try"
+
+
+def test_a_class_of_which_nothing_is_left(split_photos: Path) -> None:
+    for path in split_photos.glob("train/red/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"has no readable training images of red: see .*errors.parquet, and mend"):
+        decoded(split_photos)
+
+
+def test_a_damaged_ledger(split_photos: Path) -> None:
+    (decoded(split_photos).folder / "errors.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TableError, match=r"errors.parquet is damaged .*: delete it and manifest.json beside it"):
+        decoded(split_photos)
+
+
 def test_a_split_of_which_nothing_is_left(split_photos: Path) -> None:
     for path in split_photos.glob("val/*/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"has no readable validation images: see .*errors.parquet, and mend them"):
+    with pytest.raises(DataError, match=r"has no readable validation images: see .*errors.parquet, and mend or add"):
         decoded(split_photos)
 
 

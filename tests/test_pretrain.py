@@ -137,7 +137,7 @@ def test_a_trunk_that_was_changed(treehead: Run, split_photos: Path, capsys: pyt
     ("options", "message"),
     [
         (("--backbone", "alexnet", "--image-size", "32"), "--image-size 32 does not suit alexnet: expected 63 or more"),
-        (("--first-size", "32"), "--first-size 32 does not suit alexnet: expected 63 or more"),
+        (("--first-size", "32"), "--first-size 32 does not suit alexnet at --image-size 96"),
         (("--first-size", "97"), "--first-size 97 is above --image-size 96: expected at most that"),
         (("--backbone", "alexnot"), "unknown backbone 'alexnot'"),
         (("--minutes", "0"), "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
@@ -165,9 +165,19 @@ def test_it_learns_from_a_teacher(treehead: Run, split_photos: Path, capsys: pyt
     assert card["teacher"]["weights"] == "trunk.safetensors"
     assert len(card["teacher"]["sha256"]) == 64
     assert taught.name != output().name
-    assert history(taught)[0]["loss"] > history(output())[0]["loss"]
+    assert float(history(taught)[0]["loss"]) > float(history(output())[0]["loss"])
     line = refused(treehead, capsys, "pretrain", split_photos, *SMALL, "--teacher", "nowhere.safetensors")
     assert "unknown weights 'nowhere.safetensors'" in line
+    line = refused(treehead, capsys, "pretrain", split_photos, *SMALL, "--teacher", "random")
+    assert "--teacher random has random weights: give imagenet, bundled or a file" in line
+
+
+def test_a_teacher_in_bfloat16(treehead: Run, split_photos: Path) -> None:
+    assert treehead("pretrain", split_photos, *SMALL, "--epochs", "1") == 0
+    teacher = output() / "trunk.safetensors"
+    options = ("--epochs", "1", "--precision", "bf16", "--teacher", teacher, "--out", "taught")
+    assert treehead("pretrain", split_photos, *SMALL, *options) == 0
+    assert 0 < float(history(output("taught"))[0]["loss"]) < 100
 
 
 def test_images_for_test_are_not_held_back_and_that_is_said(

@@ -64,6 +64,12 @@ def test_two_phases_share_the_schedule() -> None:
     assert parts == pytest.approx([3, 7])
 
 
+@pytest.mark.parametrize("epochs", range(2, 20))
+def test_two_phases_have_as_many_epochs_as_asked_for(epochs: int) -> None:
+    settings = TrainingSettings(epochs=epochs)
+    assert sum(phase.settings(settings).epochs for phase in phases_of("two-phase", "ab")) == epochs
+
+
 @pytest.mark.parametrize("regime", ["freeze:0", "freeze:4", "freeze:", "freeze:x", "freeze:-1"])
 def test_children_that_there_are_not(regime: str) -> None:
     with pytest.raises(

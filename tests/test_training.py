@@ -259,13 +259,30 @@ def test_a_loss_that_is_no_number(squares: Squares, tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_memory_that_is_too_small(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["_step", "_validate"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("[enforce fail] can't allocate memory")])
+def test_memory_that_is_too_small(
+    squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: RuntimeError
+) -> None:
     def refuse(*_: object) -> None:
-        raise torch.OutOfMemoryError
+        raise error
 
-    monkeypatch.setattr(Trainer, "_step", refuse)
+    monkeypatch.setattr(Trainer, where, refuse)
     with pytest.raises(TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer --batch-im"):
         trained(squares, tmp_path / "checkpoint.pt")
+
+
+def test_memory_that_is_too_small_says_nothing_against_a_checkpoint(
+    squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    path = tmp_path / "checkpoint.pt"
+    trained(squares, path)
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(TrainingError, match="do not fit the memory of cpu"):
+        trained(squares, path)
 
 
 def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:

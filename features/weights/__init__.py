@@ -1,4 +1,4 @@
-"""A trunk's weights: torchvision's own, a file's, or random ones, checked before they are used."""
+"""A trunk's weights: torchvision's own, a file's, bundled or random ones, checked before they are used."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from pipeline.config import FeaturesConfig
+from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -39,6 +39,8 @@ class BenchFeaturesConfig:
     def __post_init__(self) -> None:
         if self.images < 1 or self.rounds < 1:
             raise ConfigError(f"--images {self.images} and --rounds {self.rounds} came: expected 1 or more of each")
+        if self.seconds <= 0:
+            raise ConfigError(f"--seconds {self.seconds} is no time to measure in: expected more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,27 +93,16 @@ class BenchFinetuneConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BenchWeightsConfig:
+class BenchWeightsConfig(RunConfig):
     """The benchmark of weights.
 
     Attributes:
         weights: Weights to compare, separated by commas, as --weights of the other commands takes them, from what is
             worth least to what is worth most.
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        train_limit: Training images to take of each set, each class in proportion.
-        backbone: The network.
-        device: auto, cpu, cuda or cuda:N.
-        seed: Seed of random weights, of --train-limit and of the heads.
-        out: Folder that tables, classifiers and bench/weights.json are written to.
     """
 
     weights: str = "random,bundled,imagenet"
-    data_dir: Path = Path("data")
     train_limit: int | None = 10_000
-    backbone: str = "alexnet"
-    device: str = "auto"
-    seed: int = 0
-    out: Path = Path("artifacts")
 
     def weight_names(self) -> list[str]:
         """The weights asked for, each once; raises ConfigError for fewer than two."""

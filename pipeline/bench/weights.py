@@ -11,7 +11,7 @@ from features.backbones import open_backbone
 from features.devices import resolve_device
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from features.trunks import load_weights
+from features.trunks import choose_weights, load_weights
 from pipeline.bench.config import BenchWeightsConfig
 from pipeline.config import FeaturesConfig, XgbConfig
 from pipeline.console import result, result_table
@@ -34,7 +34,7 @@ def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
         open_source(dataset, data_dir=config.data_dir)
     for name in names:
         backbone = open_backbone(config.backbone, config.seed)
-        load_weights(backbone.cut([backbone.node]), backbone, name)
+        load_weights(backbone.cut([backbone.node]), backbone, choose_weights(name, backbone))
     sets = [_measure_set(dataset, names, config) for dataset in datasets]
     write_json(folder / "weights.json", {**about(asdict(config), device), "sets": sets})
     _show(sets)
@@ -45,18 +45,7 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
     """The accuracy of each head on the test images, for each weights."""
     measured: dict[str, Figures] = {}
     for name in names:
-        asked = XgbConfig(
-            features=FeaturesConfig(
-                dataset=dataset,
-                data_dir=config.data_dir,
-                train_limit=config.train_limit,
-                backbone=config.backbone,
-                weights=name,
-                device=config.device,
-                seed=config.seed,
-                out=config.out,
-            )
-        )
+        asked = XgbConfig(features=FeaturesConfig(dataset=dataset, weights=name, **config.common()))
         features = run_features(asked.features)
         measured[name] = _accuracies(features, asked)
     table = features.table

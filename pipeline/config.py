@@ -1,6 +1,8 @@
-"""What each stage is told: one frozen dataclass a stage. The command line is made from these."""
+"""What each stage is told: one frozen dataclass a stage. The command line is made from these.
 
-from __future__ import annotations
+Their annotations are no strings, as they would be with `annotations` of `__future__`: the command line would resolve
+those of inherited fields in the module of the class that inherits them.
+"""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -126,6 +128,18 @@ class FinetuneOptions:
     views: Annotated[AskedViews, Parameter(name="*")] = field(default_factory=AskedViews)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig, FinetuneOptions):
+    """How a network is retrained on images, and where the classifier goes.
+
+    Attributes:
+        weights: The weights that it starts from, as --weights of features takes them; scratch takes none.
+    """
+
+    weights: str = AUTO_WEIGHTS
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(XgbConfig):
     """The comparison stage.
@@ -161,18 +175,6 @@ class CompareConfig(XgbConfig):
         options, weights = self.finetune, self.features.weights
         settings = {each.name: getattr(options, each.name) for each in fields(options)}
         return FinetuneConfig(**self.features.common(), **settings, weights=weights)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(RunConfig, FinetuneOptions):
-    """How a network is retrained on images, and where the classifier goes.
-
-    Attributes:
-        weights: The weights that it starts from, as --weights of features takes them; scratch takes none.
-    """
-
-    weights: str = AUTO_WEIGHTS
 
 
 @Parameter(name="*")

@@ -152,10 +152,6 @@ def test_a_contender_that_was_tested_on_other_images_is_reported_as_well(
             ("--backbone", "squeezenet1_1", "--first-size", "64"),
             "--first-size 64 does not suit squeezenet1_1 at --",
         ),
-        (
-            ("--backbone", "timm:test_vit", "--first-size", "96"),
-            "--first-size 96 does not suit timm:test_vit at --",
-        ),
     ],
 )
 def test_what_it_refuses(

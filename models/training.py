@@ -224,14 +224,11 @@ class Trainer:
         with self._autocast():
             features = self.network.features(normalise(images, recipe.mean, recipe.std))
             logits = self.network.classify(features)
-            foretold = self.network.foretell(features) if self.teacher else None
-            wanted = self.teacher.features(images) if self.teacher else None
+            taught = distance(self.network.foretell(features), self.teacher.features(images)) if self.teacher else 0.0
         losses = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
         # Not torch's own weights: those weigh the smoothed share of each class by that class, not by the image's.
         weights = torch.ones_like(losses) if self._class_weights is None else self._class_weights[labels]
-        loss = (weights * losses).sum() / weights.sum()
-        if foretold is not None and wanted is not None:
-            loss = loss + WEIGHT * distance(foretold, wanted)
+        loss = (weights * losses).sum() / weights.sum() + WEIGHT * taught
         self._optimizer.zero_grad()
         torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)

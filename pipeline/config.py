@@ -67,7 +67,7 @@ class RunConfig:
 
     def common(self) -> dict[str, Any]:
         """These settings by name, for another stage on the same images."""
-        return {each.name: getattr(self, each.name) for each in fields(RunConfig)}
+        return _named(self, RunConfig)
 
 
 @Parameter(name="*")
@@ -172,9 +172,8 @@ class CompareConfig(XgbConfig):
 
     def finetuning(self) -> FinetuneConfig:
         """What the finetune stage is told: the same images, and the network that makes the features."""
-        options, weights = self.finetune, self.features.weights
-        settings = {each.name: getattr(options, each.name) for each in fields(options)}
-        return FinetuneConfig(**self.features.common(), **settings, weights=weights)
+        options = _named(self.finetune, FinetuneOptions)
+        return FinetuneConfig(**self.features.common(), **options, weights=self.features.weights)
 
 
 @Parameter(name="*")
@@ -220,3 +219,8 @@ class PredictConfig:
             raise ConfigError(f"--backbone {self.backbone} came without --imagenet: a classifier knows its own network")
         if self.json and self.csv:
             raise ConfigError("--json and --csv were both given: choose one")
+
+
+def _named(settings: Any, kind: type) -> dict[str, Any]:
+    """Of `settings`, those that `kind` has, by name."""
+    return {each.name: getattr(settings, each.name) for each in fields(kind)}

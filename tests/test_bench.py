@@ -6,8 +6,8 @@ from statistics import median
 
 import pytest
 
+from pipeline.bench.common import ratio
 from pipeline.bench.features import make_photos, section
-from pipeline.bench.finetune import ratio
 from pipeline.bench.measures import MEASURES, Measured
 from tests.conftest import Run, refused
 
@@ -65,8 +65,8 @@ def test_bench_finetune_writes_rates_and_their_ratio(treehead: Run, capsys: pyte
     assert "--rounds 0 came" in refused(treehead, capsys, "bench", "finetune", "--rounds", 0)
 
 
-def test_the_ratio_of_training_is_taken_within_a_round() -> None:
-    assert ratio({"ours": [30, 12, 9], "steps alone": [60, 12, 10]}) == 0.9
+def test_a_ratio_is_taken_within_a_round() -> None:
+    assert ratio([30, 12, 9], [60, 12, 10]) == 0.9
 
 
 def test_photographs_are_cut_once(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from statistics import median
 from typing import TypeVar
 
 from pipeline.console import progress, remark
@@ -46,6 +47,11 @@ def measure_in_turn(
                 remark(f"measured {said} in {time.perf_counter() - start:.0f} s")
                 advance(1, "")
     return runs
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median over rounds of one rate as a share of another."""
+    return median(a / b for a, b in zip(above, below, strict=True))
 
 
 def _ignore_advice() -> None:

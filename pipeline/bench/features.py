@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.storage import check_writable, write_json
-from pipeline.bench.common import measure_in_turn
+from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.bench.measures import MEASURES, Job, Measured, measure
 from pipeline.console import result, result_table
@@ -108,10 +108,10 @@ def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> dict[str,
     parts = zip(*(rates[what] for what in CEILING[kind]), strict=True)
     ceiling = [1 / sum(1 / rate for rate in alone) if shared else min(alone) for alone in parts]
     ratios = {
-        f"ours / {(' + ' if shared else ' or ').join(CEILING[kind])}": _ratio(rates["ours"], ceiling),
-        "ours / textbook, CSV": _ratio(rates["ours"], rates["textbook, CSV"]),
-        "ours / textbook, nothing written": _ratio(rates["ours"], rates["textbook, nothing written"]),
-        "time of five depths / one": _ratio(rates["ours"], rates["ours, five depths"]),
+        f"ours / {(' + ' if shared else ' or ').join(CEILING[kind])}": ratio(rates["ours"], ceiling),
+        "ours / textbook, CSV": ratio(rates["ours"], rates["textbook, CSV"]),
+        "ours / textbook, nothing written": ratio(rates["ours"], rates["textbook, nothing written"]),
+        "time of five depths / one": ratio(rates["ours"], rates["ours, five depths"]),
     }
     return {
         "images": kind,
@@ -139,10 +139,6 @@ def make_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def _ratio(above: list[float], below: list[float]) -> float:
-    return median(a / b for a, b in zip(above, below, strict=True))
-
-
 def _show(figures: dict[str, Any]) -> None:
     title = f"{figures['images']}, {figures['precision']}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -150,6 +146,6 @@ def _show(figures: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     for what, rate in figures["images_per_second"].items():
         table.add_row(what, f"{rate:,.0f}", f"{figures['peak_bytes'][what] / 2**30:.2f}")
-    for what, ratio in figures["ratios"].items():
-        table.add_row(what, f"{ratio:.2f}", "")
+    for what, share in figures["ratios"].items():
+        table.add_row(what, f"{share:.2f}", "")
     result_table(table)

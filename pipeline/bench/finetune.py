@@ -22,7 +22,7 @@ from models.images import decode_once
 from models.network import Network
 from models.settings import PHOTOGRAPHS, FinetuneTraining
 from models.training import Trainer
-from pipeline.bench.common import measure_in_turn
+from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFinetuneConfig
 from pipeline.bench.features import LEAST_PHOTOS, make_photos
 from pipeline.bench.measures import Measured
@@ -54,7 +54,7 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
     rates = {
         what: [run.rate for run in runs] for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()
     }
-    figures = {"images_per_second": rates, "ours / steps alone": ratio(rates)}
+    figures = {"images_per_second": rates, "ours / steps alone": ratio(rates[OURS], rates[ALONE])}
     write_json(folder / "finetune.json", {**about(asdict(config), device), **figures})
     _show(config.backbone, rates)
     result(f"written to {folder / 'finetune.json'}")
@@ -90,16 +90,11 @@ class OnRandomTensors(Trainer):
         return squares
 
 
-def ratio(rates: dict[str, list[float]]) -> float:
-    """The median over rounds of our rate as a share of the steps' alone."""
-    return median(ours / alone for ours, alone in zip(rates[OURS], rates[ALONE], strict=True))
-
-
 def _show(backbone: str, rates: dict[str, list[float]]) -> None:
     table = Table(title=f"{backbone}, all layers trained", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("", "images/s"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for what, values in rates.items():
         table.add_row(what, f"{median(values):,.0f}")
-    table.add_row("ours / steps alone", f"{ratio(rates):.2f}")
+    table.add_row("ours / steps alone", f"{ratio(rates[OURS], rates[ALONE]):.2f}")
     result_table(table)

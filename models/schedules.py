@@ -29,10 +29,10 @@ def learning_rate(share: float, settings: TrainingSettings) -> float:
     return highest * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up)))) / 2
 
 
-def size_at(share: float, settings: TrainingSettings, largest: int) -> int:
-    """Pixels that training sees at a share of the schedule: as long of each size, from small to large.
+def size_at(share: float, first: int | None, largest: int) -> int:
+    """Pixels that training sees at a share of the schedule: as long of each size, from the first to the largest.
 
     Method: Howard, Training ImageNet in 3 hours (2018), and Tan and Le, EfficientNetV2 (2021).
     """
-    sizes: list[int] = [*range(min(settings.first_size or largest, largest), largest, SIZE_STEP), largest]
+    sizes: list[int] = [*range(min(first or largest, largest), largest, SIZE_STEP), largest]
     return sizes[min(int(share * len(sizes)), len(sizes) - 1)]

@@ -36,6 +36,12 @@ class Scratch:
             content = bytearray(self._file.read((part.stop - start) * self.dim * 2))
             yield part, torch.frombuffer(content, dtype=torch.float16).view(-1, self.dim)
 
+    def rows(self, numbers: NDArray[np.intp]) -> torch.Tensor:
+        """Some rows, (m, dim) float16."""
+        self._file.flush()
+        everything = np.memmap(self._file, np.float16, mode="r", shape=(len(self), self.dim))
+        return torch.from_numpy(everything[numbers])
+
     def read(self) -> torch.Tensor:
         """All rows, (n, dim) float16."""
         whole = torch.empty(len(self), self.dim, dtype=torch.float16)

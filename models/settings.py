@@ -170,6 +170,11 @@ class Views:
         _check_positive(self, least_area=1)
         _check_ranges(self, {"most_degrees": (0, 180)})
 
+    @property
+    def whole(self) -> bool:
+        """Whether training sees every image as prediction does."""
+        return self == WHOLE
+
 
 PHOTOGRAPHS = Views(least_area=0.5, most_degrees=10.0)
 """For a network that has seen many photographs before."""

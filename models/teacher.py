@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import layer_norm, mse_loss
 
 from features.pooling import channels_second
-from features.preprocess import normalise
 from features.trunks import Trunk
 
 WEIGHT = 3.0
@@ -27,10 +26,9 @@ class Teacher:
 
     @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Its features (n, c) or (n, c, …) of images (n, 3, s, s), 0 to 255."""
-        trunk, spec = self._trunk, self.spec
-        output = trunk.module(normalise(images, spec.mean, spec.std))[spec.node]
-        return channels_second(output, nhwc=spec.node in trunk.nhwc)
+        """Its features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them."""
+        node = self.spec.node
+        return channels_second(self._trunk.module(images)[node], nhwc=node in self._trunk.nhwc)
 
 
 def distance(foretold: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

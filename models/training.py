@@ -1,4 +1,4 @@
-"""Trains a network on images: a schedule fitted to epochs or to minutes, a checkpoint after each epoch, the best kept.
+"""Trains a network: a schedule fitted to epochs or to minutes, a checkpoint after each epoch, the best kept.
 
 All that an epoch draws follows from the seed and the epoch's number. A run that was killed repeats the epoch that it
 was in, and on the CPU ends as if nothing had happened, to the bit; with a time budget it cannot, as steps follow the
@@ -18,20 +18,19 @@ from time import perf_counter
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_, convert_conv2d_weight_memory_format
 
 from features.devices import PRECISIONS, is_out_of_memory, resolve_precision, to_device
 from features.errors import first_line
-from features.preprocess import normalise, to_square
 from features.storage import replacing
-from models.augment import random_views
 from models.errors import TrainingError
-from models.images import Squares
+from models.examples import Examples
 from models.network import Network, decayed
-from models.schedules import learning_rate, size_at
-from models.settings import TrainingSettings, Views
+from models.schedules import learning_rate
+from models.settings import TrainingSettings
 from models.teacher import WEIGHT, Teacher, distance
 
 MOMENTUM = 0.9
@@ -74,19 +73,18 @@ OnEpoch = Callable[[list[Epoch], bool], None]
 
 
 class Trainer:
-    """Trains `network`, (n, 3, s, s) float32 normalised to (n, k) logits, on `squares`.
+    """Trains `network`, which takes `examples` to (n, k) logits; what is frozen of it stays as it is.
 
-    What is frozen of it stays as it is; `views` is what training sees of each image. `before` are the epochs of earlier
-    phases, of which `network` is the best: `history` goes on from them, and `best` is the epoch of the highest
-    validation accuracy of all. With a `teacher` a network that is taught learns to foretell its features as well.
+    `before` are the epochs of earlier phases, of which `network` is the best: `history` goes on from them, and `best`
+    is the epoch of the highest validation accuracy of all. With a `teacher` a Network that is taught learns to foretell
+    its features as well.
     """
 
     def __init__(
         self,
-        network: Network,
-        squares: Squares,
+        network: nn.Module,
+        examples: Examples,
         settings: TrainingSettings,
-        views: Views,
         *,
         seed: int,
         device: torch.device,
@@ -94,9 +92,8 @@ class Trainer:
         teacher: Teacher | None = None,
     ) -> None:
         self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
-        self.squares = squares
+        self.examples = examples
         self.settings = settings
-        self.views = views
         self.seed = seed
         self.device = device
         self.teacher = teacher
@@ -105,7 +102,8 @@ class Trainer:
         self._before = len(before)
         self._began = before[-1].seconds if before else 0.0
         self._optimizer = _optimizer(network, settings)
-        self._class_weights = _class_weights(squares, network.classes).to(device) if settings.class_weights else None
+        self._labels = examples.labels("train")
+        self._class_weights = _class_weights(self._labels).to(device) if settings.class_weights else None
         self._scaler = GradScaler(device.type, enabled=self.precision == "fp16")
         self._best_state = _copied(network)
 
@@ -156,10 +154,10 @@ class Trainer:
         batches = self._batches(generator)
         total, images = torch.zeros((), device=self.device), 0
         self.network.train()
-        for step, (squares, labels) in enumerate(self._read_ahead(batches)):
+        for step, (kept, labels) in enumerate(self._read_ahead(batches)):
             share = self._share(done + step / len(batches), perf_counter() - start)
             rate = self._set_rate(share)
-            total += self._step(squares, labels, share, generator) * len(labels)
+            total += self._step(self.examples.seen(kept, share, generator), labels) * len(labels)
             images += len(labels)
             share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
             on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
@@ -182,10 +180,9 @@ class Trainer:
         )
 
     def _batches(self, generator: torch.Generator) -> list[NDArray[np.intp]]:
-        """All training images in random order, in batches of as near the number asked for as is not below it."""
-        places = self.squares.places("train")
-        order = torch.randperm(len(places), generator=generator).numpy()
-        return np.array_split(places[order], max(1, len(places) // self.settings.batch_images))
+        """All training examples in random order, in batches of as near the number asked for as is not below it."""
+        order = torch.randperm(len(self._labels), generator=generator).numpy()
+        return np.array_split(order, max(1, len(order) // self.settings.batch_images))
 
     def _set_rate(self, share: float) -> float:
         rate = learning_rate(share, self.settings)
@@ -193,39 +190,25 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _read(self, places: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squares and labels, on the device."""
-        return to_device(self.squares.read(places), self.device), to_device(self.squares.labels(places), self.device)
+    def _read(self, numbers: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training examples and their labels, on the device."""
+        kept = to_device(self.examples.read("train", numbers), self.device)
+        return kept, to_device(self._labels[torch.from_numpy(numbers)], self.device)
 
     def _read_ahead(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Squares and labels of each batch, read while the step before it is computed."""
+        """Examples and labels of each batch, read while the step before it is computed."""
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, batches[0])
-            for places in batches[1:]:
-                read, ahead = ahead, reader.submit(self._read, places)
+            for numbers in batches[1:]:
+                read, ahead = ahead, reader.submit(self._read, numbers)
                 yield read.result()
             yield ahead.result()
 
-    def _views(self, squares: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-        """What training sees of squares at a share of the schedule: (n, 3, s, s) float32, 0 to 255."""
-        recipe = self.squares.recipe
-        size = size_at(share, self.settings, recipe.image_size)
-        if size < recipe.image_size:
-            resize = recipe.at(size).resize
-            squares = to_square(squares, resize=resize, size=resize, interpolation=recipe.interpolation)
-        return random_views(squares, size, self.views, generator)
-
-    def _step(
-        self, squares: torch.Tensor, labels: torch.Tensor, share: float, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """One step of the optimizer; returns the loss, on the device, so that nothing waits for it."""
-        settings, recipe = self.settings, self.squares.recipe
-        images = self._views(squares, share, generator)
         with self._autocast():
-            features = self.network.features(normalise(images, recipe.mean, recipe.std))
-            logits = self.network.classify(features)
-            taught = distance(self.network.foretell(features), self.teacher.features(images)) if self.teacher else 0.0
-        losses = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
+            logits, taught = self._outputs(inputs)
+        losses = cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing, reduction="none")
         # Not torch's own weights: those weigh the smoothed share of each class by that class, not by the image's.
         weights = torch.ones_like(losses) if self._class_weights is None else self._class_weights[labels]
         loss = (weights * losses).sum() / weights.sum() + WEIGHT * taught
@@ -237,19 +220,25 @@ class Trainer:
         self._scaler.update()
         return loss.detach()
 
+    def _outputs(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """Logits, and how far what the network foretells is from what its teacher gives."""
+        if self.teacher is None:
+            return self.network(inputs), 0.0
+        assert isinstance(self.network, Network)
+        features = self.network.features(inputs)
+        return self.network.classify(features), distance(self.network.foretell(features), self.teacher.features(inputs))
+
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
-        """Log-loss and accuracy on the validation images, as extraction would prepare them."""
-        recipe = self.squares.recipe
-        places = self.squares.places("validation")
-        labels = self.squares.labels(places).to(self.device)
+        """Log-loss and accuracy on the validation examples, as prediction would see them."""
+        labels = self.examples.labels("validation").to(self.device)
         self.network.eval()
         logits = []
-        for start in range(0, len(places), self.settings.batch_images):
-            images = to_device(self.squares.read(places[start : start + self.settings.batch_images]), self.device)
-            images = to_square(images, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
+        for start in range(0, len(labels), self.settings.batch_images):
+            numbers = np.arange(start, min(start + self.settings.batch_images, len(labels)))
+            kept = to_device(self.examples.read("validation", numbers), self.device)
             with self._autocast():
-                logits.append(self.network(normalise(images, recipe.mean, recipe.std)).float())
+                logits.append(self.network(self.examples.whole(kept)).float())
         scores = torch.cat(logits)
         return float(cross_entropy(scores, labels)), float((scores.argmax(1) == labels).float().mean())
 
@@ -265,8 +254,8 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
-                f"{self.settings.batch_images} images of {self.squares.recipe.image_size} px do not fit the memory of "
-                f"{self.device}: give fewer --batch-images, or a smaller --image-size"
+                f"{self.settings.batch_images} {self.examples.kind} do not fit the memory of {self.device}: "
+                "give fewer --batch-images, or a smaller --image-size"
             ) from error
 
     def _save(self, checkpoint: Path) -> None:
@@ -296,19 +285,18 @@ class Trainer:
             ) from error
 
 
-def _copied(network: Network) -> dict[str, torch.Tensor]:
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def _optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     groups = decayed(network, settings.weight_decay)
     if settings.optimizer == "adam":
         return torch.optim.AdamW(groups, lr=settings.rate)
     return torch.optim.SGD(groups, lr=settings.rate, momentum=MOMENTUM, nesterov=True)
 
 
-def _class_weights(squares: Squares, classes: int) -> torch.Tensor:
-    """Weights (classes,) under which every class has as many training images, one on average; 0 for one without."""
-    counts = torch.bincount(squares.labels(squares.places("train")), minlength=classes).float()
-    weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
-    return weights * counts.sum() / (weights * counts).sum()
+def _class_weights(labels: torch.Tensor) -> torch.Tensor:
+    """Weights (k,) under which every class counts as if it had as many training examples, one on average."""
+    counts = torch.bincount(labels).float()
+    return counts.sum() / (len(counts) * counts)

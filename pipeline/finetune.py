@@ -20,10 +20,11 @@ from features.backbones import Recipe, open_backbone
 from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.sources.base import Source
-from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS
+from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, locked
-from features.trunks import check_image_size, choose_weights, load_weights, warn_if_emulated
+from features.trunks import build_trunk, check_image_size, choose_weights, load_weights, warn_if_emulated
 from features.weights import state_sha256
+from models.examples import FeatureExamples, ImageExamples
 from models.finetuned import FinetunedNetwork
 from models.network import Network, add_norms
 from models.persist import FORMAT as CARD_FORMAT
@@ -141,16 +142,15 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
     config, network, folder = plan.config, plan.network, plan.path.parent
     if plan.weights == RANDOM_WEIGHTS and not is_from_scratch(config.settings.regime):
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
-    squares = squares_of(plan.source, plan.recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
     history: list[Epoch] = []
     for number, phase in enumerate(plan.phases, 1):
         network.freeze(phase.frozen)
+        unchanging = len(phase.frozen) == len(network.children_of_trunk()) and views.whole and not training.first_size
         trainer = Trainer(
-            network,
-            squares,
+            network.head if unchanging else network,
+            _features_of(plan) if unchanging else _images_of(plan, views, training.first_size),
             phase.settings(training),
-            views,
             seed=config.seed,
             device=plan.device,
             before=history,
@@ -169,3 +169,25 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
         f"{accuracy_in_words(best.validation_accuracy)}), {plan.path}"
     )
     return learnt, {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss}
+
+
+def _images_of(plan: Plan, views: Views, first_size: int | None) -> ImageExamples:
+    config = plan.config
+    squares = squares_of(plan.source, plan.recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
+    return ImageExamples(squares=squares, views=views, first_size=first_size)
+
+
+def _features_of(plan: Plan) -> FeatureExamples:
+    """What the network's trunk gives for images, from the table that the features stage makes or has made of them."""
+    config = plan.config
+    options = TrunkOptions(
+        backbone=config.backbone,
+        weights=plan.weights,
+        image_size=config.image_size,
+        precision=plan.settings["training"]["precision"],
+        seed=config.seed,
+    )
+    trunk = build_trunk(options, plan.device)
+    return FeatureExamples(
+        extract_table(plan.source, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
+    )

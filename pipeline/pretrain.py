@@ -28,6 +28,8 @@ from features.storage import check_writable, dataset_folder, digest, file_sha256
 from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
+from models.examples import ImageExamples
+from models.images import Squares
 from models.network import Network, add_norms, exported_trunk
 from models.teacher import Teacher
 from models.training import Trainer
@@ -74,7 +76,8 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
     recipe = backbone.recipe.at(config.image_size)
     squares = squares_of(source, recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
-    trainer = Trainer(network, squares, config.training, config.views, seed=config.seed, device=device, teacher=teacher)
+    examples = ImageExamples(squares=squares, views=config.views, first_size=config.training.first_size)
+    trainer = Trainer(network, examples, config.training, seed=config.seed, device=device, teacher=teacher)
     with locked(folder):
         try:
             train(
@@ -89,7 +92,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
                 remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
             raise
         _write_trunk(backbone, folder)
-        write_json(folder / CARD, _card(trainer, backbone, source, config, folder))
+        write_json(folder / CARD, _card(trainer, squares, backbone, source, config, folder / TRUNK))
     best = trainer.best
     remark(
         f"pretrain: {len(trainer.history)} epochs in {trainer.history[-1].seconds / 60:.1f} min, best epoch "
@@ -150,14 +153,16 @@ def _write_trunk(backbone: Backbone, folder: Path) -> None:
         scratch.write_bytes(safetensors.torch.save(exported_trunk(backbone)))
 
 
-def _card(trainer: Trainer, backbone: Backbone, source: Source, config: PretrainConfig, folder: Path) -> dict[str, Any]:
+def _card(
+    trainer: Trainer, squares: Squares, backbone: Backbone, source: Source, config: PretrainConfig, trunk: Path
+) -> dict[str, Any]:
     """What the trunk is and how it came to be."""
-    best, squares, teacher = trainer.best, trainer.squares, trainer.teacher
+    best, teacher = trainer.best, trainer.teacher
     return {
         "format": FORMAT,
         "backbone": backbone.name,
         "node": backbone.node,
-        "trunk": {"sha256": file_sha256(folder / TRUNK), "bytes": (folder / TRUNK).stat().st_size},
+        "trunk": {"sha256": file_sha256(trunk), "bytes": trunk.stat().st_size},
         "recipe": asdict(backbone.recipe),
         "trained_at_px": squares.recipe.image_size,
         "teacher": teacher and {"weights": teacher.spec.weights, "sha256": teacher.spec.weights_sha256},

@@ -96,6 +96,24 @@ def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
     assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 5.0, "mirrored": 0.0}
 
 
+def test_a_head_on_images_seen_as_they_are_learns_from_a_feature_table(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_they_are = ("--least-area", "1", "--most-stretch", "0", "--most-degrees", "0", "--mirrored", "0")
+    command = ("finetune", split_photos, *SHORT, *as_they_are, "--regime", "feature-extraction", "--precision", "fp32")
+    assert treehead("features", "--dataset", split_photos, *SMALL, "--precision", "fp32") == 0
+    capsys.readouterr()
+    assert treehead(*command) == 0
+    shown = capsys.readouterr().err
+    assert "features: 36 train, 12 validation, 18 test rows, reused" in shown
+    assert "images:" not in shown
+    assert treehead(*command, "--first-size", "32", "--out", "images") == 0
+    assert "images: 36 train, 12 validation, 37 px" in capsys.readouterr().err
+    for row, expected in zip(history(output()), history(output("images")), strict=True):
+        for name, figure in row.items():
+            assert float(figure) == pytest.approx(float(expected[name]), rel=5e-3), name
+
+
 def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--heads", "linear,finetune", "--finetune.regime", "two-phase", "--finetune.epochs", "3")
     command = ("compare", "--dataset", split_photos, *SMALL, *options)

@@ -8,6 +8,7 @@ import torch
 from features.backbones import open_backbone
 from features.sources import open_source
 from models.errors import SettingsError
+from models.examples import ImageExamples
 from models.images import Squares, decode_once
 from models.network import Network
 from models.regimes import phases_of
@@ -94,7 +95,8 @@ def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squa
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05, weight_decay=0.1)
     network.freeze(phase.frozen)
-    trainer = Trainer(network, squares, settings, Views(), seed=0, device=CPU)
+    examples = ImageExamples(squares=squares, views=Views())
+    trainer = Trainer(network, examples, settings, seed=0, device=CPU)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     moved = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
     frozen = tuple(f"trunk.{child}." for child in phase.frozen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,8 @@ from features.devices import resolve_device
 from features.sources import open_source
 from features.storage import check_writable, write_json
 from features.trunks import check_image_size
+from models.data import LearningSplit
+from models.examples import ImageExamples
 from models.images import decode_once
 from models.network import Network
 from models.settings import PHOTOGRAPHS, FinetuneTraining
@@ -63,31 +64,43 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
 def measure(job: Job) -> Measured:
     """Images a second of a second epoch, for which everything is warm; meant for a process of its own."""
     config = job.config
-    backbone, source = open_backbone(config.backbone, 0), open_source(str(job.photos), data_dir=job.photos)
+    backbone = open_backbone(config.backbone, 0)
+    source = open_source(str(job.photos), data_dir=job.photos, train_limit=config.images)
     recipe = backbone.recipe
     squares = decode_once(source, recipe, config.out / "bench" / "images", max_bad=0, on_images=lambda _: None)
     network = Network(backbone, len(source.classes), image_size=recipe.image_size, seed=0, pool="auto")
     settings = FinetuneTraining(epochs=2, batch_images=config.batch_images).for_trained_weights()
-    kind = Trainer if job.what == OURS else OnRandomTensors
-    trainer = kind(network, squares, settings, PHOTOGRAPHS, seed=0, device=resolve_device(config.device))
+    device = resolve_device(config.device)
+    ours = ImageExamples(squares=squares, views=PHOTOGRAPHS)
+    examples = ours if job.what == OURS else RandomImages(ours, 2 * config.batch_images, device)
+    trainer = Trainer(network, examples, settings, seed=0, device=device)
     with tempfile.TemporaryDirectory(dir=config.out / "bench") as scratch:
         trainer.run(Path(scratch, "checkpoint.pt"), lambda _: None, lambda *_: None)
     return Measured(rate=trainer.history[-1].images_per_second, peak_bytes=peak_bytes())
 
 
-class OnRandomTensors(Trainer):
-    """Takes the same steps, each on the same random images, which lie on the device: what training can reach."""
+class RandomImages:
+    """Random images in place of others, `count` of them on the device, the same in every step.
 
-    def _read_ahead(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        size = self.squares.recipe.image_size
-        images = 255 * torch.rand(max(map(len, batches)), 3, size, size, device=self.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        labels = torch.zeros(len(images), dtype=torch.long, device=self.device)
-        for places in batches:
-            yield images[: len(places)], labels[: len(places)]
+    What training on them takes is its steps alone.
+    """
 
-    def _views(self, squares: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-        return squares
+    def __init__(self, others: ImageExamples, count: int, device: torch.device) -> None:
+        size = others.squares.recipe.image_size
+        self.kind, self.labels = others.kind, others.labels
+        self._images = torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+
+    def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
+        """See Examples."""
+        return self._images[: len(numbers)]
+
+    def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        """See Examples."""
+        return kept
+
+    def whole(self, kept: torch.Tensor) -> torch.Tensor:
+        """See Examples."""
+        return kept
 
 
 def _show(backbone: str, rates: dict[str, list[float]]) -> None:

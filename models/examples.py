@@ -1,0 +1,110 @@
+"""What a network is trained on: images, another view of each in every epoch, or what a frozen trunk made of them.
+
+A trunk that stays as it is and sees every image as it is gives the same features in every epoch. They are computed
+once, into a feature table, and the head alone is trained on its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.joined import JoinedTable
+from features.preprocess import normalise, to_square
+from models.augment import random_views
+from models.data import LearningSplit, check_learnable
+from models.images import Squares
+from models.schedules import size_at
+from models.scratch import Scratch
+from models.settings import Views
+
+
+class Examples(Protocol):
+    """What a Trainer learns from: the n examples of a split have the numbers 0 to n − 1."""
+
+    @property
+    def kind(self) -> str:
+        """What they are, in words."""
+        ...
+
+    def labels(self, split: LearningSplit) -> torch.Tensor:
+        """The labels of a split, (n,) int64."""
+        ...
+
+    def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
+        """Some examples of a split as they are kept, (m, …)."""
+        ...
+
+    def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        """What training sees of examples at a share of the schedule, 0 to 1: what the network takes, float32."""
+        ...
+
+    def whole(self, kept: torch.Tensor) -> torch.Tensor:
+        """What prediction would see of examples: what the network takes, float32."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageExamples:
+    """Random views of images, (m, 3, s, s) normalised; s grows from `first_size` on, where one is given."""
+
+    squares: Squares
+    views: Views
+    first_size: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """See Examples."""
+        return f"images of {self.squares.recipe.image_size} px"
+
+    def labels(self, split: LearningSplit) -> torch.Tensor:
+        """See Examples."""
+        return self.squares.labels(self.squares.places(split))
+
+    def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
+        """See Examples."""
+        return self.squares.read(self.squares.places(split)[numbers])
+
+    def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        """See Examples."""
+        recipe = self.squares.recipe
+        size = size_at(share, self.first_size, recipe.image_size)
+        if size < recipe.image_size:
+            resize = recipe.at(size).resize
+            kept = to_square(kept, resize=resize, size=resize, interpolation=recipe.interpolation)
+        return normalise(random_views(kept, size, self.views, generator), recipe.mean, recipe.std)
+
+    def whole(self, kept: torch.Tensor) -> torch.Tensor:
+        """See Examples."""
+        recipe = self.squares.recipe
+        images = to_square(kept, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
+        return normalise(images, recipe.mean, recipe.std)
+
+
+class FeatureExamples:
+    """The rows of a feature table, (m, d), put aside on disk, where they can be read in any order."""
+
+    def __init__(self, table: JoinedTable) -> None:
+        check_learnable(table)
+        self._rows = {split: Scratch(table, split, np.arange(table.dim)) for split in get_args(LearningSplit)}
+        self.kind = f"rows of {table.dim:,} features"
+
+    def labels(self, split: LearningSplit) -> torch.Tensor:
+        """See Examples."""
+        return torch.from_numpy(self._rows[split].labels).long()
+
+    def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
+        """See Examples."""
+        return self._rows[split].rows(numbers)
+
+    def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+        """See Examples: every row as it is."""
+        return self.whole(kept)
+
+    def whole(self, kept: torch.Tensor) -> torch.Tensor:
+        """See Examples."""
+        return kept.float()

@@ -13,6 +13,12 @@ RANDOM_WEIGHTS = "random"
 NAMED_WEIGHTS = ("imagenet", "bundled", RANDOM_WEIGHTS)
 """Weights that are no file of the user's: torchvision's, those that come with this project, or none learnt."""
 
+RETRAINED = "retrained"
+"""Weights that have gone on learning here, in a TrunkSpec."""
+
+FROM_SCRATCH = "from scratch"
+"""Weights that have learnt here from random ones, in a TrunkSpec."""
+
 AUTO_WEIGHTS = "auto"
 """Stands for the best of NAMED_WEIGHTS that are on this machine; what a person gets who asks for none."""
 
@@ -21,7 +27,7 @@ AUTO_WEIGHTS = "auto"
 class TrunkSpec:
     """Everything that decides a feature's value, apart from the image.
 
-    `weights` is one of NAMED_WEIGHTS, the name of a file, or `retrained` for a network that has learnt here;
+    `weights` is one of NAMED_WEIGHTS, the name of a file, or RETRAINED or FROM_SCRATCH for a network that learnt here;
     `weights_sha256` is that of the tensors that `node` needs (see `state_sha256`), so that the same weights make the
     same table from any file; `seed` is that of random weights, else None. Sizes are in pixels: the shorter side becomes
     `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done,
@@ -45,8 +51,8 @@ class TrunkSpec:
 
     @property
     def pretrained(self) -> bool:
-        """Whether anything was learnt before: random weights are no transfer learning."""
-        return self.weights != RANDOM_WEIGHTS
+        """Whether anything was learnt elsewhere: random weights, and what was made of them here, transfer nothing."""
+        return self.weights not in (RANDOM_WEIGHTS, FROM_SCRATCH)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_json` turns it back."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from features.backbones import Recipe, open_backbone
 from features.errors import first_line
-from features.spec import TrunkSpec
+from features.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
 from features.trunks import Trunk, freeze, warn_if_emulated
 from features.weights import State, state_sha256
 from models.base import Classifier, Probabilities
@@ -28,9 +28,6 @@ from models.network import Network, exported_trunk
 
 LOGITS = "logits"
 """The node of a network that its head's output is."""
-
-RETRAINED = "retrained"
-"""The weights of a network that has learnt here, in a TrunkSpec."""
 
 
 class FinetunedNetwork(Classifier):
@@ -86,7 +83,8 @@ class FinetunedNetwork(Classifier):
             raise ClassifierError(
                 f"the weights are not those of {name} with its head ({first_line(error)}): train it again"
             ) from error
-        return logits_trunk(network, name, RETRAINED, recipe, precision, device)
+        weights = RETRAINED if settings["pretrained"] else FROM_SCRATCH
+        return logits_trunk(network, name, weights, recipe, precision, device)
 
 
 def logits_trunk(

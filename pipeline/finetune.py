@@ -101,6 +101,7 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
         **asdict(config.settings),
         "backbone": config.backbone,
         "weights_sha256": sha256,
+        "pretrained": weights != RANDOM_WEIGHTS,
         "recipe": asdict(recipe),
         "training": asdict(replace(training, precision=resolve_precision(training.precision, device))),
         "views": asdict(config.views.over(WHOLE if source.name in SIGNS else PHOTOGRAPHS)),

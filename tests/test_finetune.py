@@ -217,5 +217,7 @@ def test_a_retrained_network_has_its_own_weights(
     assert treehead("finetune", split_photos, *SHORT, "--regime", "scratch") == 0
     path = output() / "finetune.safetensors"
     assert json.loads(path.with_suffix(".json").read_text())["transfer_learning"] is False
+    (manifest,) = Path("artifacts/features").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["transfer_learning"] is False
     line = refused(treehead, capsys, "predict", path, split_photos, "--weights", "imagenet")
     assert "--weights imagenet came with a retrained network, which has its own" in line

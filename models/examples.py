@@ -6,7 +6,6 @@ once, into a feature table, and the head alone is trained on its rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, get_args
 
 import numpy as np
@@ -48,39 +47,39 @@ class Examples(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageExamples:
     """Random views of images, (m, 3, s, s) normalised; s grows from `first_size` on, where one is given."""
 
-    squares: Squares
-    views: Views
-    first_size: int | None = None
-
-    @property
-    def kind(self) -> str:
-        """See Examples."""
-        return f"images of {self.squares.recipe.image_size} px"
+    def __init__(self, squares: Squares, views: Views, first_size: int | None = None) -> None:
+        self.recipe = squares.recipe
+        self.kind = f"images of {self.recipe.image_size} px"
+        self._squares = squares
+        self._views = views
+        self._first_size = first_size
+        self._places = {split: squares.places(split) for split in get_args(LearningSplit)}
 
     def labels(self, split: LearningSplit) -> torch.Tensor:
         """See Examples."""
-        return self.squares.labels(self.squares.places(split))
+        return self._squares.labels(self._places[split])
 
     def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
         """See Examples."""
-        return self.squares.read(self.squares.places(split)[numbers])
+        return self._squares.read(self._places[split][numbers])
 
     def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
         """See Examples."""
-        recipe = self.squares.recipe
-        size = size_at(share, self.first_size, recipe.image_size)
+        recipe = self.recipe
+        size = size_at(share, self._first_size, recipe.image_size)
         if size < recipe.image_size:
             resize = recipe.at(size).resize
             kept = to_square(kept, resize=resize, size=resize, interpolation=recipe.interpolation)
-        return normalise(random_views(kept, size, self.views, generator), recipe.mean, recipe.std)
+        elif self._views.whole:
+            return self.whole(kept)
+        return normalise(random_views(kept, size, self._views, generator), recipe.mean, recipe.std)
 
     def whole(self, kept: torch.Tensor) -> torch.Tensor:
         """See Examples."""
-        recipe = self.squares.recipe
+        recipe = self.recipe
         images = to_square(kept, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
         return normalise(images, recipe.mean, recipe.std)
 

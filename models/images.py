@@ -83,8 +83,10 @@ def decode_once(
         if done and not (retry_bad and len(read_ledger(folder))):
             on_images(len(items))
         else:
+            (folder / MANIFEST).unlink(missing_ok=True)  # what it says holds no longer
             _write(folder, source, items, recipe, on_images)
-    ledger = read_ledger(folder)
+        ledger = read_ledger(folder)
+        pixels = _open(folder / SQUARES, (len(items), recipe.resize, recipe.resize, 3))
     refuse_many(ledger, len(items), max_bad, folder)
     readable = items.reset_index(drop=True)
     readable = readable[~readable["key"].isin(ledger["key"])]
@@ -93,7 +95,6 @@ def decode_once(
     if absent or not (readable["split"] == "validation").any():
         what = f"training images of {some(absent)}" if absent else "validation images"
         raise DataError(f"{source.name} has no readable {what}: see {folder / LEDGER}, and mend or add some")
-    pixels = _open(folder / SQUARES, (len(items), recipe.resize, recipe.resize, 3))
     return Squares(folder=folder, pixels=pixels, items=readable, ledger=ledger, recipe=recipe)
 
 

@@ -212,7 +212,7 @@ class TrainingSettings:
     Attributes:
         epochs: Passes over the training images.
         minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
-        batch_images: Images in a step.
+        batch_images: Images in a step at most; all steps have as many.
         first_size: Pixels that training begins with, growing to --image-size in steps of 32 (progressive resizing:
             small images take less time); by default all is done at --image-size.
         optimizer: sgd, with Nesterov's momentum, or adam, with the weight decay apart (AdamW).
@@ -252,9 +252,10 @@ class TrainingSettings:
         """The learning rate; where none was given, what suits the optimizer from scratch."""
         return self.learning_rate or _RATES[self.optimizer, True]
 
-    def for_trained_weights(self) -> Self:
-        """The same with a learning rate that does not undo what the weights know, unless one was given."""
-        return replace(self, learning_rate=self.learning_rate or _RATES[self.optimizer, False])
+    def resolved(self, precision: str, *, from_scratch: bool) -> Self:
+        """The same with nothing left open: at `precision`, at a rate that does not undo what trained weights know."""
+        rate = self.learning_rate or _RATES[self.optimizer, from_scratch]
+        return replace(self, learning_rate=rate, precision=precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,9 +180,13 @@ class Trainer:
         )
 
     def _batches(self, generator: torch.Generator) -> list[NDArray[np.intp]]:
-        """All training examples in random order, in batches of as near the number asked for as is not below it."""
+        """All training examples in random order, in as few batches as hold no more than was asked for, all alike.
+
+        None has one example alone, of which batch norms would learn nothing.
+        """
         order = torch.randperm(len(self._labels), generator=generator).numpy()
-        return np.array_split(order, max(1, len(order) // self.settings.batch_images))
+        count = min(math.ceil(len(order) / self.settings.batch_images), len(order) // 2)
+        return np.array_split(order, max(1, count))
 
     def _set_rate(self, share: float) -> float:
         rate = learning_rate(share, self.settings)

@@ -100,7 +100,7 @@ def finetune(
     dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
     config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
 ) -> None:
-    """Retrain the network itself and test it; prints the path of finetune.safetensors, which predict takes."""
+    """Retrain the network itself; prints the path of finetune.safetensors, which predict takes and compare tests."""
     from pipeline.finetune import plan_finetune, run_finetune
 
     result(str(run_finetune(plan_finetune(dataset, config)).path))

@@ -28,7 +28,7 @@ from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Trained, check_testable, run_features, train_heads, unfitted_head, us_per_image
 from pipeline.tune import tune_heads
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
@@ -99,9 +99,10 @@ def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
         retrained = item.table is not table  # its features are its own predictions
         x = _in_order_of(test, item.table) if retrained else test.x
         probabilities, predict_us = _timed_predictions(item.head, x)
-        own_us = (us_per_image(item.table) or 0.0) if retrained else 0.0
+        own_us = us_per_image(item.table) if retrained else 0.0
         right[name] = probabilities.argmax(axis=1) == test.y
-        heads[name] = _head_metrics(item, table, test, probabilities) | {"predict_us_per_image": predict_us + own_us}
+        heads[name] = _head_metrics(item, table, test, probabilities)
+        heads[name]["predict_us_per_image"] = None if own_us is None else predict_us + own_us
     order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
     differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
     return {
@@ -136,16 +137,18 @@ def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> lis
     """What the figures say, in a line or two: who leads, who cannot be told from it, and whether trees win."""
     best = order[0]
     against = {pair["second"]: pair for pair in differences if pair["first"] == best}
-    level = [name for name, pair in against.items() if pair["low"] <= 0]
-    behind = [name for name in against if name not in level]
-    words = [f"{best} has the highest accuracy, {heads[best]['accuracy']:.1%}"]
+    first = [name for name in order if heads[name]["accuracy"] == heads[best]["accuracy"]]
+    level = [name for name, pair in against.items() if pair["low"] <= 0 and name not in first]
+    behind = [name for name in against if name not in (*first, *level)]
+    have = "has" if len(first) == 1 else "have"
+    words = [f"{' and '.join(first)} {have} the highest accuracy, {heads[best]['accuracy']:.1%}"]
     if level:
         words.append(f"these images cannot tell it from {' or '.join(level)}")
     words += [f"{name} is behind by {_interval(against[name])}" for name in behind]
     lines = ["; ".join(words) + "."]
     if "xgb" in behind:
         lines.append(f"Trees {'alone ' if best == 'hybrid' else ''}do not win here.")
-    elif best == "xgb" and against and not level:
+    elif first == ["xgb"] and against and not level:
         lines.append("Trees win here.")
     return lines
 

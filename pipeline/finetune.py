@@ -1,4 +1,4 @@
-"""Retrains a network on images, and makes a classifier of it that is tested and used like any other.
+"""Retrains a network on images, and makes a classifier of it that is compared and used like any other.
 
 OUT/models/<dataset>-<backbone>/finetune-<8 hex>/
   checkpoint-<phase>.pt     what an interrupted run goes on from
@@ -35,13 +35,10 @@ from models.training import Epoch, Trainer
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
 from pipeline.stages import Trained, extract_table
-from pipeline.training import accuracy_in_words, check_first_size, squares_of, train
+from pipeline.training import accuracy_in_words, check_first_size, retried_too_late, squares_of, train, views_in_words
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
-
-SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
-"""Sets of digits, letters and road signs, which are others in the mirror."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,8 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
     trunk = backbone.cut([backbone.node])
     recipe = load_weights(trunk, backbone, weights).at(config.image_size)
     check_image_size(recipe.image_size, backbone)
-    warn_if_emulated(resolve_precision(config.training.precision, device), device)
+    training = config.training.resolved(resolve_precision(config.training.precision, device), from_scratch=scratch)
+    warn_if_emulated(training.precision, device)
     sha256 = state_sha256(trunk)
     if scratch:
         add_norms(backbone.network, config.seed)
@@ -96,15 +94,14 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
         hidden=config.settings.hidden,
     )
     check_first_size(network, config.training.first_size, recipe.image_size)
-    training = config.training if scratch else config.training.for_trained_weights()
     settings = {
         **asdict(config.settings),
         "backbone": config.backbone,
         "weights_sha256": sha256,
         "pretrained": weights != RANDOM_WEIGHTS,
         "recipe": asdict(recipe),
-        "training": asdict(replace(training, precision=resolve_precision(training.precision, device))),
-        "views": asdict(config.views.over(WHOLE if source.name in SIGNS else PHOTOGRAPHS)),
+        "training": asdict(training),
+        "views": asdict(config.views.over(WHOLE if source.signs else PHOTOGRAPHS)),
     }
     return Plan(
         config=config,
@@ -120,19 +117,22 @@ def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
 
 def run_finetune(plan: Plan) -> Trained:
     """Retrain the network, go on with it, or find it trained; its table is what it says of test images."""
-    path = plan.path
+    config, path = plan.config, plan.path
     card = path.with_suffix(".json")
     with locked(path.parent):
         done = card.exists()
         if done:
             learnt, _ = load_classifier(path)
             remark(f"finetune: reused {path}")
+            if config.retry_bad:
+                retried_too_late(path.parent)
         else:
             learnt, validation = _learn(plan)
         assert isinstance(learnt, FinetunedNetwork)
         test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
-        trunk, config = learnt.trunk(plan.device), plan.config
-        table = extract_table(test, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
+        trunk = learnt.trunk(plan.device)
+        # However many are unreadable: whether that is too many was judged before, and the training is not to be lost.
+        table = extract_table(test, trunk, config.out, max_bad=1, retry_bad=config.retry_bad)
         if not done:
             save_classifier(learnt, table, path.parent, weights=plan.weights, validation=validation)
     return Trained(head=learnt, card=read_card(card), path=path, table=table)
@@ -144,6 +144,7 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
     if plan.weights == RANDOM_WEIGHTS and not is_from_scratch(config.settings.regime):
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
+    remark(f"  training sees {views_in_words(views)}")
     history: list[Epoch] = []
     for number, phase in enumerate(plan.phases, 1):
         network.freeze(phase.frozen)
@@ -175,7 +176,7 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
 def _images_of(plan: Plan, views: Views, first_size: int | None) -> ImageExamples:
     config = plan.config
     squares = squares_of(plan.source, plan.recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
-    return ImageExamples(squares=squares, views=views, first_size=first_size)
+    return ImageExamples(squares, views, first_size)
 
 
 def _features_of(plan: Plan) -> FeatureExamples:

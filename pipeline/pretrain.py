@@ -37,7 +37,7 @@ from pipeline.config import PretrainConfig
 from pipeline.console import remark, warn
 from pipeline.errors import ConfigError
 from pipeline.provenance import about
-from pipeline.training import accuracy_in_words, check_first_size, squares_of, train
+from pipeline.training import accuracy_in_words, check_first_size, retried_too_late, squares_of, train, views_in_words
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -58,47 +58,59 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
         seed=config.seed,
         splits=get_args(LearningSplit),
     )
+    if "test" not in set(source.items["split"]):
+        warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
     backbone = open_backbone(config.backbone, config.seed)
     check_image_size(config.image_size, backbone)
-    warn_if_emulated(resolve_precision(config.training.precision, device), device)
+    precision = resolve_precision(config.training.precision, device)
+    warn_if_emulated(precision, device)
+    config = replace(config, training=config.training.resolved(precision, from_scratch=True))
     teacher = _teacher(config, device)
-    folder = config.out / "pretrain" / _folder_name(source, config, teacher, device.type)
+    folder = config.out / "pretrain" / _folder_name(source, config, teacher, device)
     if (folder / CARD).exists():
         card = read_card(folder)
         remark(f"pretrain: reused {folder / TRUNK} ({accuracy_in_words(card['validation']['accuracy'])})")
+        if config.retry_bad:
+            retried_too_late(folder)
         return folder / TRUNK
     add_norms(backbone.network, config.seed)
     network = Network(
         backbone, len(source.classes), image_size=config.image_size, seed=config.seed, taught=teacher is not None
     )
     check_first_size(network, config.training.first_size, config.image_size)
-    if "test" not in set(source.items["split"]):
-        warn(f"{source.name} has no test images: all are learnt from, so judge the trunk on other images")
+    with locked(folder):
+        _learn(network, teacher, source, config, folder)
+    return folder / TRUNK
+
+
+def _learn(network: Network, teacher: Teacher | None, source: Source, config: PretrainConfig, folder: Path) -> None:
+    """Train, or go on; the trunk at its best so far is in `folder` all the time."""
+    backbone, training = network.backbone, config.training
     recipe = backbone.recipe.at(config.image_size)
     squares = squares_of(source, recipe, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
-    examples = ImageExamples(squares=squares, views=config.views, first_size=config.training.first_size)
-    trainer = Trainer(network, examples, config.training, seed=config.seed, device=device, teacher=teacher)
-    with locked(folder):
-        try:
-            train(
-                trainer,
-                folder,
-                folder / CHECKPOINT,
-                what=f"{backbone.name} learns",
-                on_best=lambda: _write_trunk(backbone, folder),
-            )
-        except KeyboardInterrupt:
-            if trainer.history:
-                remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
-            raise
-        _write_trunk(backbone, folder)
-        write_json(folder / CARD, _card(trainer, squares, backbone, source, config, folder / TRUNK))
+    remark(f"  training sees {views_in_words(config.views)}")
+    examples = ImageExamples(squares, config.views, training.first_size)
+    device = resolve_device(config.device)
+    trainer = Trainer(network, examples, training, seed=config.seed, device=device, teacher=teacher)
+    try:
+        train(
+            trainer,
+            folder,
+            folder / CHECKPOINT,
+            what=f"{backbone.name} learns",
+            on_best=lambda: _write_trunk(backbone, folder),
+        )
+    except KeyboardInterrupt:
+        if trainer.history:
+            remark(f"pretrain: the best so far, of epoch {trainer.best.epoch}, is in {folder / TRUNK}")
+        raise
+    _write_trunk(backbone, folder)
+    write_json(folder / CARD, _card(trainer, squares, backbone, source, config, folder / TRUNK))
     best = trainer.best
     remark(
         f"pretrain: {len(trainer.history)} epochs in {trainer.history[-1].seconds / 60:.1f} min, best epoch "
         f"{best.epoch} ({accuracy_in_words(best.validation_accuracy)}), {folder / TRUNK}"
     )
-    return folder / TRUNK
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -130,20 +142,18 @@ def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
     return Teacher(trunk)
 
 
-def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None, device: str) -> str:
+def _folder_name(source: Source, config: PretrainConfig, teacher: Teacher | None, device: torch.device) -> str:
     """`<dataset>-<backbone>-<8 hex>`, another for every image, setting and kind of device."""
-    precision = resolve_precision(config.training.precision, torch.device(device))
-    training = replace(config.training, learning_rate=config.training.rate, precision=precision)
     what = {
         "format": FORMAT,
         "source": source.digest(),
         "backbone": config.backbone,
         "image_size": config.image_size,
-        "training": asdict(training),
+        "training": asdict(config.training),
         "views": asdict(config.views),
         "teacher": teacher and teacher.spec.weights_sha256,
         "seed": config.seed,
-        "device": device,
+        "device": device.type,
     }
     return dataset_folder(source.name, f"-{config.backbone}-{digest(what)[:8]}")
 

@@ -18,7 +18,8 @@ Metrics = dict[str, Any]
 """The content of `metrics.json`, or a part of it (see `pipeline.compare.measure`)."""
 
 COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/image", "MB")
-"""What `head_rows` has: F1 is the macro mean, µs/image the prediction alone, MB the file that it reads."""
+"""What `head_rows` has: F1 is the macro mean, µs/image the prediction from features, for finetune from image files, MB
+the file that it reads."""
 
 
 def summary_table(metrics: Metrics) -> None:
@@ -62,7 +63,7 @@ def head_rows(metrics: Metrics) -> dict[str, list[str]]:
             f"{100 * head['macro_f1']:.2f}",
             f"{head['log_loss']:.4f}",
             f"{head['fit_seconds']:.1f}",
-            f"{head['predict_us_per_image']:.1f}",
+            "–" if head["predict_us_per_image"] is None else f"{head['predict_us_per_image']:.1f}",
             f"{head['bytes'] / 1e6:.1f}",
         ]
         for name, head in metrics["heads"].items()

@@ -19,6 +19,7 @@ from features.table import LEDGER
 from models.data import LearningSplit
 from models.images import Squares, decode_once
 from models.network import Network
+from models.settings import Views
 from models.training import Epoch, Pulse, Trainer
 from pipeline.console import progress, remark, warn
 from pipeline.errors import ConfigError
@@ -57,6 +58,11 @@ def squares_of(source: Source, recipe: Recipe, out: Path, *, max_bad: float, ret
     if len(squares.ledger):
         warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
     return squares
+
+
+def retried_too_late(folder: Path) -> None:
+    """Say that --retry-bad changes nothing in what is in `folder`."""
+    warn(f"--retry-bad leaves what has been learnt as it is: delete {folder} to learn again, from all that is readable")
 
 
 def train(
@@ -106,6 +112,16 @@ def _describe(epoch: Epoch) -> str:
         f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, validation log-loss {epoch.validation_loss:.3f}, "
         f"{accuracy_in_words(epoch.validation_accuracy)}, "
         f"{epoch.images:,} images, {epoch.images_per_second:,.0f} a second"
+    )
+
+
+def views_in_words(views: Views) -> str:
+    """What training sees of each image, as it is shown."""
+    if views.whole:
+        return "every image as it is"
+    return (
+        f"{views.least_area:.0%} or more of each image, stretched by up to {views.most_stretch:.0%}, "
+        f"turned by up to {views.most_degrees:g}°, {views.mirrored:.0%} of them mirrored"
     )
 
 

@@ -388,7 +388,9 @@ def test_a_bug_is_not_hidden(treehead: Run, monkeypatch: pytest.MonkeyPatch) -> 
         treehead("features")
 
 
-@pytest.mark.parametrize("command", [(), ("features",), ("xgb",), ("compare",), ("predict",)])
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in ("features", "xgb", "compare", "predict", "finetune", "pretrain", "bench"))]
+)
 def test_help_teaches(command: tuple[str, ...], treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert treehead(*command, "--help") == 0
     text = capsys.readouterr().out

@@ -95,7 +95,7 @@ def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squa
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05, weight_decay=0.1)
     network.freeze(phase.frozen)
-    examples = ImageExamples(squares=squares, views=Views())
+    examples = ImageExamples(squares, Views())
     trainer = Trainer(network, examples, settings, seed=0, device=CPU)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     moved = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}

@@ -18,8 +18,9 @@ from models.images import Squares, decode_once
 from models.network import Network, add_norms, decayed
 from models.schedules import learning_rate, size_at
 from models.settings import WHOLE, TrainingSettings, Views
+from models.teacher import Teacher, distance
 from models.training import Epoch, Pulse, Trainer
-from tests.conftest import CPU, TinyBackbone
+from tests.conftest import CPU, TinyBackbone, make_tiny_trunk
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)
 
@@ -30,12 +31,14 @@ def squares(split_photos: Path) -> Squares:
     return decode_once(source, TinyBackbone.recipe, split_photos.parent, max_bad=0, on_images=lambda _: None)
 
 
-def trainer_of(squares: Squares, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
+def trainer_of(
+    squares: Squares, settings: TrainingSettings = SETTINGS, *, seed: int = 0, teacher: Teacher | None = None
+) -> Trainer:
     backbone = TinyBackbone()
     add_norms(backbone.network, seed)
-    network = Network(backbone, 3, image_size=16, seed=seed)
-    examples = ImageExamples(squares=squares, views=Views(), first_size=settings.first_size)
-    return Trainer(network, examples, settings, seed=seed, device=CPU)
+    network = Network(backbone, 3, image_size=16, seed=seed, taught=teacher is not None)
+    examples = ImageExamples(squares, Views(), settings.first_size)
+    return Trainer(network, examples, settings, seed=seed, device=CPU, teacher=teacher)
 
 
 def trained(squares: Squares, checkpoint: Path, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
@@ -94,7 +97,7 @@ def test_training_that_begins_with_small_images(squares: Squares, tmp_path: Path
         lambda _, images: seen.append((trainer.network.training, images[0].shape[-1]))
     )
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
-    assert [size for training, size in seen if training] == 4 * [8] + 4 * [16]
+    assert [size for training, size in seen if training] == 5 * [8] + 5 * [16]
     assert {size for training, size in seen if not training} == {16}
 
 
@@ -114,7 +117,7 @@ def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimiz
     backbone = TinyBackbone()
     expected = Network(TinyBackbone(), 3, image_size=16, seed=0).train()
     network = Network(backbone, 3, image_size=16, seed=0)
-    trainer = Trainer(network, ImageExamples(squares=squares, views=WHOLE), settings, seed=0, device=CPU)
+    trainer = Trainer(network, ImageExamples(squares, WHOLE), settings, seed=0, device=CPU)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     places = squares.places("train")
     images = random_views(squares.read(places), 16, WHOLE, torch.Generator())
@@ -137,7 +140,7 @@ def test_class_weights_weigh_images(squares: Squares, tmp_path: Path) -> None:
     settings = TrainingSettings(epochs=1, batch_images=36, class_weights=True)
     few = replace(squares, items=squares.items.drop(squares.items.index[:9]))
     network = Network(TinyBackbone(), 3, image_size=16, seed=0)
-    examples = ImageExamples(squares=few, views=WHOLE)
+    examples = ImageExamples(few, WHOLE)
     trainer = Trainer(network, examples, settings, seed=0, device=CPU)
     labels, places = examples.labels("train"), few.places("train")
     weights = training._class_weights(labels)
@@ -162,14 +165,46 @@ def test_rare_classes_count_as_much_as_others() -> None:
     assert weights.numpy() == pytest.approx([24 / 9, 24 / 36, 24 / 27])
 
 
+@pytest.mark.parametrize(
+    ("examples", "most", "sizes"),
+    [(36, 8, [8, 7, 7, 7, 7]), (36, 36, [36]), (9, 8, [5, 4]), (5, 2, [3, 2]), (1, 2, [1])],
+)
+def test_no_batch_is_larger_than_asked_for_unless_one_example_were_alone(
+    squares: Squares, examples: int, most: int, sizes: list[int]
+) -> None:
+    trainer = trainer_of(squares, TrainingSettings(batch_images=most))
+    trainer._labels = trainer._labels[:examples]
+    batches = trainer._batches(torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(number for batch in batches for number in batch) == list(range(examples))
+
+
+def test_a_teacher_is_learnt_from(squares: Squares, tmp_path: Path) -> None:
+    trainer = trainer_of(squares, replace(SETTINGS, learning_rate=0.01), teacher=Teacher(make_tiny_trunk()))
+    assert isinstance(trainer.network, Network)
+    assert trainer.teacher
+    images = trainer.examples.whole(squares.read(squares.places("train")))
+
+    def away() -> float:
+        assert isinstance(trainer.network, Network)
+        assert trainer.teacher
+        with torch.no_grad():
+            foretold = trainer.network.eval().foretell(trainer.network.features(images))
+            return float(distance(foretold, trainer.teacher.features(images)))
+
+    before = away()
+    trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
+    assert away() < 0.9 * before
+
+
 def test_progress_is_told_after_each_step(squares: Squares, tmp_path: Path) -> None:
     pulses: list[Pulse] = []
     trainer_of(squares).run(tmp_path / "checkpoint.pt", pulses.append, lambda *_: None)
-    assert [pulse.images for pulse in pulses if pulse.epoch == 2] == [9, 18, 27, 36]
-    assert [pulse.share for pulse in pulses] == pytest.approx([step / 16 for step in range(1, 17)])
+    assert [pulse.images for pulse in pulses if pulse.epoch == 2] == [8, 15, 22, 29, 36]
+    assert [pulse.share for pulse in pulses] == pytest.approx([step / 20 for step in range(1, 21)])
 
 
-@pytest.mark.parametrize("stopped_at", [1, 7, 16])
+@pytest.mark.parametrize("stopped_at", [1, 7, 20])
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(squares: Squares, tmp_path: Path, stopped_at: int) -> None:
     def interrupt(_: Pulse) -> None:
         if next(steps) == stopped_at:

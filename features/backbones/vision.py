@@ -62,7 +62,7 @@ class VisionBackbone(Backbone):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out torchvision's warning that training would need other nodes: nothing is trained here."""
+    """Leave out torchvision's warning that training has other nodes: what it cuts switches between the two."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

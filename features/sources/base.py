@@ -34,13 +34,15 @@ class Source:
 
     `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS), `label` (int32,
     index into `classes`) and `stamp` (str, changes when the image does; empty where it never does). `read` takes a
-    row's index label, and raises OSError for an image that cannot be read.
+    row's index label, and raises OSError for an image that cannot be read. `signs` says that these are digits, letters
+    or signs, which are others in the mirror.
     """
 
     name: str
     classes: tuple[str, ...]
     items: pd.DataFrame
     read: Callable[[int], Payload]
+    signs: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label and stamp."""

@@ -61,6 +61,10 @@ TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
 """Name to torchvision's class and its constructor's arguments for each split that it gives."""
 
 
+SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
+"""Sets of digits, letters and road signs."""
+
+
 def open_digits() -> Source:
     """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
     bunch: Any = load_digits()
@@ -117,6 +121,7 @@ def open_torchvision(name: str, data_dir: Path) -> Source:
         classes=tuple(name[0] if isinstance(name, tuple) else str(name) for name in names),
         items=items,
         read=read,
+        signs=name in SIGNS,
     )
 
 
@@ -131,7 +136,7 @@ def _pixel_source(
         np.concatenate([labels for _, _, _, labels in groups]).astype(np.int32),
         [hashlib.sha256(image).hexdigest() for image in images],
     )
-    return Source(name=name, classes=classes, items=items, read=lambda row: images[row])
+    return Source(name=name, classes=classes, items=items, read=lambda row: images[row], signs=name in SIGNS)
 
 
 def _missing(kind: type[datasets.MNIST], raw: Path) -> list[Path]:

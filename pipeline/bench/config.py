@@ -69,8 +69,8 @@ class BenchFinetuneConfig:
 
     Attributes:
         backbone: The network, all of whose layers are trained.
-        images: Photographs to train on, cut from two of scikit-learn's.
-        batch_images: Images in a step.
+        images: Photographs to learn from, some for validation, cut from two of scikit-learn's.
+        batch_images: Images in a step at most.
         rounds: How often everything is measured, in turn; medians are shown.
         device: auto, cpu, cuda or cuda:N.
         out: Folder that bench/finetune.json is written to.
@@ -84,10 +84,10 @@ class BenchFinetuneConfig:
     out: Path = Path("artifacts")
 
     def __post_init__(self) -> None:
-        if min(self.images, self.batch_images, self.rounds) < 1:
+        if self.images < 8 or self.batch_images < 2 or self.rounds < 1:
             raise ConfigError(
                 f"--images {self.images}, --batch-images {self.batch_images} and --rounds {self.rounds} came: "
-                "expected 1 or more of each"
+                "expected 8, 2 and 1 or more"
             )
 
 

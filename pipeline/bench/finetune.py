@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from features.backbones import open_backbone
-from features.devices import resolve_device
+from features.devices import resolve_device, resolve_precision
 from features.sources import open_source
 from features.storage import check_writable, write_json
 from features.trunks import check_image_size
@@ -25,7 +26,7 @@ from models.settings import PHOTOGRAPHS, FinetuneTraining
 from models.training import Trainer
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFinetuneConfig
-from pipeline.bench.features import LEAST_PHOTOS, make_photos
+from pipeline.bench.features import make_photos
 from pipeline.bench.measures import Measured
 from pipeline.console import result, result_table
 from pipeline.costs import peak_bytes
@@ -50,7 +51,7 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
     check_writable(folder)
     backbone = open_backbone(config.backbone, 0)
     check_image_size(backbone.recipe.image_size, backbone)
-    photos = make_photos(folder / "photos", max(config.images, LEAST_PHOTOS))
+    photos = make_photos(folder / f"photos-{config.images}", config.images)
     jobs = {(what,): Job(what=what, photos=photos, config=config) for what in (OURS, ALONE)}
     rates = {
         what: [run.rate for run in runs] for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()
@@ -65,14 +66,15 @@ def measure(job: Job) -> Measured:
     """Images a second of a second epoch, for which everything is warm; meant for a process of its own."""
     config = job.config
     backbone = open_backbone(config.backbone, 0)
-    source = open_source(str(job.photos), data_dir=job.photos, train_limit=config.images)
+    source = open_source(str(job.photos), data_dir=job.photos, splits=get_args(LearningSplit))
     recipe = backbone.recipe
     squares = decode_once(source, recipe, config.out / "bench" / "images", max_bad=0, on_images=lambda _: None)
     network = Network(backbone, len(source.classes), image_size=recipe.image_size, seed=0, pool="auto")
-    settings = FinetuneTraining(epochs=2, batch_images=config.batch_images).for_trained_weights()
     device = resolve_device(config.device)
-    ours = ImageExamples(squares=squares, views=PHOTOGRAPHS)
-    examples = ours if job.what == OURS else RandomImages(ours, 2 * config.batch_images, device)
+    settings = FinetuneTraining(epochs=2, batch_images=config.batch_images)
+    settings = settings.resolved(resolve_precision(settings.precision, device), from_scratch=False)
+    ours = ImageExamples(squares, PHOTOGRAPHS)
+    examples = ours if job.what == OURS else RandomImages(ours, config.batch_images, device)
     trainer = Trainer(network, examples, settings, seed=0, device=device)
     with tempfile.TemporaryDirectory(dir=config.out / "bench") as scratch:
         trainer.run(Path(scratch, "checkpoint.pt"), lambda _: None, lambda *_: None)
@@ -86,7 +88,7 @@ class RandomImages:
     """
 
     def __init__(self, others: ImageExamples, count: int, device: torch.device) -> None:
-        size = others.squares.recipe.image_size
+        size = others.recipe.image_size
         self.kind, self.labels = others.kind, others.labels
         self._images = torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
 

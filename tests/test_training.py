@@ -265,11 +265,11 @@ def test_minutes_end_the_schedule_wherever_they_end(
     clock = count()
     monkeypatch.setattr(training, "perf_counter", lambda: float(next(clock)))  # a second each time it is looked at
     pulses: list[Pulse] = []
-    trainer = trainer_of(squares, TrainingSettings(minutes=25 / 60, batch_images=8))
+    trainer = trainer_of(squares, TrainingSettings(minutes=20 / 60, batch_images=8))
     trainer.run(tmp_path / "checkpoint.pt", pulses.append, lambda *_: None)
     assert trainer.history[-1].images < trainer.history[0].images == 36
     assert trainer.history[-1].learning_rate < 0.01 < max(epoch.learning_rate for epoch in trainer.history)
-    assert trainer.history[-1].seconds == pytest.approx(25, abs=3)
+    assert trainer.history[-1].seconds == pytest.approx(20, abs=3)
     assert pulses[-1].share == 1
 
 

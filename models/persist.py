@@ -23,8 +23,8 @@ from features.spec import RANDOM_WEIGHTS, TrunkSpec
 from features.storage import digest, file_sha256, replacing, write_json
 from models.base import Classifier
 from models.errors import ClassifierError
-from models.finetuned import FinetunedNetwork
 from models.heads import HEADS, make_head
+from models.networks.finetuned import FinetunedNetwork
 
 FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""

@@ -24,14 +24,15 @@ from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, locked
 from features.trunks import build_trunk, check_image_size, choose_weights, load_weights, warn_if_emulated
 from features.weights import state_sha256
-from models.examples import FeatureExamples, ImageExamples
-from models.finetuned import FinetunedNetwork
-from models.network import Network, add_norms
+from models.networks.examples import FeatureExamples, ImageExamples
+from models.networks.finetuned import FinetunedNetwork
+from models.networks.history import Epoch
+from models.networks.network import Network, add_norms
+from models.networks.regimes import Phase, is_from_scratch, phases_of
+from models.networks.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views
+from models.networks.training import Trainer
 from models.persist import FORMAT as CARD_FORMAT
 from models.persist import load_classifier, read_card, save_classifier
-from models.regimes import Phase, is_from_scratch, phases_of
-from models.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views
-from models.training import Epoch, Trainer
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
 from pipeline.stages import Trained, extract_table

@@ -12,7 +12,7 @@ from features.backbones.vision import VisionBackbone
 from features.devices import resolve_device, resolve_precision
 from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS
 from features.weights import file_state, load_into
-from models.finetuned import FinetunedNetwork, logits_trunk
+from models.networks.finetuned import FinetunedNetwork, logits_trunk
 from pipeline.config import PredictConfig
 from pipeline.errors import PredictError
 from pipeline.predict import predict_and_show

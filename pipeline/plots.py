@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from models.training import Epoch
+from models.networks.history import Epoch
 from pipeline.metrics import wilson
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"

@@ -19,7 +19,7 @@ from features.devices import resolve_device
 from features.sources.folders import files_below
 from features.trunks import Trunk, rebuild_trunk
 from models.base import Classifier
-from models.finetuned import FinetunedNetwork
+from models.networks.finetuned import FinetunedNetwork
 from models.persist import Card, load_classifier
 from pipeline.config import PredictConfig
 from pipeline.console import progress, result, result_table, warn

@@ -28,11 +28,11 @@ from features.storage import check_writable, dataset_folder, digest, file_sha256
 from features.trunks import build_trunk, check_image_size, warn_if_emulated
 from models.data import LearningSplit
 from models.errors import TrainingError
-from models.examples import ImageExamples
-from models.images import Squares
-from models.network import Network, add_norms, exported_trunk
-from models.teacher import Teacher
-from models.training import Trainer
+from models.networks.examples import ImageExamples
+from models.networks.images import Squares
+from models.networks.network import Network, add_norms, exported_trunk
+from models.networks.teacher import Teacher
+from models.networks.training import Trainer
 from pipeline.config import PretrainConfig
 from pipeline.console import remark, warn
 from pipeline.errors import ConfigError

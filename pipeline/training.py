@@ -17,10 +17,11 @@ from features.sources.base import Source
 from features.storage import replacing
 from features.table import LEDGER
 from models.data import LearningSplit
-from models.images import Squares, decode_once
-from models.network import Network
-from models.settings import Views
-from models.training import Epoch, Pulse, Trainer
+from models.networks.history import Epoch, Pulse
+from models.networks.images import Squares, decode_once
+from models.networks.network import Network
+from models.networks.settings import Views
+from models.networks.training import Trainer
 from pipeline.console import progress, remark, warn
 from pipeline.errors import ConfigError
 from pipeline.plots import history_plot

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from features.preprocess import to_square
-from models.augment import random_views
-from models.settings import WHOLE, Views
+from models.networks.augment import random_views
+from models.networks.settings import WHOLE, Views
 
 
 def views(images: torch.Tensor, size: int, *, seed: int = 0, **how: float) -> torch.Tensor:

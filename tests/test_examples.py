@@ -9,9 +9,9 @@ import torch
 from features.joined import JoinedTable
 from features.sources import open_source
 from features.table import FeatureTable
-from models.examples import FeatureExamples, ImageExamples
-from models.images import decode_once
-from models.settings import WHOLE, Views
+from models.networks.examples import FeatureExamples, ImageExamples
+from models.networks.images import decode_once
+from models.networks.settings import WHOLE, Views
 from tests.conftest import Run, TinyBackbone
 
 

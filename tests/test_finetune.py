@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from features.table import FeatureTable
-from models.training import Trainer
+from models.networks.training import Trainer
 from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
 

@@ -13,7 +13,7 @@ from features.preprocess import to_square
 from features.sources import open_source
 from features.storage import locked
 from models.errors import DataError
-from models.images import Squares, decode_once
+from models.networks.images import Squares, decode_once
 from tests.conftest import TinyBackbone, unreadable
 
 RECIPE = TinyBackbone.recipe

@@ -5,7 +5,7 @@ import torch
 
 from features.backbones import Backbone, open_backbone
 from features.weights import load_into
-from models.network import Network, add_norms, decayed, exported_trunk
+from models.networks.network import Network, add_norms, decayed, exported_trunk
 from tests.conftest import TinyBackbone
 
 FLOAT16_STEPS = 2**-8

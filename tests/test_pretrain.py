@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch
 
 from features.storage import file_sha256
-from models.training import Pulse, Trainer
+from models.networks.history import Pulse
+from models.networks.training import Trainer
 from tests.conftest import Run, refused
 from tests.training_runs import history, kill_in_epoch
 

@@ -8,12 +8,12 @@ import torch
 from features.backbones import open_backbone
 from features.sources import open_source
 from models.errors import SettingsError
-from models.examples import ImageExamples
-from models.images import Squares, decode_once
-from models.network import Network
-from models.regimes import phases_of
-from models.settings import FinetuneSettings, TrainingSettings, Views
-from models.training import Trainer
+from models.networks.examples import ImageExamples
+from models.networks.images import Squares, decode_once
+from models.networks.network import Network
+from models.networks.regimes import phases_of
+from models.networks.settings import FinetuneSettings, TrainingSettings, Views
+from models.networks.training import Trainer
 from tests.conftest import CPU, TinyBackbone
 
 SIZE = 64

@@ -5,8 +5,8 @@ import torch
 
 from features.preprocess import normalise
 from features.trunks import Trunk, freeze
-from models.network import Network, add_norms, decayed
-from models.teacher import Teacher, distance
+from models.networks.network import Network, add_norms, decayed
+from models.networks.teacher import Teacher, distance
 from tests.conftest import CPU, TinyBackbone, make_tiny_trunk, tiny_spec
 
 

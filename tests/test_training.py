@@ -10,16 +10,17 @@ import torch
 
 from features.preprocess import normalise
 from features.sources import open_source
-from models import schedules, training
-from models.augment import random_views
 from models.errors import SettingsError, TrainingError
-from models.examples import ImageExamples
-from models.images import Squares, decode_once
-from models.network import Network, add_norms, decayed
-from models.schedules import learning_rate, size_at
-from models.settings import WHOLE, TrainingSettings, Views
-from models.teacher import Teacher, distance
-from models.training import Epoch, Pulse, Trainer
+from models.networks import schedules, training
+from models.networks.augment import random_views
+from models.networks.examples import ImageExamples
+from models.networks.history import Epoch, Pulse
+from models.networks.images import Squares, decode_once
+from models.networks.network import Network, add_norms, decayed
+from models.networks.schedules import learning_rate, size_at
+from models.networks.settings import WHOLE, TrainingSettings, Views
+from models.networks.teacher import Teacher, distance
+from models.networks.training import Trainer
 from tests.conftest import CPU, TinyBackbone, make_tiny_trunk
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)

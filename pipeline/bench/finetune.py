@@ -19,11 +19,11 @@ from features.sources import open_source
 from features.storage import check_writable, write_json
 from features.trunks import check_image_size
 from models.data import LearningSplit
-from models.examples import ImageExamples
-from models.images import decode_once
-from models.network import Network
-from models.settings import PHOTOGRAPHS, FinetuneTraining
-from models.training import Trainer
+from models.networks.examples import ImageExamples
+from models.networks.images import decode_once
+from models.networks.network import Network
+from models.networks.settings import PHOTOGRAPHS, FinetuneTraining
+from models.networks.training import Trainer
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFinetuneConfig
 from pipeline.bench.features import make_photos

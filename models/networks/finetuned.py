@@ -24,7 +24,7 @@ from features.trunks import Trunk, freeze, warn_if_emulated
 from features.weights import State, state_sha256
 from models.base import Classifier, Probabilities
 from models.errors import ClassifierError
-from models.network import Network, exported_trunk
+from models.networks.network import Network, exported_trunk
 
 LOGITS = "logits"
 """The node of a network that its head's output is."""

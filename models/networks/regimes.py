@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.errors import SettingsError
-from models.settings import FREEZE, TrainingSettings
+from models.networks.settings import FREEZE, TrainingSettings
 
 HEAD_FIRST = 0.3
 """Share of the schedule in which two-phase trains the head alone."""

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from features.joined import JoinedTable
 from features.preprocess import normalise, to_square
-from models.augment import random_views
 from models.data import LearningSplit, check_learnable
-from models.images import Squares
-from models.schedules import size_at
+from models.networks.augment import random_views
+from models.networks.images import Squares
+from models.networks.schedules import size_at
+from models.networks.settings import Views
 from models.scratch import Scratch
-from models.settings import Views
 
 
 class Examples(Protocol):

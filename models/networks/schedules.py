@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from models.settings import TrainingSettings
+from models.networks.settings import TrainingSettings
 
 STEP_FACTOR = 0.1
 """What the learning rate is multiplied by at each step of the step schedule."""

@@ -8,10 +8,10 @@ clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -27,49 +27,17 @@ from features.devices import PRECISIONS, is_out_of_memory, resolve_precision, to
 from features.errors import first_line
 from features.storage import replacing
 from models.errors import TrainingError
-from models.examples import Examples
-from models.network import Network, decayed
-from models.schedules import learning_rate
-from models.settings import TrainingSettings
-from models.teacher import WEIGHT, Teacher, distance
+from models.networks.examples import Examples
+from models.networks.history import Epoch, OnEpoch, OnStep, Pulse
+from models.networks.network import Network, decayed
+from models.networks.schedules import learning_rate
+from models.networks.settings import TrainingSettings
+from models.networks.teacher import WEIGHT, Teacher, distance
 
 MOMENTUM = 0.9
 
 LARGEST_GRADIENT = 1.0
 """Longer ones are cut to this norm: the first steps at a high learning rate would leave the data behind."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """One epoch: `images` seen, `seconds` since training began, the learning rate and the losses at its end.
-
-    `images_per_second` leaves out validation, `loss` is the training loss, smoothed labels and all.
-    """
-
-    epoch: int
-    images: int
-    seconds: float
-    images_per_second: float
-    learning_rate: float
-    loss: float
-    validation_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pulse:
-    """Where training is after a step: the epoch, its images so far, and the share of the whole schedule, 0 to 1."""
-
-    epoch: int
-    images: int
-    share: float
-
-
-OnStep = Callable[[Pulse], None]
-"""Called after each step."""
-
-OnEpoch = Callable[[list[Epoch], bool], None]
-"""Called after each epoch, its checkpoint written: the history, and whether this epoch is the best by now."""
 
 
 class Trainer:

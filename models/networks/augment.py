@@ -7,7 +7,7 @@ import math
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
-from models.settings import Views
+from models.networks.settings import Views
 
 
 def random_views(images: torch.Tensor, size: int, views: Views, generator: torch.Generator) -> torch.Tensor:

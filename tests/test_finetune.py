@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from features.table import FeatureTable
+from models.networks.network import Network
 from models.networks.training import Trainer
 from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
@@ -197,6 +198,7 @@ def test_the_best_epoch_of_all_phases_is_kept(
     heads: list[torch.Tensor] = []
 
     def validate(trainer: Trainer) -> tuple[float, float]:
+        assert isinstance(trainer.network, Network)
         heads.append(trainer.network.head.state_dict()["weight"].clone())
         return next(scores)
 

@@ -94,6 +94,7 @@ def test_sizes_grow_to_the_largest_and_take_as_long_each() -> None:
 def test_training_that_begins_with_small_images(squares: Squares, tmp_path: Path) -> None:
     trainer = trainer_of(squares, replace(SETTINGS, epochs=2, first_size=8))
     seen: list[tuple[bool, int]] = []
+    assert isinstance(trainer.network, Network)
     trainer.network.trunk.register_forward_pre_hook(
         lambda _, images: seen.append((trainer.network.training, images[0].shape[-1]))
     )

@@ -24,7 +24,7 @@ from features.storage import digest, file_sha256, replacing, write_json
 from models.base import Classifier
 from models.errors import ClassifierError
 from models.heads import HEADS, make_head
-from models.networks.finetuned import FinetunedNetwork
+from models.networks.classifier import NetworkClassifier
 
 FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
@@ -138,8 +138,8 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
 
 def _unfitted(card: Card) -> Classifier:
     device = torch.device("cpu")
-    if card.head == FinetunedNetwork.name:
-        return FinetunedNetwork(seed=0, device=device, settings=card.parameters)
+    if card.head == NetworkClassifier.name:
+        return NetworkClassifier(seed=0, device=device, settings=card.parameters)
     return make_head(card.head, seed=0, device=device)
 
 
@@ -158,7 +158,7 @@ def read_card(path: Path) -> Card:
         raise ClassifierError(
             f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
         )
-    if kept != FORMAT or content["head"] not in (*HEADS, FinetunedNetwork.name):
+    if kept != FORMAT or content["head"] not in (*HEADS, NetworkClassifier.name):
         raise ClassifierError(
             f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
         )

@@ -24,8 +24,8 @@ from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, locked
 from features.trunks import build_trunk, check_image_size, choose_weights, load_weights, warn_if_emulated
 from features.weights import state_sha256
+from models.networks.classifier import NetworkClassifier
 from models.networks.examples import FeatureExamples, ImageExamples
-from models.networks.finetuned import FinetunedNetwork
 from models.networks.history import Epoch
 from models.networks.network import Network, add_norms
 from models.networks.regimes import Phase, is_from_scratch, phases_of
@@ -67,8 +67,8 @@ class Plan:
             {"format": (FORMAT, CARD_FORMAT), "source": self.source.digest(), "device": self.device.type},
         )
         folder = dataset_folder(self.source.name, f"-{config.backbone}")
-        name = f"{FinetunedNetwork.name}-{digest({**what, 'seed': config.seed, **self.settings})[:8]}"
-        return config.out / "models" / folder / name / f"{FinetunedNetwork.name}{FinetunedNetwork.suffixes[0]}"
+        name = f"{NetworkClassifier.name}-{digest({**what, 'seed': config.seed, **self.settings})[:8]}"
+        return config.out / "models" / folder / name / f"{NetworkClassifier.name}{NetworkClassifier.suffixes[0]}"
 
 
 def plan_finetune(dataset: str, config: FinetuneConfig) -> Plan:
@@ -129,7 +129,7 @@ def run_finetune(plan: Plan) -> Trained:
                 retried_too_late(path.parent)
         else:
             learnt, validation = _learn(plan)
-        assert isinstance(learnt, FinetunedNetwork)
+        assert isinstance(learnt, NetworkClassifier)
         test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
         trunk = learnt.trunk(plan.device)
         # However many are unreadable: whether that is too many was judged before, and the training is not to be lost.
@@ -139,7 +139,7 @@ def run_finetune(plan: Plan) -> Trained:
     return Trained(head=learnt, card=read_card(card), path=path, table=table)
 
 
-def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
+def _learn(plan: Plan) -> tuple[NetworkClassifier, Mapping[str, float]]:
     """Train phase after phase, each from the best so far; returns accuracy and log-loss on validation as well."""
     config, network, folder = plan.config, plan.network, plan.path.parent
     if plan.weights == RANDOM_WEIGHTS and not is_from_scratch(config.settings.regime):
@@ -162,7 +162,7 @@ def _learn(plan: Plan) -> tuple[FinetunedNetwork, Mapping[str, float]]:
         train(trainer, folder, folder / f"checkpoint-{number}.pt", what=what)
         history = trainer.history
     best = trainer.best
-    learnt = FinetunedNetwork(seed=config.seed, device=plan.device, settings=plan.settings)
+    learnt = NetworkClassifier(seed=config.seed, device=plan.device, settings=plan.settings)
     learnt.classes_ = plan.source.classes
     learnt.take(network)
     learnt.fit_seconds_ = history[-1].seconds

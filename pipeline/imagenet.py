@@ -12,7 +12,7 @@ from features.backbones.vision import VisionBackbone
 from features.devices import resolve_device, resolve_precision
 from features.spec import AUTO_WEIGHTS, NAMED_WEIGHTS
 from features.weights import file_state, load_into
-from models.networks.finetuned import FinetunedNetwork, logits_trunk
+from models.networks.classifier import NetworkClassifier, logits_trunk
 from pipeline.config import PredictConfig
 from pipeline.errors import PredictError
 from pipeline.predict import predict_and_show
@@ -33,7 +33,7 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     state, recipe = backbone.published() if weights == "imagenet" else (file_state(Path(weights)), backbone.recipe)
     network = backbone.network
     load_into(network, state, whole_model=network.state_dict(), where=weights)
-    classifier = FinetunedNetwork(seed=0, device=device)
+    classifier = NetworkClassifier(seed=0, device=device)
     classifier.classes_ = tuple(get_model_weights(name)["DEFAULT"].meta["categories"])
     trunk = logits_trunk(network, name, Path(weights).name, recipe, resolve_precision("auto", device), device)
     about = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}

@@ -19,7 +19,7 @@ from features.devices import resolve_device
 from features.sources.folders import files_below
 from features.trunks import Trunk, rebuild_trunk
 from models.base import Classifier
-from models.networks.finetuned import FinetunedNetwork
+from models.networks.classifier import NetworkClassifier
 from models.persist import Card, load_classifier
 from pipeline.config import PredictConfig
 from pipeline.console import progress, result, result_table, warn
@@ -36,7 +36,7 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     head, card = load_classifier(model)
     trunk = _trunk(head, card, config)
     if not card.transfer_learning:
-        how = "began with" if isinstance(head, FinetunedNetwork) else "has"
+        how = "began with" if isinstance(head, NetworkClassifier) else "has"
         warn(f"this classifier's network {how} random weights: it is no transfer learning")
     trunks = [trunk.to_json() for trunk in card.trunks]
     about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
@@ -70,7 +70,7 @@ def predict_and_show(
 def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
     """What makes the features that the classifier takes; a retrained network makes its own."""
     device = resolve_device(config.device)
-    if isinstance(head, FinetunedNetwork):
+    if isinstance(head, NetworkClassifier):
         if config.weights:
             raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
         return head.trunk(device)

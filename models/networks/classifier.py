@@ -1,4 +1,4 @@
-"""A retrained network as a classifier: its weights on disk, and the network as a trunk that ends in its logits.
+"""A whole network as a classifier: its weights on disk, and the network as a trunk that ends in its logits.
 
 So the loop that makes feature tables makes its predictions as well, and what it says of test images is a table.
 """
@@ -30,8 +30,8 @@ LOGITS = "logits"
 """The node of a network that its head's output is."""
 
 
-class FinetunedNetwork(Classifier):
-    """A network with its head; the features that `predict_proba` takes are the logits that `trunk` gives."""
+class NetworkClassifier(Classifier):
+    """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""
 
     name: ClassVar[str] = "finetune"
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)

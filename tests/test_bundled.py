@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sysconfig
 import tomllib
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from features.trunks import Trunk, build_trunk, rebuild_trunk
 from features.weights import bundled, file_state, load_into
 from tests.conftest import CPU
 
+ROOT = Path(__file__).parent.parent
 CARDS = sorted(bundled.FOLDER.glob("*.json"))
 
 
@@ -93,9 +97,14 @@ def test_auto_takes_what_is_there(shelf: Path) -> None:
 
 
 def test_weights_and_cards_go_into_the_wheel() -> None:
-    with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
+    with (ROOT / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)["tool"]["setuptools"]["package-data"]["features"]
-    assert data == ["weights/*.safetensors", "weights/*.json"]
+    assert data == ["weights/*.safetensors", "weights/*.json", "weights/*.md"]
+
+
+def test_alexnets_are_bundled_and_what_a_person_gets_who_asks_for_none() -> None:
+    assert "alexnet" in {card.stem for card in CARDS}
+    assert build("auto").spec.weights == "bundled"
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
@@ -106,3 +115,26 @@ def test_what_is_bundled_fits(card: Path) -> None:
     assert recipe.image_size >= backbone.smallest
     assert file_state(card.with_suffix(".safetensors")).keys() == state.keys()
     assert card.with_suffix(".safetensors").stat().st_size <= 5_000_000
+    assert file_sha256(card.with_suffix(".safetensors")) in card.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_brings_its_weights(tmp_path: Path, split_photos: Path) -> None:
+    environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    venv.create(environment, symlinks=True, with_pip=True)
+    site = next((environment / "lib").glob("python3*/site-packages"))
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # torch and the rest; this project is not in there
+    python = environment / "bin" / "python"
+
+    def run(*command: object) -> str:
+        program = [str(python), "-I", *map(str, command)]
+        return subprocess.run(program, cwd=elsewhere, check=True, capture_output=True, text=True).stdout.strip()
+
+    run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", ROOT)
+    folder = run("-c", "import features.weights.bundled as b; print(b.FOLDER)")
+    assert Path(folder).is_relative_to(site)
+    model = run("-m", "pipeline", "xgb", "--dataset", split_photos, "--weights", "bundled", "--device", "cpu")
+    answer = run("-m", "pipeline", "predict", model, split_photos / "test/red/200.png", "--json")
+    (prediction,) = json.loads(answer)["images"]
+    assert prediction["class"] in ("red", "green", "blue")

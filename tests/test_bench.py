@@ -55,7 +55,7 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 @pytest.mark.slow
 def test_bench_finetune_writes_rates_and_their_ratio(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--backbone", "squeezenet1_1", "--images", 8, "--rounds", 1, "--device", "cpu")
+    options = ("--backbone", "squeezenet1_1", "--images", 64, "--rounds", 1, "--device", "cpu")
     assert treehead("bench", "finetune", *options) == 0
     content = json.loads(Path("artifacts/bench/finetune.json").read_text())
     (ours,), (alone,) = content["images_per_second"].values()

@@ -84,10 +84,10 @@ class BenchFinetuneConfig:
     out: Path = Path("artifacts")
 
     def __post_init__(self) -> None:
-        if self.images < 8 or self.batch_images < 2 or self.rounds < 1:
+        if self.images < 64 or self.batch_images < 2 or self.rounds < 1:
             raise ConfigError(
                 f"--images {self.images}, --batch-images {self.batch_images} and --rounds {self.rounds} came: "
-                "expected 8, 2 and 1 or more"
+                "expected 64, 2 and 1 or more"
             )
 
 

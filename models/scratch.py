@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,9 +39,12 @@ class Scratch:
 
     def rows(self, numbers: NDArray[np.intp]) -> torch.Tensor:
         """Some rows, (m, dim) float16."""
+        return torch.from_numpy(self._mapped[numbers])
+
+    @cached_property
+    def _mapped(self) -> NDArray[np.float16]:
         self._file.flush()
-        everything = np.memmap(self._file, np.float16, mode="r", shape=(len(self), self.dim))
-        return torch.from_numpy(everything[numbers])
+        return np.memmap(self._file, np.float16, mode="r", shape=(len(self), self.dim))
 
     def read(self) -> torch.Tensor:
         """All rows, (n, dim) float16."""

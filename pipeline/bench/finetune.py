@@ -27,9 +27,7 @@ from models.networks.training import Trainer
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFinetuneConfig
 from pipeline.bench.features import make_photos
-from pipeline.bench.measures import Measured
 from pipeline.console import result, result_table
-from pipeline.costs import peak_bytes
 from pipeline.provenance import about
 
 OURS, ALONE = "ours", "steps alone"
@@ -53,16 +51,14 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
     check_image_size(backbone.recipe.image_size, backbone)
     photos = make_photos(folder / f"photos-{config.images}", config.images)
     jobs = {(what,): Job(what=what, photos=photos, config=config) for what in (OURS, ALONE)}
-    rates = {
-        what: [run.rate for run in runs] for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()
-    }
+    rates = {what: runs for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()}
     figures = {"images_per_second": rates, "ours / steps alone": ratio(rates[OURS], rates[ALONE])}
     write_json(folder / "finetune.json", {**about(asdict(config), device), **figures})
     _show(config.backbone, rates)
     result(f"written to {folder / 'finetune.json'}")
 
 
-def measure(job: Job) -> Measured:
+def measure(job: Job) -> float:
     """Images a second of a second epoch, for which everything is warm; meant for a process of its own."""
     config = job.config
     backbone = open_backbone(config.backbone, 0)
@@ -78,7 +74,7 @@ def measure(job: Job) -> Measured:
     trainer = Trainer(network, examples, settings, seed=0, device=device)
     with tempfile.TemporaryDirectory(dir=config.out / "bench") as scratch:
         trainer.run(Path(scratch, "checkpoint.pt"), lambda _: None, lambda *_: None)
-    return Measured(rate=trainer.history[-1].images_per_second, peak_bytes=peak_bytes())
+    return trainer.history[-1].images_per_second
 
 
 class RandomImages:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from features.joined import JoinedTable
-from features.spec import RANDOM_WEIGHTS, TrunkSpec
+from features.spec import TrunkSpec
 from features.storage import digest, file_sha256, replacing, write_json
 from models.base import Classifier
 from models.errors import ClassifierError
@@ -95,7 +95,7 @@ def save_classifier(
         table=table.name,
         table_identity=table.identity,
         trunks=table.trunks,
-        transfer_learning=weights != RANDOM_WEIGHTS,
+        transfer_learning=table.trunks[0].pretrained,
         weights=weights,
         parameters=head.parameters(),
         learned=head.learned_,

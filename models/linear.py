@@ -54,6 +54,14 @@ class LinearHead(Head):
             "weights": dict(zip(penalties, map(float, shares), strict=True)),
         }
 
+    def softmax(self) -> Softmax:
+        """What was learnt, for all columns of the table; those that were not chosen weigh nothing."""
+        select, regression = self.model_["columns"], self.model_["linear"]
+        weights, bias = select.inverse_transform(regression.coef_), regression.intercept_
+        if len(bias) == 1:  # the difference between two classes, see _regression
+            weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
+        return Softmax(weights=torch.from_numpy(weights).float(), bias=torch.from_numpy(bias).float())
+
     def _best(
         self, moments: Moments, shrinkage: float, train: Rows, validation: Rows, on_step: OnStep
     ) -> tuple[float, Softmax]:

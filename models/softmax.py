@@ -31,7 +31,7 @@ class Softmax:
     bias: torch.Tensor
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (n, k) of features (n, d) float16."""
+        """Logits (n, k) of features (n, d) of any float type."""
         return torch.cat([chunk.float() @ self.weights.T for chunk in torch.split(x, CHUNK_ROWS)]) + self.bias
 
 

@@ -15,27 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from features.backbones import Recipe, open_backbone
 from features.devices import resolve_device, resolve_precision
+from features.joined import JoinedTable
 from features.sources import open_source
 from features.sources.base import Source
 from features.spec import NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions
 from features.storage import check_writable, dataset_folder, digest, locked
 from features.trunks import build_trunk, check_image_size, choose_weights, load_weights, warn_if_emulated
 from features.weights import state_sha256
+from models.heads import make_head
+from models.linear import LinearHead
 from models.networks.classifier import NetworkClassifier
 from models.networks.examples import FeatureExamples, ImageExamples
 from models.networks.history import Epoch
 from models.networks.network import Network, add_norms
-from models.networks.regimes import Phase, is_from_scratch, phases_of
-from models.networks.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views
+from models.networks.regimes import Phase, phases_of
+from models.networks.settings import (
+    PHOTOGRAPHS,
+    WHOLE,
+    FinetuneTraining,
+    Views,
+    is_from_scratch,
+    starts_from_probe,
+)
 from models.networks.training import Trainer
 from models.persist import FORMAT as CARD_FORMAT
 from models.persist import load_classifier, read_card, save_classifier
 from pipeline.config import FinetuneConfig
 from pipeline.console import remark, warn
-from pipeline.stages import Trained, extract_table
+from pipeline.stages import Features, Trained, extract_table, train_heads
 from pipeline.training import accuracy_in_words, check_first_size, retried_too_late, squares_of, train, views_in_words
 
 FORMAT = 1
@@ -146,13 +157,13 @@ def _learn(plan: Plan) -> tuple[NetworkClassifier, Mapping[str, float]]:
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
     training, views = FinetuneTraining(**plan.settings["training"]), Views(**plan.settings["views"])
     remark(f"  training sees {views_in_words(views)}")
-    history: list[Epoch] = []
+    history = [_fit_probe(plan)] if starts_from_probe(config.settings.regime) else []
     for number, phase in enumerate(plan.phases, 1):
         network.freeze(phase.frozen)
         unchanging = len(phase.frozen) == len(network.children_of_trunk()) and views.whole and not training.first_size
         trainer = Trainer(
             network.head if unchanging else network,
-            _features_of(plan) if unchanging else _images_of(plan, views, training.first_size),
+            FeatureExamples(_table_of(plan)) if unchanging else _images_of(plan, views, training.first_size),
             phase.settings(training),
             seed=config.seed,
             device=plan.device,
@@ -180,8 +191,34 @@ def _images_of(plan: Plan, views: Views, first_size: int | None) -> ImageExample
     return ImageExamples(squares, views, first_size)
 
 
-def _features_of(plan: Plan) -> FeatureExamples:
-    """What the network's trunk gives for images, from the table that the features stage makes or has made of them."""
+def _fit_probe(plan: Plan) -> Epoch:
+    """Start the network's head as what `linear` learns from the network's features; returns that as an epoch."""
+    table = _table_of(plan)
+    head = make_head(LinearHead.name, seed=plan.config.seed, device=plan.device)
+    trained = train_heads([head], Features(table=table, weights=plan.weights), plan.config.out)[head.name]
+    assert isinstance(trained.head, LinearHead)
+    probe = trained.head.softmax()
+    plan.network.start_from(probe)
+    rows, seconds, validation = table.rows["train"], trained.card.fit_seconds, trained.card.validation
+    losses = [
+        cross_entropy(probe.logits(torch.from_numpy(part.x)), torch.from_numpy(part.y).long(), reduction="sum")
+        for part in table.batches("train")
+    ]
+    remark(f"  training starts from it, {accuracy_in_words(validation['accuracy'])}")
+    return Epoch(
+        epoch=1,
+        images=rows,
+        seconds=seconds,
+        images_per_second=rows / seconds,
+        learning_rate=0.0,
+        loss=float(sum(losses)) / rows,
+        validation_loss=validation["log_loss"],
+        validation_accuracy=validation["accuracy"],
+    )
+
+
+def _table_of(plan: Plan) -> JoinedTable:
+    """What the network's trunk gives for images: the table that the features stage makes or has made of them."""
     config = plan.config
     options = TrunkOptions(
         backbone=config.backbone,
@@ -191,6 +228,4 @@ def _features_of(plan: Plan) -> FeatureExamples:
         seed=config.seed,
     )
     trunk = build_trunk(options, plan.device)
-    return FeatureExamples(
-        extract_table(plan.source, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
-    )
+    return extract_table(plan.source, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)

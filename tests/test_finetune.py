@@ -87,6 +87,23 @@ def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
     assert (output() / name).read_bytes() == (output("whole") / name).read_bytes()
 
 
+def test_lp_ft_starts_as_the_linear_probe(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--dataset", split_photos, *SMALL, "--precision", "fp32", "--heads", "linear,finetune")
+    at_rest = ("--finetune.regime", "lp-ft", "--finetune.epochs", "2", "--finetune.learning-rate", "1e-9")
+    assert treehead("compare", *command, *at_rest) == 0
+    assert "linear: reused" in capsys.readouterr().err
+    first, *rest = history(output())
+    assert len(rest) == 2
+    (card,) = Path("artifacts/models").glob("*/linear-*/linear.json")
+    probe: dict[str, Any] = json.loads(card.read_text())
+    assert float(first["validation_loss"]) == probe["validation"]["log_loss"]
+    assert first["images"] == "36"
+    for row in rest:
+        assert float(row["validation_loss"]) == pytest.approx(probe["validation"]["log_loss"], rel=0.05)
+
+
 def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
     short = (*SMALL, "--train-limit", "40", "--epochs", "1", "--batch-images", "8")
     assert treehead("finetune", "digits", *short) == 0
@@ -164,6 +181,7 @@ def test_a_contender_that_was_tested_on_other_images_is_reported_as_well(
         (("--regime", "all"), "unknown --regime 'all': expected one of feature-extraction, freeze:K"),
         (("--regime", "freeze:99"), "--regime freeze:99 names no child of the network"),
         (("--hidden", "-1"), "--hidden -1 is out of range"),
+        (("--regime", "lp-ft", "--hidden", "16"), "--hidden 16 does not go with lp-ft, whose head is one linear layer"),
         (("--regime", "freeze:K"), "--regime freeze:K names no child of the network"),
         (("--image-size", "8"), "--image-size 8 does not suit alexnet"),
         (("--weights", "nowhere.pth"), "unknown weights 'nowhere.pth'"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -18,6 +19,7 @@ from models.boosted import BoostedHead
 from models.errors import DataError
 from models.heads import HEADS, make_head
 from models.knn import KnnHead
+from models.linear import LinearHead
 from models.settings import HEAD_SETTINGS, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
@@ -157,6 +159,22 @@ def test_a_class_without_training_rows(name: str) -> None:
 
 def accuracy(head: Head, x: NDArray[np.float32], y: NDArray[np.int32]) -> float:
     return float((head.predict_proba(x).argmax(axis=1) == y).mean())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_linear_head_as_one_layer_says_the_same(classes: int) -> None:
+    table = toy_table()
+    table = MemoryTable({split: _of_classes(rows, classes) for split, rows in table.splits.items()}, CLASSES[:classes])
+    head = LinearHead(replace(HEAD_SETTINGS["linear"], columns=20), seed=0, device=CPU).fit(table, lambda _: None)
+    x = table.read("test").x
+    logits = head.softmax().logits(torch.from_numpy(x))
+    assert logits.shape == (len(x), classes)
+    assert torch.softmax(logits, 1).numpy() == pytest.approx(head.predict_proba(x), abs=1e-5)
+
+
+def _of_classes(rows: Rows, classes: int) -> Rows:
+    kept = rows.y < classes
+    return Rows(keys=rows.keys[kept], x=rows.x[kept], y=rows.y[kept])
 
 
 def test_trees_stop_once_validation_no_longer_improves() -> None:

@@ -51,7 +51,7 @@ def test_the_phases_of_each_regime() -> None:
     assert frozen("feature-extraction") == [CHILDREN]
     assert frozen("freeze:1") == [("conv",)]
     assert frozen("freeze:3") == [CHILDREN]
-    assert frozen("finetune") == frozen("scratch") == [()]
+    assert frozen("finetune") == frozen("scratch") == frozen("lp-ft") == [()]
     assert frozen("two-phase") == [CHILDREN, ()]
 
 

@@ -19,6 +19,7 @@ from features.backbones import Backbone
 from features.pooling import channels_second, pool_output, resolve_pool
 from features.trunks import outputs_of_blank
 from features.weights import State
+from models.softmax import Softmax
 
 HEAD_STD = 0.01
 """Of the head's first weights: so small that the classes begin alike."""
@@ -94,6 +95,10 @@ class Network(nn.Module):
         assert self.interpreter is not None, "a network that is taught"
         foretold: torch.Tensor = self.interpreter(features.movedim(1, -1))
         return foretold
+
+    def start_from(self, probe: Softmax) -> None:
+        """Let the head, one linear layer, be what a linear head has learnt from the network's features."""
+        self.head.load_state_dict({"weight": probe.weights, "bias": probe.bias})
 
     def children_of_trunk(self) -> list[str]:
         """The names of the network's children that the trunk is made of, in order, those of `features` one by one."""

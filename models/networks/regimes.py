@@ -1,4 +1,8 @@
-"""The ways of retraining a network that the transfer-learning literature knows: what is trained, and how fast."""
+"""The ways of retraining a network that the transfer-learning literature knows: what is trained, and how fast.
+
+Source of lp-ft: Kumar et al., Fine-Tuning can Distort Pretrained Features (2022): the first gradients from a new head
+undo some of what the network knows; those from a head that has been fitted do not.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ HEAD_FIRST = 0.3
 """Share of the schedule in which two-phase trains the head alone."""
 
 LOWER_RATE = 0.1
-"""The rest of two-phase learns at this share of the rate."""
+"""All layers learn at this share of the rate where the head has learnt before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,6 @@ class Phase:
         )
 
 
-def is_from_scratch(regime: str) -> bool:
-    """Whether the network's weights are to be random."""
-    return regime == "scratch"
-
-
 def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
     """The phases of a regime for a trunk of these children; raises SettingsError for one that is not among them."""
     everything = tuple(children)
@@ -50,6 +49,8 @@ def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
         return [Phase(name="head", frozen=everything)]
     if regime in ("finetune", "scratch"):
         return [Phase(name="all", frozen=())]
+    if regime == "lp-ft":
+        return [Phase(name="all", frozen=(), rate=LOWER_RATE)]
     if regime == "two-phase":
         first = Phase(name="head", frozen=everything, end=HEAD_FIRST)
         return [first, Phase(name="all", frozen=(), start=HEAD_FIRST, rate=LOWER_RATE)]

@@ -13,8 +13,18 @@ _RATES = {("sgd", True): 0.15, ("sgd", False): 0.01, ("adam", True): 1e-3, ("ada
 
 FREEZE = "freeze:"
 
-REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "scratch")
+REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "lp-ft", "scratch")
 """The ways of retraining a network; K is a number of its children."""
+
+
+def is_from_scratch(regime: str) -> bool:
+    """Whether the network's weights are to be random."""
+    return regime == "scratch"
+
+
+def starts_from_probe(regime: str) -> bool:
+    """Whether the network's head begins as the linear probe of the features that it gives before training."""
+    return regime == "lp-ft"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +142,9 @@ class FinetuneSettings:
 
     Attributes:
         regime: feature-extraction (a new head on the frozen network), freeze:K (all after its first K children),
-            finetune (all layers), two-phase (the head first, then all layers at a tenth of the rate) or scratch (all
-            layers, from random weights).
+            finetune (all layers), two-phase (the head first, then all layers at a tenth of the rate), lp-ft (a linear
+            probe on the feature table, then all layers at a tenth of the rate) or scratch (all layers, from random
+            weights).
         hidden: Units of a dense layer before the last one, half of them dropped; 0 for none.
     """
 
@@ -144,6 +155,10 @@ class FinetuneSettings:
         check_ranges(self, {"hidden": (0, 10**5)})
         if self.regime not in REGIMES and not self.regime.startswith(FREEZE):
             raise SettingsError(f"unknown --regime {self.regime!r}: expected one of {', '.join(REGIMES)}")
+        if self.hidden and starts_from_probe(self.regime):
+            raise SettingsError(
+                f"--hidden {self.hidden} does not go with {self.regime}, whose head is one linear layer"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ class TimmBackbone(Backbone):
         except Exception as error:  # the hub's client has its own for every way of failing
             raise TrunkError(
                 f"the weights of {self.name} are not cached and could not be downloaded ({first_line(error)}): "
-                "give --weights FILE or --weights random"
+                "give --weights FILE"
             ) from error
         return dict(network.state_dict()), _recipe(network.pretrained_cfg)
 

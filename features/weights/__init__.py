@@ -36,7 +36,7 @@ def downloaded_state(url: str) -> State:
         except (OSError, RuntimeError) as error:
             raise TrunkError(
                 f"the imagenet weights are not at {path} and could not be downloaded ({error}): "
-                "put the file there, or give --weights FILE or --weights random"
+                "put the file there, or give --weights FILE"
             ) from error
     if not file_sha256(path).startswith(prefix):
         raise TrunkError(f"{path} is damaged (its SHA-256 does not begin with {prefix}): delete it and run again")

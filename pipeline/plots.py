@@ -97,8 +97,8 @@ def history_plot(history: list[Epoch]) -> Markup:
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     losses, accuracy = figure.subplots(2, sharex=True)
     numbers = [epoch.epoch for epoch in history]
-    losses.plot(numbers, [epoch.loss for epoch in history], color=MUTED, label="training (smoothed labels and all)")
-    losses.plot(numbers, [epoch.validation_loss for epoch in history], color=ACCENT, label="validation (log-loss)")
+    losses.plot(numbers, [epoch.loss for epoch in history], color=MUTED, label="training, of what it sees")
+    losses.plot(numbers, [epoch.validation_loss for epoch in history], color=ACCENT, label="validation")
     losses.set(ylabel="loss")
     losses.legend(frameon=False, fontsize=8)
     accuracy.plot(numbers, [epoch.validation_accuracy for epoch in history], color=ACCENT)

@@ -72,7 +72,7 @@ def test_every_regime(treehead: Run, split_photos: Path, regime: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("regime", "epoch"), [("finetune", 2), ("two-phase", 2), ("two-phase", 4)])
+@pytest.mark.parametrize(("regime", "epoch"), [("finetune", 2), ("two-phase", 2), ("two-phase", 4), ("lp-ft", 3)])
 def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
     treehead: Run, split_photos: Path, regime: str, epoch: int
 ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Epoch:
     """One epoch: `images` seen, `seconds` since training began, the learning rate and the losses at its end.
 
-    `images_per_second` leaves out validation, `loss` is the training loss, smoothed labels and all.
+    `images_per_second` leaves out validation; `loss` is that of what training sees, smoothed labels and all.
     """
 
     epoch: int

@@ -16,7 +16,7 @@ HEAD_FIRST = 0.3
 """Share of the schedule in which two-phase trains the head alone."""
 
 LOWER_RATE = 0.1
-"""All layers learn at this share of the rate where the head has learnt before."""
+"""The rest of two-phase learns at this share of the rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,8 @@ def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
     everything = tuple(children)
     if regime == "feature-extraction":
         return [Phase(name="head", frozen=everything)]
-    if regime in ("finetune", "scratch"):
+    if regime in ("finetune", "lp-ft", "scratch"):
         return [Phase(name="all", frozen=())]
-    if regime == "lp-ft":
-        return [Phase(name="all", frozen=(), rate=LOWER_RATE)]
     if regime == "two-phase":
         first = Phase(name="head", frozen=everything, end=HEAD_FIRST)
         return [first, Phase(name="all", frozen=(), start=HEAD_FIRST, rate=LOWER_RATE)]

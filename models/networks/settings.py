@@ -143,8 +143,7 @@ class FinetuneSettings:
     Attributes:
         regime: feature-extraction (a new head on the frozen network), freeze:K (all after its first K children),
             finetune (all layers), two-phase (the head first, then all layers at a tenth of the rate), lp-ft (a linear
-            probe on the feature table, then all layers at a tenth of the rate) or scratch (all layers, from random
-            weights).
+            probe on the feature table, then all layers) or scratch (all layers, from random weights).
         hidden: Units of a dense layer before the last one, half of them dropped; 0 for none.
     """
 

@@ -164,7 +164,7 @@ class FinetuneSettings:
 class FinetuneTraining(TrainingSettings):
     """Gentler than from scratch: most of what is wanted is there.
 
-    Without label smoothing: a linear head on thousands of frozen features learns several points less with it.
+    Without label smoothing: of few photographs, a linear head on thousands of frozen features learns less with it.
     """
 
     epochs: int = 10

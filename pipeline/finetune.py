@@ -33,14 +33,7 @@ from models.networks.examples import FeatureExamples, ImageExamples
 from models.networks.history import Epoch
 from models.networks.network import Network, add_norms
 from models.networks.regimes import Phase, phases_of
-from models.networks.settings import (
-    PHOTOGRAPHS,
-    WHOLE,
-    FinetuneTraining,
-    Views,
-    is_from_scratch,
-    starts_from_probe,
-)
+from models.networks.settings import PHOTOGRAPHS, WHOLE, FinetuneTraining, Views, is_from_scratch, starts_from_probe
 from models.networks.training import Trainer
 from models.persist import FORMAT as CARD_FORMAT
 from models.persist import load_classifier, read_card, save_classifier

@@ -261,6 +261,15 @@ def test_the_best_epoch_is_kept(squares: Squares, tmp_path: Path, monkeypatch: p
     assert all(torch.equal(states[2][name], tensor) for name, tensor in trainer.network.state_dict().items())
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_accuracies_are_exact_so_that_equals_are_equal(squares: Squares, tmp_path: Path, seed: int) -> None:
+    little = TrainingSettings(epochs=2, batch_images=8, learning_rate=1e-6)
+    trainer = trained(squares, tmp_path / "checkpoint.pt", little, seed=seed)
+    images = len(trainer.examples.labels("validation"))
+    exact = {right / images for right in range(images + 1)}
+    assert {epoch.validation_accuracy for epoch in trainer.history} <= exact
+
+
 def test_minutes_end_the_schedule_wherever_they_end(
     squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

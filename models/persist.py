@@ -66,6 +66,11 @@ class Card:
         """The size of that file."""
         return int(self.files[self.main_file]["bytes"])
 
+    @property
+    def sha256(self) -> str:
+        """The checksum of that file."""
+        return str(self.files[self.main_file]["sha256"])
+
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""

@@ -28,7 +28,7 @@ from pipeline.report import Metrics, summary_table, write_report
 from pipeline.stages import Trained, check_testable, run_features, train_heads, unfitted_head, us_per_image
 from pipeline.tune import tune_heads
 
-FORMAT = 5
+FORMAT = 6
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 PREDICT_REPEATS = 3
@@ -65,7 +65,7 @@ def run_compare(config: CompareConfig) -> None:
         "failed": failed,
     }
     folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
-    metrics = _measured_before(folder)
+    metrics = _measured_before(folder, trained)
     if metrics is None:
         metrics = measure(features.table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
         write_report(folder / "report.html", metrics)
@@ -78,14 +78,16 @@ def run_compare(config: CompareConfig) -> None:
     result(f"report: {folder / 'report.html'}")
 
 
-def _measured_before(folder: Path) -> Metrics | None:
-    """The metrics of a finished comparison, or None where there is none that can be read."""
+def _measured_before(folder: Path, trained: dict[str, Trained]) -> Metrics | None:
+    """The metrics of a finished comparison of these very files, or None where there is none that can be read."""
     try:
         metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(metrics, dict) or metrics.get("format") != FORMAT or not (folder / "report.html").exists():
         return None
+    if any(metrics["heads"][name]["sha256"] != item.card.sha256 for name, item in trained.items()):
+        return None  # one was deleted and trained again
     remark(f"compare: reused {folder / 'metrics.json'}")
     return metrics
 
@@ -176,6 +178,7 @@ def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: 
         "fit_seconds": item.card.fit_seconds,
         "tune_seconds": item.head.tuning.get("tune_seconds", 0.0),
         "bytes": item.card.bytes,
+        "sha256": item.card.sha256,
         "file": str(item.path),
         "parameters": dict(item.card.parameters),
         "learned": dict(item.card.learned),

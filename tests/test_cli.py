@@ -91,6 +91,17 @@ def test_the_same_settings_never_do_the_work_twice(
         assert re.search(rf"^{name}: .*reused", output.err, re.MULTILINE)
 
 
+def test_a_comparison_of_other_files_is_made_again(compared: Path, treehead: Run, split_photos: Path) -> None:
+    path = next(compared.glob("compare/*/metrics.json"))
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    earlier = metrics["heads"]["linear"] | {"sha256": "of a file that was deleted", "accuracy": 0.0}
+    path.write_text(json.dumps(metrics | {"heads": metrics["heads"] | {"linear": earlier}}))
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    again = json.loads(path.read_text())["heads"]["linear"]
+    assert again["accuracy"] == metrics["heads"]["linear"]["accuracy"]
+    assert again["sha256"] == file_sha256(Path(again["file"]))
+
+
 def test_other_settings_overwrite_nothing(compared: Path, treehead: Run, split_photos: Path) -> None:
     before = files(compared)
     assert treehead("compare", "--dataset", split_photos, *SMALL, "--seed", 1, "--heads", "linear") == 0

@@ -156,7 +156,8 @@ class FinetuneSettings:
             raise SettingsError(f"unknown --regime {self.regime!r}: expected one of {', '.join(REGIMES)}")
         if self.hidden and starts_from_probe(self.regime):
             raise SettingsError(
-                f"--hidden {self.hidden} does not go with {self.regime}, whose head is one linear layer"
+                f"--hidden {self.hidden} does not go with {self.regime}, whose head is one linear layer: "
+                "leave it out, or give another --regime"
             )
 
 

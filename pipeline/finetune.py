@@ -42,7 +42,7 @@ from pipeline.console import remark, warn
 from pipeline.stages import Features, Trained, extract_table, train_heads
 from pipeline.training import accuracy_in_words, check_first_size, retried_too_late, squares_of, train, views_in_words
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of what is written changes."""
 
 

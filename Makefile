@@ -50,7 +50,7 @@ pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretra
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
 bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=finetune training, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
-	@$(BIN)/python -m pipeline bench $(BENCH) $(SETTINGS)
+	@$(BIN)/python -m $(if $(filter features,$(BENCH)),pipeline bench,benchmarks) $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"

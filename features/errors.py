@@ -5,7 +5,7 @@
     ├── DecodeError    one image cannot be turned into pixels (goes to the table's ledger)
     ├── TrunkError     an unknown backbone or node, or weights that do not fit
     ├── DeviceError    a device that this machine does not have
-    ├── TableError     a feature table that is missing, cut short, or another one
+    ├── TableError     a feature table, or decoded images, missing, cut short, or others
     └── OutputError    a place that cannot be written
 
 Every message is one sentence for the person at the keyboard: what came, what was expected, what to do.
@@ -35,7 +35,7 @@ class DeviceError(FeaturesError):
 
 
 class TableError(FeaturesError):
-    """A feature table that is missing, cut short, or not the one asked for."""
+    """A feature table, or decoded images, missing, cut short, or not the ones asked for."""
 
 
 class OutputError(FeaturesError):

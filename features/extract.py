@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.batches import Batch, Reader, run_batches
 from features.devices import writer_count
-from features.shards import LedgerEntry, cut_into_shards
-from features.sources.base import Source
+from features.loop import Batch, Reader, run_batches
+from features.sources.source import Source
 from features.stopwatch import STAGES
 from features.storage import locked
-from features.table import MANIFEST, FeatureTable, TableSpec
-from features.trunks import Trunk
-from features.writer import TableWriter, refuse_many
+from features.table.ledger import LedgerEntry, refuse_many
+from features.table.shard import cut_into_shards
+from features.table.table import MANIFEST, FeatureTable, TableSpec
+from features.table.writer import TableWriter
+from features.trunk.trunk import Trunk
 
 OnImages = Callable[[int], None]
 """Called with how many images have just been done."""

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
-from pipeline.bench.config import BenchFeaturesConfig, BenchFinetuneConfig, BenchHeadsConfig, BenchWeightsConfig
+from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.config import (
     CompareConfig,
     FeaturesConfig,
@@ -45,14 +45,13 @@ app.command(bench)
 Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
-_BENCH_FEATURES, _BENCH_HEADS = BenchFeaturesConfig(), BenchHeadsConfig()
-_BENCH_FINETUNE, _BENCH_WEIGHTS = BenchFinetuneConfig(), BenchWeightsConfig()
+_BENCH_FEATURES = BenchFeaturesConfig()
 
 
 @app.command
 def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
     """Run a frozen network over images and write a feature table for each node; prints each table's folder."""
-    from pipeline.stages import run_features
+    from pipeline.stages.tables import run_features
 
     for table in run_features(config).table.tables:
         result(str(table.folder))
@@ -61,7 +60,7 @@ def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
 @app.command
 def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
     """Train boosted trees on the feature table; prints the path of xgb.joblib."""
-    from pipeline.stages import run_xgb
+    from pipeline.stages.heads import run_xgb
 
     result(str(run_xgb(config).path))
 
@@ -69,7 +68,7 @@ def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
 @app.command
 def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
     """Hold the heads against one another on the test images; prints a table and where the report is."""
-    from pipeline.compare import run_compare
+    from pipeline.stages.compare import run_compare
 
     run_compare(config)
 
@@ -86,11 +85,11 @@ def predict(
 ) -> None:
     """Classify images with a trained classifier, or, with --imagenet and no classifier, as ImageNet's classes."""
     if config.imagenet:
-        from pipeline.imagenet import run_imagenet
+        from pipeline.stages.imagenet import run_imagenet
 
         run_imagenet([model, *images], config)
         return
-    from pipeline.predict import run_predict
+    from pipeline.stages.predict import run_predict
 
     run_predict(model, images, config)
 
@@ -101,7 +100,7 @@ def finetune(
     config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
 ) -> None:
     """Retrain the network itself; prints the path of finetune.safetensors, which predict takes and compare tests."""
-    from pipeline.finetune import plan_finetune, run_finetune
+    from pipeline.stages.finetune import plan_finetune, run_finetune
 
     result(str(run_finetune(plan_finetune(dataset, config)).path))
 
@@ -112,7 +111,7 @@ def pretrain(
     config: Annotated[PretrainConfig, Flat] = _PRETRAIN,
 ) -> None:
     """Train a backbone from scratch and write its trunk, for --weights; prints the trunk's path."""
-    from pipeline.pretrain import run_pretrain
+    from pipeline.stages.pretrain import run_pretrain
 
     result(str(run_pretrain(dataset, config)))
 
@@ -125,38 +124,13 @@ def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURE
     run_bench_features(config)
 
 
-@bench.command(name="heads")
-def bench_heads(config: Annotated[BenchHeadsConfig, Flat] = _BENCH_HEADS) -> None:
-    """Measure our heads and other learners on the same rows, and the trees' memory; prints tables with ratios."""
-    from pipeline.bench.heads import run_bench_heads
-
-    run_bench_heads(config)
-
-
-@bench.command(name="finetune")
-def bench_finetune(config: Annotated[BenchFinetuneConfig, Flat] = _BENCH_FINETUNE) -> None:
-    """Measure how near training comes to its steps alone, on images that need no reading; prints rates and a ratio."""
-    from pipeline.bench.finetune import run_bench_finetune
-
-    run_bench_finetune(config)
-
-
-@bench.command(name="weights")
-def bench_weights(
-    datasets: Annotated[
-        list[str],
-        Parameter(name="--dataset", negative=(), help="Image sets, as --dataset of the other commands takes them."),
-    ],
-    config: Annotated[BenchWeightsConfig, Flat] = _BENCH_WEIGHTS,
-) -> None:
-    """Measure what a network's weights are worth: a linear probe and trees on their features, on several image sets."""
-    from pipeline.bench.weights import run_bench_weights
-
-    run_bench_weights(datasets, config)
-
-
 def main() -> None:
     """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
+    run_app(app)
+
+
+def run_app(app: App) -> None:
+    """Run an app's command with the process's arguments: what went wrong on purpose is a line, and the exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="! %(message)s")
     warnings.simplefilter("ignore")  # libraries' advice to programmers is of no use to who runs a command
     try:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from features.spec import AUTO_WEIGHTS
+from features.trunk.spec import AUTO_WEIGHTS
+from models.heads.settings import HEAD_SETTINGS, XgbSettings
 from models.networks.settings import AskedViews, FinetuneSettings, FinetuneTraining, TrainingSettings, Views
-from models.settings import HEAD_SETTINGS, XgbSettings
 from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000

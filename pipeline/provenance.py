@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.persist import package_versions
+from models.card import package_versions
 
 
 def about(settings: Mapping[str, object], device: torch.device) -> dict[str, Any]:

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cyclopts import App
 from PIL import Image
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from features.backbones import Backbone, Recipe
-from features.spec import TrunkSpec
-from features.trunks import Trunk, freeze
+from benchmarks import __main__ as benchmarks
+from features.trunk.backbone import Backbone
+from features.trunk.recipe import Recipe
+from features.trunk.spec import TrunkSpec
+from features.trunk.trunk import Trunk, freeze
 from pipeline import cli
 
 CPU = torch.device("cpu")
@@ -136,12 +139,23 @@ def tiny_trunk() -> Trunk:
 @pytest.fixture
 def treehead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The command line, called in this process in an empty folder; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
+    return called(cli.app, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`python -m benchmarks`, called as `treehead` is."""
+    return called(benchmarks.app, monkeypatch, tmp_path)
+
+
+def called(app: App, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
+    """Calls the commands of `app` in `folder`."""
+    monkeypatch.chdir(folder)
 
     def run(*arguments: object) -> int:
         monkeypatch.setattr("sys.argv", ["treehead", *map(str, arguments)])
         try:
-            cli.main()
+            cli.run_app(app)
         except SystemExit as stop:
             return int(stop.code or 0)
         return 0

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbones import open_backbone
-from features.backbones.families import FAMILIES, family_of, vision_names
 from features.errors import TrunkError
-from features.spec import TrunkOptions
-from features.trunks import Trunk, build_trunk
-from features.weights import state_sha256
+from features.trunk.loaded import open_backbone
+from features.trunk.spec import TrunkOptions
+from features.trunk.torchvision_families import FAMILIES, family_of, vision_names
+from features.trunk.trunk import Trunk, build_trunk
+from features.trunk.weights import state_sha256
 from tests.conftest import CPU
 
 LIGHTEST = {

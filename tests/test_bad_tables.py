@@ -16,10 +16,10 @@ import pytest
 
 from features.devices import resolve_device
 from features.extract import extract
-from features.sources import open_source
-from features.spec import TrunkOptions
-from features.trunks import build_trunk
-from models.settings import HEAD_SETTINGS
+from features.sources.registry import open_source
+from features.trunk.spec import TrunkOptions
+from features.trunk.trunk import build_trunk
+from models.heads.settings import HEAD_SETTINGS
 from tests.conftest import COLOURS, Run, refused, write_images
 
 NODES = ("avgpool", "flatten")

@@ -54,15 +54,15 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 
 @pytest.mark.slow
-def test_bench_finetune_writes_rates_and_their_ratio(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_finetune_writes_rates_and_their_ratio(benchmark: Run, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--backbone", "squeezenet1_1", "--images", 64, "--rounds", 1, "--device", "cpu")
-    assert treehead("bench", "finetune", *options) == 0
+    assert benchmark("finetune", *options) == 0
     content = json.loads(Path("artifacts/bench/finetune.json").read_text())
     (ours,), (alone,) = content["images_per_second"].values()
     assert list(content["images_per_second"]) == ["ours", "steps alone"]
     assert content["ours / steps alone"] == ours / alone > 0
     assert "ours / steps alone" in capsys.readouterr().out
-    assert "--rounds 0 came" in refused(treehead, capsys, "bench", "finetune", "--rounds", 0)
+    assert "--rounds 0 came" in refused(benchmark, capsys, "finetune", "--rounds", 0)
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import heads
+from benchmarks.config import BenchHeadsConfig
+from benchmarks.contenders import MEASURES, OURS, RIVALS, HeadJob, Measured, measure
+from benchmarks.memory import Held, MemoryJob, growth, measure_memory, quantised_bytes
+from benchmarks.tables import Repeated, in_proportion, write_some
 from features.extract import extract
-from features.joined import JoinedTable
-from features.sources import open_source
-from pipeline.bench import heads
-from pipeline.bench.config import BenchHeadsConfig
-from pipeline.bench.contenders import MEASURES, OURS, RIVALS, HeadJob, Measured, measure
-from pipeline.bench.memory import Held, MemoryJob, growth, measure_memory, quantised_bytes
-from pipeline.bench.tables import Repeated, in_proportion, write_some
+from features.sources.registry import open_source
+from features.table.joined import JoinedTable
 from pipeline.errors import ConfigError
-from pipeline.metrics import Scores
+from pipeline.report.statistics import Scores
 from tests.conftest import Run, make_tiny_trunk, refused
 
 
@@ -158,13 +158,13 @@ def test_what_cannot_be_measured_is_said_first(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_bench_heads_writes_figures_and_ratios(
-    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured_here = {"xgb", "ours", "random-forest"}
     skip = ",".join(sorted(set(MEASURES) - measured_here))
     network = ("--backbone", "squeezenet1_1", "--node", "features.3", "--pool", "avg", "--image-size", 32)
     options = ("--dataset", split_photos, *network, "--device", "cpu", "--rows", 24, "--skip", skip)
-    assert treehead("bench", "heads", *options) == 0
+    assert benchmark("heads", *options) == 0
     content = json.loads(Path("artifacts/bench/heads.json").read_text())
     assert set(content["all rows"]["measured"]) == {"xgb"}
     assert set(content["some rows"]["measured"]) == {"ours", "random-forest"}
@@ -179,5 +179,5 @@ def test_bench_heads_writes_figures_and_ratios(
     assert [path.name for path in Path("artifacts/bench").iterdir()] == ["heads.json"]
 
 
-def test_too_few_rows_are_refused(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--rows 1 leaves nothing to learn from" in refused(treehead, capsys, "bench", "heads", "--rows", 1)
+def test_too_few_rows_are_refused(benchmark: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--rows 1 leaves nothing to learn from" in refused(benchmark, capsys, "heads", "--rows", 1)

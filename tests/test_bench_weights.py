@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bench.weights import HEADS, shares
+from benchmarks.weights import HEADS, shares
 from tests.conftest import Run, refused
 
 SMALL = ("--backbone", "squeezenet1_1", "--device", "cpu")
@@ -26,12 +26,12 @@ def test_shares_lead_from_the_first_weights_to_the_last() -> None:
 
 
 def test_it_measures_each_weights_on_each_set(
-    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+    treehead: Run, benchmark: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert treehead("pretrain", split_photos, *SMALL, "--image-size", "32", "--epochs", "1") == 0
     (trunk,) = Path("artifacts/pretrain").glob("*/trunk.safetensors")
-    command = ("bench", "weights", split_photos, "digits", "--train-limit", "60", *SMALL)
-    assert treehead(*command, "--weights", f"random,{trunk}") == 0
+    command = ("weights", split_photos, "digits", "--train-limit", "60", *SMALL)
+    assert benchmark(*command, "--weights", f"random,{trunk}") == 0
     shown = capsys.readouterr().out
     assert "split photos: " in shown
     assert "of the way" in shown
@@ -45,17 +45,17 @@ def test_it_measures_each_weights_on_each_set(
             assert figures["linear"]["accuracy_low"] <= figures["linear"]["accuracy"]
 
 
-def test_what_it_refuses(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(treehead, capsys, "bench", "weights", split_photos, "--weights", "random")
+def test_what_it_refuses(benchmark: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(benchmark, capsys, "weights", split_photos, "--weights", "random")
     assert "--weights 'random' leaves nothing to compare: give two or more" in line
-    line = refused(treehead, capsys, "bench", "weights", "nowhere", "--weights", "random,bundled")
+    line = refused(benchmark, capsys, "weights", "nowhere", "--weights", "random,bundled")
     assert "unknown data set 'nowhere'" in line
-    command = ("bench", "weights", split_photos, "--weights", "random,nowhere.safetensors")
-    assert "unknown weights 'nowhere.safetensors'" in refused(treehead, capsys, *command)
+    command = ("weights", split_photos, "--weights", "random,nowhere.safetensors")
+    assert "unknown weights 'nowhere.safetensors'" in refused(benchmark, capsys, *command)
     assert not list(Path("artifacts").glob("features"))
 
 
-def test_the_best_weights_at_hand_are_some_as_well(treehead: Run, split_photos: Path) -> None:
-    assert treehead("bench", "weights", split_photos, *SMALL, "--weights", "random,auto") == 0
+def test_the_best_weights_at_hand_are_some_as_well(benchmark: Run, split_photos: Path) -> None:
+    assert benchmark("weights", split_photos, *SMALL, "--weights", "random,auto") == 0
     (content,) = json.loads(Path("artifacts/bench/weights.json").read_text())["sets"]
     assert content["measured"]["auto"] == content["measured"]["random"], "nothing else is there for this network"

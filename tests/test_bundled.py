@@ -13,12 +13,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from features.backbones import open_backbone
 from features.errors import TrunkError
-from features.spec import TrunkOptions
 from features.storage import file_sha256
-from features.trunks import Trunk, build_trunk, rebuild_trunk
-from features.weights import bundled, file_state, load_into
+from features.trunk import bundled
+from features.trunk.loaded import open_backbone
+from features.trunk.spec import TrunkOptions
+from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
+from features.trunk.weights import file_state, load_into
 from tests.conftest import CPU
 
 ROOT = Path(__file__).parent.parent
@@ -132,7 +133,7 @@ def test_an_installed_wheel_brings_its_weights(tmp_path: Path, split_photos: Pat
         return subprocess.run(program, cwd=elsewhere, check=True, capture_output=True, text=True).stdout.strip()
 
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", ROOT)
-    folder = run("-c", "import features.weights.bundled as b; print(b.FOLDER)")
+    folder = run("-c", "import features.trunk.bundled as b; print(b.FOLDER)")
     assert Path(folder).is_relative_to(site)
     model = run("-m", "pipeline", "xgb", "--dataset", split_photos, "--weights", "bundled", "--device", "cpu")
     answer = run("-m", "pipeline", "predict", model, split_photos / "test/red/200.png", "--json")

@@ -16,9 +16,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from features import batches, shards
+from features import loop
 from features.storage import file_sha256
-from pipeline import stages
+from features.table import shard
+from pipeline.stages import tables
 from tests.conftest import Run, refused, write_images
 
 SMALL = ("--backbone", "resnet18", "--image-size", "32", "--rounds", "8")
@@ -373,8 +374,8 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_interrupting_keeps_finished_shards(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "MOST_IMAGES", 20)
-    whole = batches._features
+    monkeypatch.setattr(shard, "MOST_IMAGES", 20)
+    whole = loop._features
     calls: list[int] = []
 
     def interrupt_later(*arguments: Any) -> Any:
@@ -383,7 +384,7 @@ def test_interrupting_keeps_finished_shards(
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(batches, "_features", interrupt_later)
+    monkeypatch.setattr(loop, "_features", interrupt_later)
     command = ("features", "--dataset", split_photos, *SMALL[:4])
     assert "interrupted: what was finished is kept" in refused(treehead, capsys, *command)
     left = [path.name for path in Path("artifacts").rglob("*") if path.is_file()]
@@ -396,7 +397,7 @@ def test_a_bug_is_not_hidden(treehead: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(stages, "open_source", fail)
+    monkeypatch.setattr(tables, "open_source", fail)
     with pytest.raises(ZeroDivisionError):
         treehead("features")
 

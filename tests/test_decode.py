@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.decode import decode
 from features.errors import DecodeError
+from features.sources.decode import decode
 
 
 def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.spec import TrunkSpec
-from features.table import Rows
-from models.depths import NodeScore, score_depths
+from features.table.table import Rows
+from features.trunk.spec import TrunkSpec
+from models.columns.depths import NodeScore, score_depths
 from tests.conftest import CPU, Run, tiny_spec
 from tests.test_heads import MemoryTable
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from models import discriminant
-from models.discriminant import FOLDS, Direction, fit_discriminants
-from models.moments import Moments, fold_of
-from models.scratch import Scratch
+from models.columns import discriminant
+from models.columns.discriminant import FOLDS, Direction, fit_discriminants
+from models.columns.moments import Moments, fold_of
+from models.columns.workspace import Scratch
 from tests.conftest import CPU
 from tests.test_heads import MemoryTable, toy_table
 

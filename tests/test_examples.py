@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from features.joined import JoinedTable
-from features.sources import open_source
-from features.table import FeatureTable
+from features.sources.registry import open_source
+from features.squares import decode_once
+from features.table.joined import JoinedTable
+from features.table.table import FeatureTable
 from models.networks.examples import FeatureExamples, ImageExamples
-from models.networks.images import decode_once
 from models.networks.settings import WHOLE, Views
 from tests.conftest import Run, TinyBackbone
 

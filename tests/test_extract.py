@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from features import shards
-from features.batches import run_batches
 from features.errors import OutputError, SourceError, TrunkError
 from features.extract import Extraction, extract
-from features.joined import JoinedTable
-from features.sources import open_source
-from features.sources.base import Payload, Source
+from features.loop import run_batches
+from features.sources.registry import open_source
+from features.sources.source import Payload, Source
 from features.storage import locked
-from features.trunks import Trunk
+from features.table import shard
+from features.table.joined import JoinedTable
+from features.trunk.trunk import Trunk
 from tests.conftest import make_tiny_trunk, write_images
 
 KILLS = 20
@@ -34,7 +34,7 @@ KILLS = 20
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, count in {"LEAST_IMAGES": 10, "LIKELY_IMAGES": 15, "MOST_IMAGES": 40}.items():
-        monkeypatch.setattr(shards, name, count)
+        monkeypatch.setattr(shard, name, count)
 
 
 def photos_source(photos: Path) -> Source:
@@ -110,8 +110,8 @@ def test_a_new_class_renumbers_the_labels_and_costs_all(photos: Path, tmp_path: 
 
 def test_shards_follow_the_keys_not_their_number() -> None:
     items = photos_like([f"{number:05d}" for number in range(400)])
-    before = [tuple(part["key"]) for part in shards.cut_into_shards(items)]
-    after = [tuple(part["key"]) for part in shards.cut_into_shards(photos_like(["000005x", *items["key"]]))]
+    before = [tuple(part["key"]) for part in shard.cut_into_shards(items)]
+    after = [tuple(part["key"]) for part in shard.cut_into_shards(photos_like(["000005x", *items["key"]]))]
     assert [key for part in before for key in part] == items["key"].tolist()
     assert all(len(part) <= 40 for part in before)
     assert all(len(part) >= 10 for part in before[:-1])
@@ -137,12 +137,12 @@ def test_one_run_at_a_time(photos: Path, tmp_path: Path) -> None:
 SLOW_RUN = """
 import sys
 from pathlib import Path
-from features import shards
+from features.table import shard
 from features.extract import extract
-from features.sources import open_source
+from features.sources.registry import open_source
 from tests.conftest import make_tiny_trunk
 
-shards.LEAST_IMAGES, shards.LIKELY_IMAGES, shards.MOST_IMAGES = 10, 15, 40
+shard.LEAST_IMAGES, shard.LIKELY_IMAGES, shard.MOST_IMAGES = 10, 15, 40
 photos, root = map(Path, sys.argv[1:])
 source = open_source(str(photos), data_dir=Path("absent"))
 trunk = make_tiny_trunk("pool", "early")

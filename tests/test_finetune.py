@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from features.table import FeatureTable
+from features.table.table import FeatureTable
 from models.networks.network import Network
-from models.networks.training import Trainer
+from models.networks.trainer import Trainer
 from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
 

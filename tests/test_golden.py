@@ -10,7 +10,7 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from models.persist import load_classifier
+from models.card import load_classifier
 
 GOLDEN = Path(__file__).parent / "golden"
 

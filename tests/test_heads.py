@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from features.joined import JoinedTable
-from features.table import FeatureTable, Rows, TableSpec
-from models.base import Head, Step
-from models.boosted import BoostedHead
+from features.table.joined import JoinedTable
+from features.table.table import FeatureTable, Rows, TableSpec
 from models.errors import DataError
-from models.heads import HEADS, make_head
-from models.knn import KnnHead
-from models.linear import LinearHead
-from models.settings import HEAD_SETTINGS, XgbSettings
+from models.heads.boosted import BoostedHead
+from models.heads.head import Head, Step
+from models.heads.knn import KnnHead
+from models.heads.linear import LinearHead
+from models.heads.registry import HEADS, make_head
+from models.heads.settings import HEAD_SETTINGS, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
 CLASSES = ("a", "b", "c")
@@ -254,7 +254,7 @@ def test_a_row_that_was_trained_on_decides_alone() -> None:
 
 
 def test_components_of_many_rows_are_fitted_on_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.knn.PCA_ROWS", 50)
+    monkeypatch.setattr("models.heads.knn.PCA_ROWS", 50)
     table = toy_table()
     head = fitted("knn", table)
     assert head.model_.named_steps["pca"].n_samples_ == 50

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from models.base import Step
-from models.hybrid import HybridHead, blend
+from models.heads.head import Step
+from models.heads.hybrid import HybridHead, blend
 from tests.test_heads import fitted, toy_table
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from features.errors import TableError
 from features.extract import extract
-from features.joined import JoinedTable
-from features.sources import open_source
-from features.table import FeatureTable
+from features.sources.registry import open_source
+from features.table.joined import JoinedTable
+from features.table.table import FeatureTable
 from tests.conftest import make_tiny_trunk
 
 

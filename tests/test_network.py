@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from features.backbones import Backbone, open_backbone
-from features.weights import load_into
+from features.trunk.backbone import Backbone
+from features.trunk.loaded import open_backbone
+from features.trunk.weights import load_into
 from models.networks.network import Network, add_norms, decayed, exported_trunk
 from tests.conftest import TinyBackbone
 

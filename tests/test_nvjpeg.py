@@ -14,11 +14,11 @@ import torch
 import torchvision
 from PIL import Image
 
-from features import nvjpeg
-from features.batches import run_batches
 from features.errors import TrunkError
-from features.spec import TrunkOptions
-from features.trunks import Trunk, build_trunk, rebuild_trunk
+from features.loop import run_batches
+from features.sources import nvjpeg
+from features.trunk.spec import TrunkOptions
+from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
 from tests.conftest import CPU
 
 

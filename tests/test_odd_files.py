@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from features.extract import extract
-from features.sources import open_source
+from features.sources.registry import open_source
 from tests.conftest import make_tiny_trunk
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from features.errors import TrunkError
-from features.pooling import pool_output, resolve_pool
+from features.trunk.pooling import pool_output, resolve_pool
 
 
 @pytest.mark.parametrize(

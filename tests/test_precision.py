@@ -15,13 +15,13 @@ from sklearn.datasets import load_sample_images
 from sklearn.linear_model import LogisticRegression
 from torchvision.models import AlexNet_Weights
 
-from features.batches import run_batches
 from features.devices import has_cpu_bf16, resolve_precision
 from features.errors import DeviceError
-from features.sources import open_source
-from features.sources.base import Source
-from features.spec import TrunkOptions
-from features.trunks import Trunk, build_trunk
+from features.loop import run_batches
+from features.sources.registry import open_source
+from features.sources.source import Source
+from features.trunk.spec import TrunkOptions
+from features.trunk.trunk import Trunk, build_trunk
 from tests.conftest import CPU
 
 SHARED = Path(__file__).parent.parent.parent / "shared"

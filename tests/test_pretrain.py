@@ -10,8 +10,8 @@ import pytest
 import safetensors.torch
 
 from features.storage import file_sha256
-from models.networks.history import Pulse
-from models.networks.training import Trainer
+from models.networks.epochs import Pulse
+from models.networks.trainer import Trainer
 from tests.conftest import Run, refused
 from tests.training_runs import history, kill_in_epoch
 

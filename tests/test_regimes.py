@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from features.backbones import open_backbone
-from features.sources import open_source
+from features.sources.registry import open_source
+from features.squares import Squares, decode_once
+from features.trunk.loaded import open_backbone
 from models.errors import SettingsError
 from models.networks.examples import ImageExamples
-from models.networks.images import Squares, decode_once
 from models.networks.network import Network
 from models.networks.regimes import phases_of
 from models.networks.settings import FinetuneSettings, TrainingSettings, Views
-from models.networks.training import Trainer
+from models.networks.trainer import Trainer
 from tests.conftest import CPU, TinyBackbone
 
 SIZE = 64

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.feature_selection import f_classif
 
-from models.selection import f_values, rank_by_anova, select_best
+from models.columns.selection import f_values, rank_by_anova, select_best
 from tests.test_heads import toy_table
 
 

@@ -6,11 +6,11 @@ import torch
 from scipy.special import softmax as shares_of
 from sklearn.linear_model import LogisticRegression
 
-from models.heads import make_head
-from models.moments import Moments, moments_of_folds
-from models.scratch import Scratch
-from models.settings import LinearSettings
-from models.softmax import SoftmaxRegression, blend_logits
+from models.columns.moments import Moments, moments_of_folds
+from models.columns.workspace import Scratch
+from models.heads.registry import make_head
+from models.heads.settings import LinearSettings
+from models.heads.softmax import SoftmaxRegression, blend_logits
 from tests.conftest import CPU
 from tests.test_discriminant import rounded_table
 

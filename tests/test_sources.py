@@ -16,8 +16,8 @@ from PIL import Image
 from torchvision import datasets
 
 from features.errors import SourceError
-from features.sources import open_source
-from features.sources.base import Source, name_classes
+from features.sources.registry import open_source
+from features.sources.source import Source, name_classes
 from tests.conftest import write_images
 
 

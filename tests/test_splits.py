@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features.errors import SourceError
-from features.sources.base import listing
+from features.sources.source import listing
 from features.sources.splits import complete_splits
 
 

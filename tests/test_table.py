@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from features import shards
 from features.errors import TableError
 from features.extract import extract, table_specs
-from features.sources import open_source
-from features.table import FeatureTable
-from features.trunks import Trunk
+from features.sources.registry import open_source
+from features.table import shard
+from features.table.table import FeatureTable
+from features.trunk.trunk import Trunk
 from tests.conftest import make_tiny_trunk, write_images
 
 
@@ -34,9 +34,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "LEAST_IMAGES", 10)
-    monkeypatch.setattr(shards, "LIKELY_IMAGES", 15)
-    monkeypatch.setattr(shards, "MOST_IMAGES", 40)
+    monkeypatch.setattr(shard, "LEAST_IMAGES", 10)
+    monkeypatch.setattr(shard, "LIKELY_IMAGES", 15)
+    monkeypatch.setattr(shard, "MOST_IMAGES", 40)
 
 
 @pytest.fixture

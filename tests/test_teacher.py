@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from features.preprocess import normalise
-from features.trunks import Trunk, freeze
+from features.trunk.recipe import normalise
+from features.trunk.trunk import Trunk, freeze
 from models.networks.network import Network, add_norms, decayed
 from models.networks.teacher import Teacher, distance
 from tests.conftest import CPU, TinyBackbone, make_tiny_trunk, tiny_spec

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 KILLED_IN_AN_EPOCH = """
 import os, signal
-from pipeline import training, cli
+from pipeline import cli
+from pipeline.stages import training
 def kill(advance):
     def on_step(pulse):
         if pulse.epoch == int(os.environ["EPOCH"]) and pulse.images > 18:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.base import SPLIT_ALIASES, Source, listing, name_classes
+from features.sources.source import SPLIT_ALIASES, Source, listing, name_classes
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line
-from features.sources.base import SPLIT_ALIASES, Payload, Source, listing, name_classes
 from features.sources.folders import file_stamp
+from features.sources.source import SPLIT_ALIASES, Payload, Source, listing, name_classes
 
 
 def hub_files(root: Path) -> list[Path]:

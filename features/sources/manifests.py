@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from features.errors import SourceError, first_line
-from features.sources.base import SPLIT_ALIASES, Source, listing, name_classes
 from features.sources.folders import file_stamp
+from features.sources.source import SPLIT_ALIASES, Source, listing, name_classes
 
 
 def open_manifest(path: Path) -> Source:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from features.errors import SourceError
-from features.sources.base import SPLITS
+from features.sources.source import SPLITS
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from features.backbones import Recipe, open_backbone
 from features.errors import first_line
-from features.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
-from features.trunks import Trunk, freeze, warn_if_emulated
-from features.weights import State, state_sha256
-from models.base import Classifier, Probabilities
+from features.trunk.loaded import open_backbone
+from features.trunk.recipe import Recipe
+from features.trunk.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
+from features.trunk.trunk import Trunk, freeze, warn_if_emulated
+from features.trunk.weights import State, state_sha256
 from models.errors import ClassifierError
+from models.heads.head import Classifier, Probabilities
 from models.networks.network import Network, exported_trunk
 
 LOGITS = "logits"

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.joined import JoinedTable
-from features.preprocess import normalise, to_square
-from models.data import LearningSplit, check_learnable
-from models.networks.augment import random_views
-from models.networks.images import Squares
+from features.sources.source import LearningSplit
+from features.squares import Squares
+from features.table.joined import JoinedTable
+from features.trunk.recipe import normalise, to_square
+from models.columns.learnable import check_learnable
+from models.columns.workspace import Scratch
 from models.networks.schedules import size_at
 from models.networks.settings import Views
-from models.scratch import Scratch
+from models.networks.views import random_views
 
 
 class Examples(Protocol):

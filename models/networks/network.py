@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
-from features.backbones import Backbone
-from features.pooling import channels_second, pool_output, resolve_pool
-from features.trunks import outputs_of_blank
-from features.weights import State
-from models.softmax import Softmax
+from features.trunk.backbone import Backbone
+from features.trunk.pooling import channels_second, pool_output, resolve_pool
+from features.trunk.trunk import outputs_of_blank
+from features.trunk.weights import State
+from models.heads.softmax import Softmax
 
 HEAD_STD = 0.01
 """Of the head's first weights: so small that the classes begin alike."""

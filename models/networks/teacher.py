@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import layer_norm, mse_loss
 
-from features.pooling import channels_second
-from features.trunks import Trunk
+from features.trunk.pooling import channels_second
+from features.trunk.trunk import Trunk
 
 WEIGHT = 3.0
 """Of the distance, beside the loss on labels."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cyclopts import Parameter
 
-from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -41,72 +40,3 @@ class BenchFeaturesConfig:
             raise ConfigError(f"--images {self.images} and --rounds {self.rounds} came: expected 1 or more of each")
         if self.seconds <= 0:
             raise ConfigError(f"--seconds {self.seconds} is no time to measure in: expected more than 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchHeadsConfig:
-    """The benchmark of the heads.
-
-    Attributes:
-        rows: Training and validation images that our trees and other learners are measured on, each class in
-            proportion; test images are all taken.
-        skip: What not to measure, separated by commas (an unknown name lists what is).
-    """
-
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    rows: int = 10_000
-    skip: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rows < 2:
-            raise ConfigError(f"--rows {self.rows} leaves nothing to learn from: give 2 or more")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class BenchFinetuneConfig:
-    """The benchmark of fine-tuning.
-
-    Attributes:
-        backbone: The network, all of whose layers are trained.
-        images: Photographs to learn from, some for validation, cut from two of scikit-learn's.
-        batch_images: Images in a step at most.
-        rounds: How often everything is measured, in turn; medians are shown.
-        device: auto, cpu, cuda or cuda:N.
-        out: Folder that bench/finetune.json is written to.
-    """
-
-    backbone: str = "resnet50"
-    images: int = 256
-    batch_images: int = 32
-    rounds: int = 3
-    device: str = "auto"
-    out: Path = Path("artifacts")
-
-    def __post_init__(self) -> None:
-        if self.images < 64 or self.batch_images < 2 or self.rounds < 1:
-            raise ConfigError(
-                f"--images {self.images}, --batch-images {self.batch_images} and --rounds {self.rounds} came: "
-                "expected 64, 2 and 1 or more"
-            )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class BenchWeightsConfig(RunConfig):
-    """The benchmark of weights.
-
-    Attributes:
-        weights: Weights to compare, separated by commas, as --weights of the other commands takes them, from what is
-            worth least to what is worth most.
-    """
-
-    weights: str = "random,bundled,imagenet"
-    train_limit: int | None = 10_000
-
-    def weight_names(self) -> list[str]:
-        """The weights asked for, each once; raises ConfigError for fewer than two."""
-        names = list(dict.fromkeys(name.strip() for name in self.weights.split(",") if name.strip()))
-        if len(names) < 2:
-            raise ConfigError(f"--weights {self.weights!r} leaves nothing to compare: give two or more")
-        return names

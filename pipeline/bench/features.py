@@ -14,7 +14,7 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from features.devices import resolve_device, resolve_precision
-from features.sources import open_source
+from features.sources.registry import open_source
 from features.storage import check_writable, write_json
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFeaturesConfig

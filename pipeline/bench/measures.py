@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from features.decode import decode
 from features.devices import PRECISIONS, resolve_device, to_device, to_host, worker_count
 from features.extract import extract, table_specs
-from features.shards import name_shards, write_shard
-from features.sources import open_source
-from features.sources.base import Source
-from features.spec import DEPTHS, TrunkOptions
-from features.trunks import Trunk, build_trunk
+from features.sources.decode import decode
+from features.sources.registry import open_source
+from features.sources.source import Source
+from features.table.shard import name_shards, write_shard
+from features.trunk.spec import DEPTHS, TrunkOptions
+from features.trunk.trunk import Trunk, build_trunk
 from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
 

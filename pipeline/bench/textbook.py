@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.models import get_model
 
-from features.sources.base import Source
-from features.spec import TrunkSpec
+from features.sources.source import Source
+from features.trunk.spec import TrunkSpec
 
 v1: Any = transforms  # it has no types
 

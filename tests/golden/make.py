@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.heads import make_head
-from models.persist import save_classifier
-from models.settings import XgbSettings
+from models.card import save_classifier
+from models.heads.registry import make_head
+from models.heads.settings import XgbSettings
 from tests.conftest import CPU
 from tests.test_heads import toy_table
 

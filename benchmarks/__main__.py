@@ -1,0 +1,46 @@
+"""`python -m benchmarks`: what is measured for the project's own pages, from a checkout of it."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from benchmarks.config import BenchFinetuneConfig, BenchHeadsConfig, BenchWeightsConfig
+from pipeline.cli import Flat, run_app
+
+app = App(name="benchmarks", help="Measure this machine; every figure is a ratio of one run.")
+
+_HEADS, _FINETUNE, _WEIGHTS = BenchHeadsConfig(), BenchFinetuneConfig(), BenchWeightsConfig()
+
+
+@app.command
+def heads(config: Annotated[BenchHeadsConfig, Flat] = _HEADS) -> None:
+    """Measure our heads and other learners on the same rows, and the trees' memory; prints tables with ratios."""
+    from benchmarks.heads import run_bench_heads
+
+    run_bench_heads(config)
+
+
+@app.command
+def finetune(config: Annotated[BenchFinetuneConfig, Flat] = _FINETUNE) -> None:
+    """Measure how near training comes to its steps alone, on images that need no reading; prints rates and a ratio."""
+    from benchmarks.finetune import run_bench_finetune
+
+    run_bench_finetune(config)
+
+
+@app.command
+def weights(
+    datasets: Annotated[
+        list[str],
+        Parameter(name="--dataset", negative=(), help="Image sets, as --dataset of treehead's commands takes them."),
+    ],
+    config: Annotated[BenchWeightsConfig, Flat] = _WEIGHTS,
+) -> None:
+    """Measure what a network's weights are worth: a linear probe and trees on their features, on several image sets."""
+    from benchmarks.weights import run_bench_weights
+
+    run_bench_weights(datasets, config)
+
+
+if __name__ == "__main__":
+    run_app(app)

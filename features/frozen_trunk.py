@@ -1,0 +1,135 @@
+"""A frozen trunk as a scikit-learn transformer: images in, features out, ready for a Pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from features.devices import resolve_device
+from features.errors import SourceError
+from features.loop import Reader, run_batches
+from features.sources.decode import upright_rgb
+from features.trunk.spec import AUTO_WEIGHTS, TrunkOptions, parse_nodes
+from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
+
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+"""A path, a PIL image, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
+
+
+class FrozenTrunk(TransformerMixin, BaseEstimator):
+    """Turns images into the features of a frozen network, (n, dim) float32; nothing is learnt from them.
+
+    The arguments are those of `TrunkOptions`; `node` may be several, separated by commas, or `depths`: their columns
+    stand side by side. `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its
+    weights, which are built or read again, and checked, where it is loaded; `keep_weights` puts them in.
+
+    After `fit`: `specs_` has a TrunkSpec for each node, `dims_` their columns, `n_features_out_` is dim. After
+    scikit-learn's estimators and skrub's TextEncoder.
+    """
+
+    def __init__(
+        self,
+        arch: str = "alexnet",
+        *,
+        weights: str = AUTO_WEIGHTS,
+        node: str | None = None,
+        pool: str = "auto",
+        image_size: int | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        seed: int = 0,
+        keep_weights: bool = False,
+    ) -> None:
+        self.arch = arch
+        self.weights = weights
+        self.node = node
+        self.pool = pool
+        self.image_size = image_size
+        self.precision = precision
+        self.device = device
+        self.seed = seed
+        self.keep_weights = keep_weights
+
+    def fit(self, images: Iterable[ImageLike], y: object = None) -> Self:
+        """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
+        options = TrunkOptions(
+            backbone=self.arch,
+            weights=self.weights,
+            nodes=parse_nodes(self.node),
+            pool=self.pool,
+            image_size=self.image_size,
+            precision=self.precision,
+            seed=self.seed,
+        )
+        self._trunk = build_trunk(options, resolve_device(self.device))
+        self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims
+        self.weights_ = self._trunk.spec.weights if self.weights == AUTO_WEIGHTS else self.weights
+        self.n_features_out_ = sum(self.dims_)
+        return self
+
+    def transform(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
+        """Features of n images, (n, dim) float32; raises SourceError for one that cannot be read."""
+        check_is_fitted(self, "specs_")
+        trunk = self._built()
+        images = list(images)  # a pandas Series counts by its index, not by position
+        readers = [_reader(image) for image in images]
+        size = trunk.batch_images
+        parts = [np.empty((0, self.n_features_out_), np.float32)]
+        batches = run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size)))
+        with closing(batches):
+            for batch in batches:
+                for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
+                    if outcome.reason:
+                        shown = _shown(images[position])
+                        raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
+                parts.append(np.hstack(batch.features).astype(np.float32))
+        return np.concatenate(parts)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """`<node>_<column>` for every column."""
+        check_is_fitted(self, "specs_")
+        names = [f"{spec.node}_{i}" for spec, dim in zip(self.specs_, self.dims_, strict=True) for i in range(dim)]
+        return np.array(names, dtype=object)
+
+    def _built(self) -> Trunk:
+        """The trunk, built again where a pickle came without its weights."""
+        if not hasattr(self, "_trunk"):
+            self._trunk = rebuild_trunk(self.specs_, weights=self.weights_, device=resolve_device(self.device))
+        return self._trunk
+
+    def __getstate__(self) -> dict[str, Any]:
+        parent: Any = super()  # scikit-learn's has no types
+        state: dict[str, Any] = dict(parent.__getstate__())
+        if not self.keep_weights:
+            state.pop("_trunk", None)
+        return state
+
+
+def _reader(image: ImageLike) -> Reader:
+    """Reads one image as extraction does."""
+    if isinstance(image, Image.Image):
+        return partial(upright_rgb, image)
+    if isinstance(image, np.ndarray):
+        colours = image.shape[2:] in ((), (3,))
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or not colours or not image.size:
+            raise SourceError(
+                f"pixels of shape {image.shape} and type {image.dtype} came: expected (h, w) or (h, w, 3) uint8"
+            )
+        return partial(np.ascontiguousarray, image)  # pixels may come mirrored, as a view
+    if isinstance(image, str | os.PathLike):
+        return Path(image).read_bytes
+    raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")
+
+
+def _shown(image: ImageLike) -> str:
+    return str(image) if isinstance(image, str | os.PathLike) else type(image).__name__

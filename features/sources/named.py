@@ -1,0 +1,201 @@
+"""Image sets known by name: scikit-learn's digits, MNIST and its kin, and torchvision's other classification sets."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import inspect
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torchvision import datasets
+
+from features.errors import SourceError, first_line
+from features.sources.source import Payload, Source, listing
+
+MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
+
+_BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
+_TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE = {**_TWO, "validation": {"split": "val"}}
+
+TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
+    "caltech101": (datasets.Caltech101, {"train": {}}),
+    "caltech256": (datasets.Caltech256, {"train": {}}),
+    "cifar10": (datasets.CIFAR10, _BY_FLAG),
+    "cifar100": (datasets.CIFAR100, _BY_FLAG),
+    "clevrclassification": (
+        datasets.CLEVRClassification,
+        {"train": {"split": "train"}, "validation": {"split": "val"}},
+    ),
+    "country211": (datasets.Country211, {**_TWO, "validation": {"split": "valid"}}),
+    "dtd": (datasets.DTD, _THREE),
+    "emnist": (datasets.EMNIST, {name: {"split": "balanced", **flag} for name, flag in _BY_FLAG.items()}),
+    "eurosat": (datasets.EuroSAT, {"train": {}}),
+    "fgvcaircraft": (datasets.FGVCAircraft, _THREE),
+    "flowers102": (datasets.Flowers102, _THREE),
+    "food101": (datasets.Food101, _TWO),
+    "gtsrb": (datasets.GTSRB, _TWO),
+    "imagenet": (datasets.ImageNet, {"train": {"split": "train"}, "validation": {"split": "val"}}),
+    "imagenette": (datasets.Imagenette, {"train": {"split": "train"}, "validation": {"split": "val"}}),
+    "lfwpeople": (datasets.LFWPeople, {"train": {"split": "10fold"}}),  # its test split has other people
+    "oxfordiiitpet": (datasets.OxfordIIITPet, {"train": {"split": "trainval"}, "test": {"split": "test"}}),
+    "pcam": (datasets.PCAM, _THREE),
+    "qmnist": (datasets.QMNIST, {"train": {"what": "train"}, "test": {"what": "test10k"}}),
+    "renderedsst2": (datasets.RenderedSST2, _THREE),
+    "semeion": (datasets.SEMEION, {"train": {}}),
+    "stanfordcars": (datasets.StanfordCars, _TWO),
+    "stl10": (datasets.STL10, _TWO),
+    "sun397": (datasets.SUN397, {"train": {}}),
+    "svhn": (datasets.SVHN, _TWO),
+    "usps": (datasets.USPS, _BY_FLAG),
+}
+"""Name to torchvision's class and its constructor's arguments for each split that it gives."""
+
+
+SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
+"""Sets of digits, letters and road signs."""
+
+
+def open_digits() -> Source:
+    """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
+    bunch: Any = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    rows = np.arange(len(pixels))
+    rest, test = train_test_split(rows, test_size=0.25, stratify=bunch.target, random_state=0)
+    _, validation = train_test_split(rest, test_size=0.2, stratify=bunch.target[rest], random_state=0)
+    splits = np.full(len(rows), "train", dtype=object)
+    splits[test], splits[validation] = "test", "validation"
+    classes = tuple(str(name) for name in bunch.target_names)
+    return _pixel_source("digits", classes, [("", splits.tolist(), pixels, bunch.target)])
+
+
+def open_mnist_kin(name: str, data_dir: Path) -> Source:
+    """MNIST, Fashion-MNIST or Kuzushiji-MNIST from `data_dir/<Class>/raw`, packed or unpacked; downloaded if absent.
+
+    Raises SourceError that names the missing files where they are absent and the download fails.
+    """
+    kind = MNIST_KIN[name]
+    raw = data_dir / kind.__name__ / "raw"
+    with tempfile.TemporaryDirectory() as scratch:
+        if _missing(kind, raw):
+            _download_mnist(kind, data_dir, Path(scratch))
+        _unpack(kind, raw, Path(scratch) / kind.__name__ / "raw")
+        try:
+            parts = [(split, kind(scratch, train=split == "train")) for split in ("train", "test")]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise SourceError(f"the files in {raw} are damaged ({first_line(error)}): fetch them again") from error
+    groups = [(f"{split}/", [split] * len(part), part.data.numpy(), part.targets.numpy()) for split, part in parts]
+    return _pixel_source(name, tuple(parts[0][1].classes), groups)
+
+
+def open_torchvision(name: str, data_dir: Path) -> Source:
+    """One of TORCHVISION, from `data_dir` in torchvision's own layout; downloaded by torchvision where it can be."""
+    _, split_arguments = TORCHVISION[name]
+    parts = {split: _construct(name, data_dir, arguments) for split, arguments in split_arguments.items()}
+    labels = {split: _labels(part) for split, part in parts.items()}
+    origin = [(part, row) for part in parts.values() for row in range(len(part))]
+    first = next(iter(parts.values()))
+    count = 1 + max(int(numbers.max()) for numbers in labels.values())
+    names = getattr(first, "classes", None) or getattr(first, "categories", None) or range(count)
+    items = listing(
+        [f"{split}/{row:07d}" for split, part in parts.items() for row in range(len(part))],
+        [split for split, part in parts.items() for _ in range(len(part))],
+        np.concatenate(list(labels.values())),
+    )
+
+    def read(position: int) -> Payload:
+        part, row = origin[position]
+        return np.asarray(part[row][0].convert("RGB"))
+
+    return Source(
+        name=name,
+        classes=tuple(name[0] if isinstance(name, tuple) else str(name) for name in names),
+        items=items,
+        read=read,
+        signs=name in SIGNS,
+    )
+
+
+def _pixel_source(
+    name: str, classes: tuple[str, ...], groups: Iterable[tuple[str, list[str], NDArray[np.uint8], NDArray[Any]]]
+) -> Source:
+    """A source held in memory, from groups of (key prefix, splits, pixels, labels)."""
+    images = [image for _, _, pixels, _ in groups for image in pixels]
+    items = listing(
+        [f"{prefix}{row:07d}" for prefix, splits, _, _ in groups for row in range(len(splits))],
+        [split for _, splits, _, _ in groups for split in splits],
+        np.concatenate([labels for _, _, _, labels in groups]).astype(np.int32),
+        [hashlib.sha256(image).hexdigest() for image in images],
+    )
+    return Source(name=name, classes=classes, items=items, read=lambda row: images[row], signs=name in SIGNS)
+
+
+def _missing(kind: type[datasets.MNIST], raw: Path) -> list[Path]:
+    """The packed files that are there neither packed nor unpacked."""
+    packed = [raw / name for name, _ in kind.resources]
+    return [path for path in packed if not path.exists() and not path.with_suffix("").exists()]
+
+
+def _download_mnist(kind: type[datasets.MNIST], data_dir: Path, scratch: Path) -> None:
+    """Download to `scratch`, then copy to `data_dir`, so that a failure leaves nothing behind."""
+    try:
+        kind(str(scratch), download=True)
+    except (RuntimeError, OSError) as error:
+        missing = ", ".join(map(str, _missing(kind, data_dir / kind.__name__ / "raw")))
+        raise SourceError(
+            f"{kind.__name__} could not be downloaded and these files are missing: {missing}; "
+            "put them there or point --data-dir at a folder that has them"
+        ) from error
+    try:
+        shutil.copytree(scratch, data_dir, dirs_exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"cannot write {data_dir} ({error.strerror}): choose another --data-dir") from error
+
+
+def _unpack(kind: type[datasets.MNIST], raw: Path, target: Path) -> None:
+    """Put the four files into `target` as torchvision wants them, leaving `raw` as it is."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name, _ in kind.resources:
+        packed, unpacked = raw / name, (raw / name).with_suffix("")
+        source = unpacked if unpacked.exists() else packed
+        try:
+            content = source.read_bytes()
+            (target / unpacked.name).write_bytes(content if source == unpacked else gzip.decompress(content))
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"cannot read {source} ({error}): fetch the file again") from error
+
+
+def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
+    kind, _ = TORCHVISION[name]
+    try:
+        return kind(str(data_dir), **arguments)
+    except (RuntimeError, FileNotFoundError) as absent:
+        downloads = issubclass(kind, datasets.MNIST) or "download" in inspect.signature(kind).parameters
+        if not downloads:
+            raise SourceError(f"{name} is not in {data_dir} and cannot be downloaded: {absent}") from absent
+    try:
+        return kind(str(data_dir), download=True, **arguments)
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        raise SourceError(
+            f"{name} is not in {data_dir} and could not be downloaded ({first_line(error)}): "
+            "put it there in torchvision's layout or choose another --data-dir"
+        ) from error
+
+
+def _labels(part: Any) -> NDArray[np.int32]:
+    """The labels of a torchvision set, without decoding its images where it lists them."""
+    for attribute in ("targets", "labels", "_labels", "y"):
+        if hasattr(part, attribute):
+            return np.asarray(getattr(part, attribute)).reshape(len(part), -1)[:, 0].astype(np.int32)
+    if hasattr(part, "_samples"):
+        return np.asarray([sample[1] for sample in part._samples], dtype=np.int32)
+    return np.asarray([part[row][1] for row in range(len(part))], dtype=np.int32)

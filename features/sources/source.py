@@ -1,0 +1,115 @@
+"""What an image source is: a list of labelled images and a way to read one of them. Decoding is elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import SourceError, some
+
+Payload = bytes | NDArray[np.uint8]
+"""An encoded image file, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
+
+SPLITS = ("train", "validation", "test")
+
+LearningSplit = Literal["train", "validation"]
+"""What may be learnt from: nothing that learns sees test images."""
+
+SPLIT_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A set of labelled images.
+
+    `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS), `label` (int32,
+    index into `classes`) and `stamp` (str, changes when the image does; empty where it never does). `read` takes a
+    row's index label, and raises OSError for an image that cannot be read. `signs` says that these are digits, letters
+    or signs, which are others in the mirror.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    items: pd.DataFrame
+    read: Callable[[int], Payload]
+    signs: bool = False
+
+    def digest(self) -> str:
+        """SHA-256 of the classes and of every image's key, split, label and stamp."""
+        listing = self.items[["key", "split", "label", "stamp"]].to_csv(index=False)
+        return hashlib.sha256(repr(self.classes).encode() + listing.encode()).hexdigest()
+
+
+def listing(
+    keys: list[str], splits: list[str], labels: NDArray[np.int32] | list[int], stamps: list[str] | None = None
+) -> pd.DataFrame:
+    """Assemble a source's `items`, rows in the order given; `stamps` default to empty."""
+    return pd.DataFrame(
+        {
+            "key": pd.Series(keys, dtype=object),
+            "split": pd.Series(splits, dtype=object),
+            "label": np.asarray(labels, dtype=np.int32),
+            "stamp": pd.Series(stamps or [""] * len(keys), dtype=object),
+        }
+    )
+
+
+def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+    """Number class names: returns the sorted distinct names and each entry's index among them.
+
+    Names that are all whole numbers sort as numbers, so that class 10 follows class 9.
+    """
+    distinct = set(names)
+    numeric = all(name.isdecimal() for name in distinct)
+    classes = tuple(sorted(distinct, key=lambda name: (int(name), name) if numeric else (0, name)))
+    index = {name: number for number, name in enumerate(classes)}
+    return classes, [index[name] for name in names]
+
+
+def drop_unused_classes(source: Source) -> Source:
+    """Number only the classes that some image has: a set's list of names may hold more than its images do."""
+    used, labels = np.unique(source.items["label"], return_inverse=True)
+    items = source.items.assign(label=labels.astype(np.int32))
+    return replace(source, classes=tuple(source.classes[label] for label in used), items=items)
+
+
+def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    """Raise SourceError unless there are training images, of two classes or more, under distinct keys that are text."""
+    if items.empty:
+        raise SourceError(f"{where} holds no images: expected a folder of images for each class")
+    if items["label"].nunique() < 2:
+        only = classes[int(items["label"].iloc[0])]
+        raise SourceError(f"{where} holds one class only ({only!r}): a classifier needs images of two or more")
+    if not (items["split"] == "train").any():
+        raise SourceError(f"{where} holds no training images: put some of its images into train")
+    for name in (where, *classes, *items["key"]):
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise SourceError(f"{name!a} is no UTF-8 name: rename the file or folder")
+    twice = items["key"][items["key"].duplicated()]
+    if not twice.empty:
+        raise SourceError(f"{where} lists {twice.iloc[0]!r} more than once: remove the repeated rows")
+
+
+def check_learnable(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    """Raise SourceError unless each of `classes` has a training image."""
+    trained = set(items.loc[items["split"] == "train", "label"])
+    absent = [name for label, name in enumerate(classes) if label not in trained]
+    if absent:
+        raise SourceError(
+            f"{where} has no training image of {len(absent)} of its {len(classes)} classes ({some(absent)}): expected "
+            "one of each at least, add images, remove these classes, or raise --train-limit"
+        )

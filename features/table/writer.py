@@ -1,0 +1,90 @@
+"""A feature table in the making: which of its shards are finished, and the ledger and manifest that close it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.storage import link_or_copy
+from features.table.ledger import LedgerEntry, refuse_many, write_ledger
+from features.table.shard import ShardSummary, name_shards, read_summary, write_shard
+from features.table.table import MANIFEST, FeatureTable, TableSpec, write_manifest
+
+
+class TableWriter:
+    """Writes the shards of one table that are not finished yet; `parts` are the source's items, shard by shard.
+
+    Shards of earlier tables of the same images and trunk are taken over where they hold the same rows. With `retry_bad`
+    no shard is finished that could not read all of its images.
+    """
+
+    def __init__(self, root: Path, spec: TableSpec, parts: Sequence[pd.DataFrame], *, retry_bad: bool) -> None:
+        self.spec = spec
+        self.folder = root / spec.folder_name
+        self._shards = name_shards(spec, parts)
+        self._retry_bad = retry_bad
+        self._finished: dict[int, ShardSummary] = {}
+
+    def find_finished(self) -> None:
+        """Look for the shards that need not be made, here and among earlier tables."""
+        for number, shard in enumerate(self._shards):
+            self._take(number, self.folder / shard.name)
+        missing = {
+            shard.fingerprint: number for number, shard in enumerate(self._shards) if number not in self._finished
+        }
+        if missing:
+            self._adopt(missing)
+
+    def bad_keys(self, number: int) -> frozenset[str] | None:
+        """The images that finished shard `number` has no features of; None where it is not finished."""
+        found = self._finished.get(number)
+        return None if found is None else frozenset(error["key"] for error in found.errors)
+
+    def redo(self, number: int) -> None:
+        """Take shard `number` for unfinished."""
+        del self._finished[number]
+
+    def write(
+        self, number: int, sha256: pd.Series[str], features: NDArray[np.float16], errors: list[LedgerEntry]
+    ) -> None:
+        """Write shard `number`; see `write_shard`."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, the table is not complete
+        shard = self._shards[number]
+        path = self.folder / shard.name
+        self._finished[number] = write_shard(path, self.spec, shard, sha256, features, errors)
+
+    def finish(self, max_bad: float) -> FeatureTable:
+        """Write the ledger and, last, the manifest, and open the table.
+
+        Raises SourceError where a larger share of images than `max_bad` could not be read: the manifest is not written.
+        """
+        summaries = [self._finished[number] for number in range(len(self._shards))]
+        ledger = write_ledger(self.folder, [error for summary in summaries for error in summary.errors])
+        refuse_many(ledger, sum(len(shard.items) for shard in self._shards), max_bad, self.folder)
+        rows: Counter[str] = Counter()
+        for summary in summaries:
+            rows.update(summary.rows)
+        write_manifest(self.folder, self.spec, dict(rows), len(ledger), [shard.name for shard in self._shards])
+        return FeatureTable.open(self.folder)
+
+    def _take(self, number: int, path: Path) -> bool:
+        """Note shard `number` as finished if the file at `path` is just that."""
+        found = read_summary(path)
+        if not found or found[0] != self._shards[number].fingerprint or (self._retry_bad and found[1].errors):
+            return False
+        self._finished[number] = found[1]
+        return True
+
+    def _adopt(self, missing: dict[str, int]) -> None:
+        """Take over the shards in `missing`, fingerprint to number, that an earlier table has."""
+        earlier = [folder for folder in self.folder.parent.glob(f"{self.spec.stem}-*") if folder != self.folder]
+        for path in (path for folder in sorted(earlier) for path in sorted(folder.glob("part-*.parquet"))):
+            found = read_summary(path)
+            number = missing.get(found[0]) if found else None
+            if number is not None and number not in self._finished and self._take(number, path):
+                link_or_copy(path, self.folder / self._shards[number].name)

@@ -1,0 +1,99 @@
+"""torchvision's classification networks, cut with its feature extraction."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import fx, nn
+from torchvision.models import WeightsEnum, get_model, get_model_weights
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from features.errors import TrunkError
+from features.trunk.backbone import Backbone
+from features.trunk.recipe import Recipe
+from features.trunk.torchvision_families import family_of
+from features.trunk.weights import State, cached_path, downloaded_state
+
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
+"""torchvision's DenseNet files are older than its names: norm.1 became norm1."""
+
+
+class VisionBackbone(Backbone):
+    """A network of torchvision with random weights drawn from `seed`."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        family = family_of(name)
+        self.name = name
+        self.node, self.depths, self.smallest = family.depths[-1], family.depths, family.smallest
+        self.fixed, self.nhwc = family.fixed, family.nhwc
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network: nn.Module = get_model(name, weights=None, **family.arguments)
+        self.recipe = _recipe(next(iter(get_model_weights(name))))
+
+    def cut(self, nodes: Sequence[str]) -> nn.Module:
+        """See Backbone."""
+        with _quiet():
+            _, names = get_graph_node_names(self.network.eval())
+        names = names[1:]  # the first is the network's input
+        for node in nodes:
+            if not any(name == node or name.startswith(f"{node}.") for name in names):
+                choices = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
+                raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {', '.join(choices)}")
+        with _quiet():
+            module = create_feature_extractor(self.network, {node: node for node in nodes})
+        return _without_in_place(module) if len(nodes) > 1 else module
+
+    def is_cached(self) -> bool:
+        """See Backbone."""
+        return cached_path(get_model_weights(self.name)["DEFAULT"].url).exists()
+
+    def published(self) -> tuple[State, Recipe]:
+        """See Backbone."""
+        weights = get_model_weights(self.name)["DEFAULT"]
+        state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in downloaded_state(weights.url).items()}
+        return state, _recipe(weights)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out torchvision's warning that training has other nodes: what it cuts switches between the two."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _recipe(weights: WeightsEnum) -> Recipe:
+    transforms = weights.transforms()
+    return Recipe(
+        image_size=transforms.crop_size[0],
+        resize=transforms.resize_size[0],
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def _without_in_place(module: fx.GraphModule) -> fx.GraphModule:
+    """Let no layer write over its input, which may be the output of a node that was asked for.
+
+    Layers are replaced by copies: those of the network itself stay as they are.
+    """
+    for name, layer in list(module.named_modules()):
+        if getattr(layer, "inplace", False):
+            own = copy.copy(layer)
+            own.inplace = False
+            module.set_submodule(name, own)
+    for node in module.graph.nodes:
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if node.target is operator.iadd:
+            node.target = operator.add
+    module.recompile()
+    return module

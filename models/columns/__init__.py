@@ -1,0 +1,1 @@
+"""Which rows and columns of a table heads learn from, and what all of them ask of these."""

@@ -1,0 +1,132 @@
+"""Fisher's linear discriminant on wide features: what a linear head knows, as columns that trees can start from.
+
+All follows from the rows' moments; the covariance within classes is shrunk as much as validation asks for
+(scikit-learn's LinearDiscriminantAnalysis with solver="eigen").
+
+A model knows the rows that it was fitted on too well, and trees would trust it too much there. So training rows get
+the columns of a model that was fitted without them, one of FOLDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from models.columns.moments import Moments, moments_of_folds
+from models.columns.workspace import Scratch
+
+FOLDS = 5
+
+SHRINKAGES = (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)
+"""Shares of the identity to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """`weights` (d, k) and `bias` (k,) float32: x @ weights + bias are the classes' discriminant scores."""
+
+    weights: torch.Tensor
+    bias: torch.Tensor
+
+    def scores(self, x: torch.Tensor) -> NDArray[np.float64]:
+        """(n, k) scores of (n, d) float32 rows, from the zero that the moments were counted from."""
+        scores: NDArray[np.float64] = (x @ self.weights + self.bias).double().cpu().numpy()
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminants:
+    """The columns for trees: discriminant axes, k − 1, then class scores, k.
+
+    `model` makes them of any rows; `fold_weights` holds the (d, 2k − 1) float32 of each fold, for training rows;
+    `shrinkage` is what validation chose.
+    """
+
+    model: LinearDiscriminantAnalysis
+    shrinkage: float
+    fold_weights: Sequence[torch.Tensor]
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(d, 2k − 1) float32 for rows that were not trained on."""
+        return torch.from_numpy(self.model.scalings_)
+
+
+def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device: torch.device) -> Discriminants:
+    """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
+    folds = moments_of_folds(train, classes, FOLDS, device)
+    whole = Moments.together(folds)
+    tried = try_shrinkages(whole, validation.read().to(device).float() - whole.zero, validation.labels)
+    for shrinkage in sorted(tried, key=lambda each: tried[each]):
+        with suppress(RuntimeError):  # enough of it for all rows may be too little for those without a fold
+            without = [solve(whole.without(fold), shrinkage) for fold in folds]
+            break
+    direction = solve(whole, shrinkage)
+    turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
+    fold_weights = [each.weights @ turn for each in without]
+    model = _as_scikit_learn((direction.weights @ turn).cpu().numpy(), shrinkage, classes)
+    return Discriminants(model=model, shrinkage=shrinkage, fold_weights=fold_weights)
+
+
+def try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
+    """Calibrated log-loss of validation rows, (n, d) from the moments' zero, by shrinkage, where it allows a fit."""
+    tried = {}
+    for shrinkage in SHRINKAGES:
+        with suppress(RuntimeError):  # too little of the identity for so few rows
+            scores = solve(moments, shrinkage).scores(rows)
+            tried[shrinkage] = _calibrated_log_loss(scores, labels)
+    return tried
+
+
+def solve(moments: Moments, shrinkage: float) -> Direction:
+    """The discriminant scores' weights: the inverse of the shrunk covariance within classes, times the classes' means.
+
+    Means are counted from the mean of all rows. A class without rows gets no weight.
+    """
+    means, centre = moments.means, moments.centre
+    offsets = torch.where(moments.counts[:, None] > 0, means - centre, 0)
+    weights = torch.cholesky_solve(offsets.T, moments.root_within(shrinkage))
+    prior = (moments.counts.clamp(min=0.5) / moments.counts.sum()).log()
+    halfway = -((means + centre) * weights.T).sum(dim=1) / 2
+    return Direction(weights=weights, bias=halfway + prior)
+
+
+def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
+    """(k, k − 1): turns class scores to the axes along which classes differ most, within-class variance 1."""
+    share = (moments.counts / moments.counts.sum()).sqrt()
+    between = (moments.means - moments.centre) @ direction.weights
+    between = share[:, None] * (between + between.T) / 2 * share
+    values, vectors = torch.linalg.eigh(between.double())
+    values, vectors = values[1:].flip(0), vectors[:, 1:].flip(1)
+    axes: torch.Tensor = share[:, None] * vectors / values.clamp(min=1e-6).sqrt()
+    return axes.float()
+
+
+def _calibrated_log_loss(scores: NDArray[np.float64], labels: NDArray[np.int32]) -> float:
+    """Log-loss after the best temperature: how well scores tell classes apart, however far they lie from zero."""
+
+    def loss(log_temperature: float) -> float:
+        surprise = -log_softmax(scores * np.exp(log_temperature), axis=1)
+        return float(surprise[np.arange(len(labels)), labels].mean())
+
+    return float(minimize_scalar(loss, bounds=(-7, 3), method="bounded").fun)
+
+
+def _as_scikit_learn(weights: NDArray[np.float32], shrinkage: float, classes: int) -> LinearDiscriminantAnalysis:
+    """The weights as scikit-learn's users know them: `transform` multiplies by them."""
+    model: Any = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
+    model.classes_ = np.arange(classes)
+    model.scalings_ = weights
+    model._max_components = weights.shape[1]
+    model.n_features_in_ = weights.shape[0]
+    fitted: LinearDiscriminantAnalysis = model
+    return fitted

@@ -1,0 +1,1 @@
+"""The heads: classifiers that learn from a feature table."""

@@ -1,0 +1,172 @@
+"""Boosted trees: the columns that tell classes apart and what a linear discriminant makes of them, then XGBoost.
+
+Trees pay for every column at every tree, and the discriminants carry most of what the other columns know: few columns,
+sampled at each node, cost nothing in accuracy and save most of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xgboost
+from numpy.typing import NDArray
+from sklearn.pipeline import FeatureUnion, Pipeline
+from xgboost import XGBClassifier
+from xgboost.callback import TrainingCallback
+
+from features.table.joined import JoinedTable
+from models.columns.discriminant import FOLDS, Discriminants, fit_discriminants
+from models.columns.moments import fold_of
+from models.columns.selection import select_best
+from models.columns.workspace import Scratch
+from models.heads.head import Head, OnStep, Step
+from models.heads.quantised import ABSENT, quantise
+from models.heads.settings import XgbSettings
+
+
+class BoostedHead(Head):
+    """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
+
+    name: ClassVar[str] = "xgb"
+    on_gpu: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", ".ubj")
+    settings: XgbSettings
+
+    def parameters(self) -> dict[str, Any]:
+        """The settings and the seed; gpu_hist is hist, the device is told apart."""
+        return super().parameters() | {"tree_method": "hist"}
+
+    def steps(self, table: JoinedTable) -> int:
+        """Boosting rounds."""
+        return self.settings.rounds
+
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+        settings, classes = self.settings, len(table.classes)
+        wide = self._choose(table, max(settings.columns, settings.discriminant_columns))
+        train, validation = wide.train, wide.validation
+        select = select_best(wide.places, settings.columns)
+        support = wide.select.get_support(indices=True)
+        discriminants = None
+        if settings.discriminant_columns:
+            discriminants = fit_discriminants(train, validation, classes, self.device)
+        columns = _Columns(np.flatnonzero(select.get_support()[support]), discriminants, self.device)
+        booster = self._boost(train, validation, columns, classes, on_step)
+        self.learned_ = {"rounds": booster.best_iteration + 1, "validation_log_loss": float(booster.best_score)}
+        if discriminants:
+            self.learned_["shrinkage"] = discriminants.shrinkage
+        self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
+        steps: list[tuple[str, Any]] = [("columns", select)]
+        if discriminants:
+            steps.append(("discriminants", Pipeline([("columns", wide.select), ("axes", discriminants.model)])))
+        self.model_ = Pipeline([("reduce", FeatureUnion(steps)), ("xgb", self._classifier(booster))])
+
+    def _boost(
+        self, train: Scratch, validation: Scratch, columns: _Columns, classes: int, on_step: OnStep
+    ) -> xgboost.Booster:
+        settings = self.settings
+        with tempfile.TemporaryDirectory() as folder:
+            caches = (Path(folder, "train"), Path(folder, "validation")) if settings.external_memory else (None, None)
+            learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
+            steer = quantise(validation, columns.of_other_rows, max_bin=settings.max_bin, ref=learn, cache=caches[1])
+            booster = xgboost.train(
+                self._tree_parameters(classes),
+                learn,
+                settings.rounds,
+                evals=[(steer, "validation")],
+                early_stopping_rounds=settings.patience,
+                callbacks=[_Steps(on_step)],
+                verbose_eval=False,
+            )
+            del learn, steer  # their files go before the folder does
+        return booster
+
+    def _tree_parameters(self, classes: int) -> dict[str, Any]:
+        settings = self.settings
+        two = {"objective": "binary:logistic", "eval_metric": "logloss"}
+        many = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
+        return {
+            "learning_rate": settings.learning_rate,
+            "max_depth": settings.max_depth,
+            "max_bin": settings.max_bin,
+            "colsample_bynode": settings.column_share,
+            "tree_method": "hist",
+            "device": str(self.device),
+            "seed": self.seed,
+            **(two if classes == 2 else many),
+        }
+
+    def _classifier(self, booster: xgboost.Booster) -> XGBClassifier:
+        """The rounds up to the best one as scikit-learn's users know them.
+
+        They are loaded into a new classifier because a model that was trained on cuda would predict on cuda wherever
+        it is. Its parameters are those of a classifier yet to be fitted, so that a clone takes any number of classes.
+        """
+        settings = self.settings
+        best = booster[: booster.best_iteration + 1]
+        classifier = XGBClassifier(
+            n_estimators=best.num_boosted_rounds(),
+            learning_rate=settings.learning_rate,
+            max_depth=settings.max_depth,
+            max_bin=settings.max_bin,
+            colsample_bynode=settings.column_share,
+            tree_method="hist",
+            missing=ABSENT,
+            device="cpu",
+            random_state=self.seed,
+        )
+        classifier.load_model(bytearray(best.save_raw("ubj")))
+        classifier.objective, classifier.base_score = XGBClassifier().objective, None
+        classifier.get_booster().set_param({"device": "cpu"})
+        return classifier
+
+    def save(self, path: Path, suffix: str) -> None:
+        """Write the Pipeline as joblib, or its trees alone as UBJSON."""
+        if suffix == ".ubj":
+            path.write_bytes(self.model_.named_steps["xgb"].get_booster().save_raw("ubj"))
+        else:
+            super().save(path, suffix)
+
+
+class _Columns:
+    """What trees see of the wide columns that were put aside: the `chosen` ones, and the discriminants."""
+
+    def __init__(self, chosen: NDArray[np.intp], discriminants: Discriminants | None, device: torch.device) -> None:
+        self._chosen = torch.from_numpy(chosen).to(device)
+        self._discriminants = discriminants
+        self._device = device
+
+    def of_training_rows(self, rows: slice, wide: torch.Tensor) -> torch.Tensor:
+        """(n, c) float32 of rows that the discriminants were fitted on: each from those that have not seen it."""
+        x = wide.to(self._device).float()
+        if not self._discriminants:
+            return x[:, self._chosen]
+        folds = torch.from_numpy(fold_of(rows, FOLDS)).to(self._device)
+        unseen = x.new_empty(len(x), self._discriminants.weights.shape[1])
+        for fold, weights in enumerate(self._discriminants.fold_weights):
+            unseen[folds == fold] = x[folds == fold] @ weights
+        return torch.hstack([x[:, self._chosen], unseen])
+
+    def of_other_rows(self, _: slice, wide: torch.Tensor) -> torch.Tensor:
+        """(n, c) float32 of rows that nothing was fitted on."""
+        x = wide.to(self._device).float()
+        if not self._discriminants:
+            return x[:, self._chosen]
+        return torch.hstack([x[:, self._chosen], x @ self._discriminants.weights.to(self._device)])
+
+
+class _Steps(TrainingCallback):
+    """Tells `on_step` of each boosting round and its validation log-loss."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        super().__init__()
+        self._on_step = on_step
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        loss = next(iter(evals_log["validation"].values()))[-1]
+        self._on_step(Step(f"validation log-loss {loss:.4f}", loss))
+        return False

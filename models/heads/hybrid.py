@@ -1,0 +1,124 @@
+"""Trees and the other heads together: a mean of their probabilities, as validation weighs them.
+
+Each part learns from training rows alone; the weights come from what the parts say of validation rows, drawn towards
+equal ones where those are few. A part that adds nothing gets no weight and is left out. Saved as a scikit-learn
+VotingClassifier, so that all parts travel in one file and prediction needs nothing but features. A clone of it fits
+other data as scikit-learn does, with these weights and rounds, but without the choices that validation made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import LinearConstraint, minimize
+from sklearn.ensemble import VotingClassifier
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import Bunch
+
+from features.table.joined import JoinedTable
+from models.heads.head import Head, OnStep, Step
+from models.heads.settings import HybridSettings
+
+PRIOR_ROWS = 5.0
+"""How many nats validation has to offer, in all, to move the weights far from equal ones."""
+
+LEAST_WEIGHT = 0.01
+"""A part below this is left out."""
+
+
+class HybridHead(Head):
+    """Heads whose probabilities are averaged; `parts` are those to learn, unless `take` has handed them over learnt."""
+
+    name: ClassVar[str] = "hybrid"
+    on_gpu: ClassVar[bool] = True
+    settings: HybridSettings
+
+    def __init__(
+        self, settings: HybridSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()
+    ) -> None:
+        super().__init__(settings, seed=seed, device=device)
+        self.parts = tuple(parts)
+        self._learnt: tuple[Head, ...] = ()
+
+    def take(self, learnt: Sequence[Head]) -> None:
+        """Use these, which have learnt from the same table, instead of letting the parts learn."""
+        self._learnt = tuple(learnt)
+
+    def parameters(self) -> dict[str, Any]:
+        """The parts, each with its own parameters, and the seed."""
+        return {"parts": {part.name: part.parameters() for part in self.parts}, "seed": self.seed}
+
+    def steps(self, table: JoinedTable) -> int:
+        """Those of the parts that are still to learn, and one for the weights."""
+        return 1 + (0 if self._learnt else sum(part.steps(table) for part in self.parts))
+
+    def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
+        """Train on `table`; the time that parts took elsewhere counts as well."""
+        super().fit(table, on_step)
+        self.fit_seconds_ += sum(part.fit_seconds_ for part in self._learnt)
+        return self
+
+    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+        parts = self._learnt or tuple(
+            part.fit(table, lambda step: on_step(Step(step.note, None))) for part in self.parts
+        )
+        rows = list(table.batches("validation"))
+        y = np.concatenate([batch.y for batch in rows])
+        shares = {part.name: np.concatenate([part.predict_proba(batch.x) for batch in rows]) for part in parts}
+        weights, loss = blend(list(shares.values()), y)
+        self.learned_ = {
+            "validation_log_loss": loss,
+            "weights": dict(zip(shares, map(float, weights), strict=True)),
+            "alone": {name: _log_loss(share, y) for name, share in shares.items()},
+            "without": {
+                name: blend([share for other, share in shares.items() if other != name], y)[1] for name in shares
+            },
+        }
+        used = [(part, float(weight)) for part, weight in zip(parts, weights, strict=True) if weight > 0]
+        self.model_ = _voting(used, len(table.classes))
+        on_step(Step(f"validation log-loss {loss:.4f}", loss))
+
+
+def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
+    """Weights, none negative, their sum 1, of several heads' probabilities (n, k), and the log-loss of their mean."""
+    right = np.stack([share[np.arange(len(y)), y] for share in shares]).astype(np.float64)
+    even = np.full(len(shares), 1 / len(shares))
+
+    def objective(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        mean = np.maximum(weights @ right, 1e-12)
+        pull = PRIOR_ROWS / len(y)
+        loss = -np.log(mean).mean() + pull * np.sum((weights - even) ** 2)
+        return float(loss), -(right / mean).mean(axis=1) + 2 * pull * (weights - even)
+
+    found = minimize(
+        objective,
+        even,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * len(shares),
+        constraints=LinearConstraint(np.ones((1, len(shares))), 1, 1),
+        options={"ftol": 1e-9},
+    ).x
+    weights = np.where(found < LEAST_WEIGHT, 0.0, found)
+    weights /= weights.sum()
+    return weights, _log_loss(np.tensordot(weights, np.stack(shares), axes=1), y)
+
+
+def _log_loss(shares: NDArray[Any], y: NDArray[np.int32]) -> float:
+    return -float(np.log(np.maximum(shares[np.arange(len(y)), y], 1e-12)).mean())
+
+
+def _voting(parts: list[tuple[Head, float]], classes: int) -> VotingClassifier:
+    """The parts as scikit-learn's users know them."""
+    estimators = [(part.name, part.model_) for part, _ in parts]
+    model: Any = VotingClassifier(estimators, voting="soft", weights=[weight for _, weight in parts])
+    model.estimators_ = [estimator for _, estimator in estimators]
+    model.named_estimators_ = Bunch(**dict(estimators))
+    model.le_ = LabelEncoder().fit(np.arange(classes))
+    model.classes_ = model.le_.classes_
+    voting: VotingClassifier = model
+    return voting

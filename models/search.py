@@ -1,0 +1,269 @@
+"""The search for a head's settings: Optuna's TPE on validation log-loss, kept in SQLite and gone on with later.
+
+The settings that are given are tried first, so that a search never ends with worse. After a tenth of its steps, two
+tenths and so on, a trial is held against the earlier ones, and given up where it lags behind their median (pruned).
+Test rows are never seen. Hybrid has nothing of its own to search: its parts do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import inf, isnan
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+from optuna.exceptions import StorageInternalError, TrialPruned
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from features.storage import digest
+from features.table.joined import JoinedTable
+from models.card import classifier_folder
+from models.errors import StudyError
+from models.heads.head import Head, Step
+from models.heads.registry import make_head
+
+Space = dict[str, BaseDistribution]
+"""What to try of each setting, by its name in the head's settings; layers are spelt 512x512, as a study holds them."""
+
+SPACES: dict[str, Space] = {
+    "xgb": {
+        "learning_rate": FloatDistribution(0.03, 0.4, log=True),
+        "max_depth": IntDistribution(2, 8),
+        "max_bin": CategoricalDistribution((16, 64, 256)),
+        "columns": CategoricalDistribution((128, 256, 512, 1024)),
+        "column_share": FloatDistribution(0.02, 0.5, log=True),
+        "discriminant_columns": CategoricalDistribution((0, 4096)),
+    },
+    "linear": {
+        "columns": CategoricalDistribution((2048, 4096, 8192)),
+        "iterations": IntDistribution(25, 400, log=True),
+    },
+    "knn": {
+        "columns": CategoricalDistribution((1024, 4096)),
+        "components": CategoricalDistribution((64, 128, 256)),
+    },
+    "mlp": {
+        "learning_rate": FloatDistribution(5e-5, 2e-3, log=True),
+        "dropout": FloatDistribution(0.0, 0.7),
+        "input_dropout": FloatDistribution(0.0, 0.5),
+        "weight_decay": FloatDistribution(1e-4, 1e-1, log=True),
+        "hidden": CategoricalDistribution(("512x512", "1024x1024", "2048x2048")),
+        "epochs": IntDistribution(6, 30),
+    },
+}
+"""The heads that have settings to search."""
+
+CHECKPOINTS = 10
+"""How often a trial is held against others. After each boosting round SQLite would take longer than the trees."""
+
+UNTOUCHED_CHECKPOINTS = 3
+"""Before this many nothing is pruned: slow learners are behind at first."""
+
+UNTOUCHED_TRIALS = 5
+"""Nor before this many trials are complete: a median of fewer says little."""
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One trial: its place in the search, and its validation log-loss, None where it went beyond all numbers.
+
+    That of a pruned trial is from where it was given up.
+    """
+
+    number: int
+    loss: float | None
+    state: Literal["complete", "pruned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a search found: the best `settings`, the trials in order, the `seconds` that all of them took together.
+
+    `reused` where no trial was left to do.
+    """
+
+    settings: Any
+    tried: tuple[Tried, ...]
+    seconds: float
+    reused: bool
+
+    @property
+    def given_loss(self) -> float:
+        """Validation log-loss of the settings that were given."""
+        return _number(self.tried[0].loss)
+
+    @property
+    def best_loss(self) -> float:
+        """That of `settings`."""
+        return min(_number(trial.loss) for trial in self.tried if trial.state == "complete")
+
+    @property
+    def pruned(self) -> int:
+        """How many trials were given up."""
+        return sum(trial.state == "pruned" for trial in self.tried)
+
+
+def study_name(head: Head, table: JoinedTable) -> str:
+    """`<head>-<8 hex>`, another for every head, setting that is given, device, table and search space."""
+    space = {name: distribution_to_json(values) for name, values in _space(head).items()}
+    return f"{head.name}-{digest({'from': classifier_folder(head, table), 'space': space})[:8]}"
+
+
+def tune(head: Head, table: JoinedTable, path: Path, *, trials: int, on_trial: Callable[[float], None]) -> Search:
+    """Find settings for a head yet to be fitted: the best of its own and `trials` − 1 others, on validation rows.
+
+    The study in `path` is made where absent, and only what it lacks is tried: each trial draws from the seed, its own
+    number and the trials before, so that an interrupted search ends where an uninterrupted one does. `on_trial` hears
+    of each trial, those found in the study included, with the lowest loss so far. Raises StudyError.
+    """
+    with _one_line(path):
+        study = _open(path)
+        found = len(_finished(study))
+        for number in range(trials):
+            if number >= found:
+                _try_next(study, head, table)
+            on_trial(min(map(_loss, _finished(study)[: number + 1])))
+        done = _finished(study)[:trials]
+    return Search(
+        settings=_settings(head, min(done, key=_loss).params),
+        tried=tuple(_tried(number, trial) for number, trial in enumerate(done)),
+        seconds=sum(trial.duration.total_seconds() for trial in done if trial.duration),
+        reused=found >= trials,
+    )
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what SQLite refuses into a StudyError."""
+    try:
+        yield
+    except (OperationalError, StorageInternalError) as error:
+        raise StudyError(
+            f"cannot read or write the study {path} ({_first_line(error)}): "
+            "free some space, wait for other runs that use it, or choose another --out"
+        ) from error
+    except DatabaseError as error:
+        raise StudyError(f"{path} is damaged ({_first_line(error)}): delete it and tune again") from error
+
+
+def _open(path: Path) -> optuna.Study:
+    """The study in `path`, made where absent."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.create_study(
+        storage=f"sqlite:///{path}",
+        study_name=path.stem,
+        pruner=MedianPruner(n_startup_trials=UNTOUCHED_TRIALS, n_warmup_steps=UNTOUCHED_CHECKPOINTS),
+        load_if_exists=True,
+    )
+
+
+def _try_next(study: optuna.Study, head: Head, table: JoinedTable) -> None:
+    """Try the given settings first, then what the sampler draws. A trial that does not end stays behind, uncounted."""
+    space = _space(head)
+    if not study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.WAITING)):
+        study.enqueue_trial({name: _spelt(getattr(head.settings, name)) for name in space})
+    seed = np.random.SeedSequence((head.seed, len(_finished(study)))).generate_state(1)[0]
+    study.sampler = TPESampler(seed=int(seed), constant_liar=False)  # which would believe in trials left behind
+    trial = study.ask(space)
+    candidate = make_head(head.name, settings=_settings(head, trial.params), seed=head.seed, device=head.device)
+    checkpoints = _Checkpoints(trial, candidate.steps(table))
+    try:
+        candidate.fit(table, checkpoints)
+    except TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        loss = candidate.learned_["validation_log_loss"]
+        loss = inf if isnan(loss) else loss
+        checkpoints.hold(loss)
+        study.tell(trial, loss)
+
+
+class _Checkpoints:
+    """Reports a trial's loss at each tenth of its steps; raises TrialPruned where it lags behind earlier ones."""
+
+    def __init__(self, trial: optuna.Trial, steps: int) -> None:
+        self._trial, self._steps = trial, steps
+        self._done = self._last = 0
+
+    def __call__(self, step: Step) -> None:
+        self._done += 1
+        checkpoint = CHECKPOINTS * self._done // self._steps
+        if step.loss is None or not self._last < checkpoint < CHECKPOINTS:  # at the last there is nothing left to save
+            return
+        self._last = checkpoint
+        self._trial.report(step.loss, checkpoint)
+        if self._trial.should_prune():
+            raise TrialPruned
+
+    def hold(self, loss: float) -> None:
+        """Whoever stopped early keeps `loss` to the end: later trials that go on are held against it."""
+        for checkpoint in range(self._last + 1, CHECKPOINTS):
+            self._trial.report(loss, checkpoint)
+
+
+def _space(head: Head) -> Space:
+    """The head's search space, made wide enough for the settings that it has."""
+    return {name: _reaching(values, _spelt(getattr(head.settings, name))) for name, values in SPACES[head.name].items()}
+
+
+def _reaching(values: BaseDistribution, given: Any) -> BaseDistribution:
+    if isinstance(values, CategoricalDistribution):
+        return CategoricalDistribution(tuple(dict.fromkeys((*values.choices, given))))
+    if isinstance(values, IntDistribution):
+        return IntDistribution(min(values.low, given), max(values.high, given), log=values.log)
+    if isinstance(values, FloatDistribution):
+        return FloatDistribution(min(values.low, given), max(values.high, given), log=values.log)
+    raise TypeError(values)
+
+
+def _spelt(setting: Any) -> Any:
+    """Layers as text, the rest as it is."""
+    return "x".join(map(str, setting)) if isinstance(setting, tuple) else setting
+
+
+def _meant(value: Any) -> Any:
+    """The opposite of `_spelt`."""
+    return tuple(map(int, value.split("x"))) if isinstance(value, str) else value
+
+
+def _settings(head: Head, params: dict[str, Any]) -> Any:
+    return replace(head.settings, **{name: _meant(value) for name, value in params.items()})
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=_FINISHED)
+
+
+def _loss(trial: FrozenTrial) -> float:
+    """What trials are chosen by; a pruned one never is."""
+    return trial.value if trial.state == TrialState.COMPLETE and trial.value is not None else inf
+
+
+def _tried(number: int, trial: FrozenTrial) -> Tried:
+    loss = trial.value if trial.value is not None and np.isfinite(trial.value) else None
+    return Tried(number=number, loss=loss, state="complete" if trial.state == TrialState.COMPLETE else "pruned")
+
+
+def _number(loss: float | None) -> float:
+    return inf if loss is None else loss
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

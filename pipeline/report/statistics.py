@@ -1,0 +1,78 @@
+"""How good a head is and how sure we are of it, and the same for the difference between two heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+from sklearn.metrics import f1_score, log_loss
+
+from models.heads.head import Probabilities
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Accuracy with its 95 % Wilson interval (shares, 0 to 1), macro F1, and log-loss in nats."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    log_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Accuracy of `first` less that of `second` on the same images, with its 95 % interval (shares, -1 to 1)."""
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+
+
+def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
+    """Score (n, k) probabilities against (n,) labels that number their columns; n is 1 or more."""
+    predicted = probabilities.argmax(axis=1)
+    accuracy = float(np.mean(predicted == y))
+    low, high = wilson(accuracy, len(y))
+    columns = np.arange(probabilities.shape[1])
+    return Scores(
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        macro_f1=float(f1_score(y, predicted, average="macro", labels=np.union1d(y, predicted), zero_division=0)),
+        log_loss=float(log_loss(y, probabilities, labels=columns)),
+    )
+
+
+def wilson(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (share) on so many images."""
+    interval = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_difference(first: str, second: str, *, right: dict[str, NDArray[np.bool_]]) -> Difference:
+    """Compare two heads by which images each got right.
+
+    The interval is Wald's with one image added to either kind of disagreement (Bonett and Price 2012, Statistical
+    Methods in Medical Research 21), which keeps its coverage on few images and where two heads never disagree.
+    """
+    n = len(right[first])
+    only_first = int((right[first] & ~right[second]).sum())
+    only_second = int((~right[first] & right[second]).sum())
+    p, q = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    margin = float(norm.ppf((1 + CONFIDENCE) / 2)) * sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return Difference(
+        first=first,
+        second=second,
+        difference=(only_first - only_second) / n,
+        low=max(-1.0, p - q - margin),
+        high=min(1.0, p - q + margin),
+    )

@@ -1,0 +1,55 @@
+"""How well each depth of the network does, found once and then reused; and a table of the best of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from features.devices import resolve_device
+from features.storage import digest, write_json
+from features.table.joined import JoinedTable
+from models.columns.depths import Depths, NodeScore, score_depths
+from pipeline.config import XgbConfig
+from pipeline.console import progress, remark
+
+FORMAT = 1
+"""Raised when what is written changes, so that older scores are not taken for newer."""
+
+
+def run_depths(table: JoinedTable, config: XgbConfig) -> Depths | None:
+    """Score the nodes of a table on validation rows, or find them scored; None where there is one node only."""
+    if len(table.tables) == 1:
+        return None
+    folder = config.features.out / "models" / table.name
+    path = folder / f"depths-{digest({'format': FORMAT, 'table': table.identity})[:8]}.json"
+    if path.exists():
+        return _read(json.loads(path.read_text(encoding="utf-8")))
+    count = len(table.tables)
+    with progress("depths are compared", count * (count + 1) // 2) as advance:
+        depths = score_depths(
+            table,
+            resolve_device(config.features.device),
+            lambda score: advance(1, f"{' + '.join(score.nodes)} {score.accuracy:.1%}"),
+        )
+    write_json(path, asdict(depths))
+    alone = ", ".join(f"{score.nodes[0]} {score.accuracy:.1%}" for score in depths.alone)
+    remark(
+        f"depths, a linear discriminant on validation rows: {alone}; "
+        f"together {' + '.join(depths.best.nodes)} {depths.best.accuracy:.1%}"
+    )
+    return depths
+
+
+def best_nodes(table: JoinedTable, depths: Depths | None) -> JoinedTable:
+    """The tables of the nodes that do best together, in the order of the network."""
+    if depths is None:
+        return table
+    kept = [each for each in table.tables if each.spec.trunk.node in depths.best.nodes]
+    remark(f"nodes selected: {', '.join(each.spec.trunk.node for each in kept)}")
+    return JoinedTable(kept)
+
+
+def _read(content: dict[str, Any]) -> Depths:
+    scores = [NodeScore(**score | {"nodes": tuple(score["nodes"])}) for score in (*content["alone"], content["best"])]
+    return Depths(alone=tuple(scores[:-1]), best=scores[-1])

@@ -1,0 +1,134 @@
+"""Classify images with a saved classifier, through the very trunk and preprocessing that its card names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Column, Table
+
+from features.devices import resolve_device
+from features.loop import run_batches
+from features.sources.folders import files_below
+from features.trunk.trunk import Trunk, rebuild_trunk
+from models.card import Card, load_classifier
+from models.heads.head import Classifier
+from models.networks.classifier import NetworkClassifier
+from pipeline.config import PredictConfig
+from pipeline.console import progress, result, result_table, warn
+from pipeline.errors import PredictError
+
+Prediction = dict[str, Any]
+"""`image`, then `class`, `probability` and `probabilities` (class to share), or `error` where it cannot be read."""
+
+
+def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> None:
+    """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
+    if not images:
+        raise PredictError(f"{model} came with no images: give image files, or folders that hold some")
+    head, card = load_classifier(model)
+    trunk = _trunk(head, card, config)
+    if not card.transfer_learning:
+        how = "began with" if isinstance(head, NetworkClassifier) else "has"
+        warn(f"this classifier's network {how} random weights: it is no transfer learning")
+    trunks = [trunk.to_json() for trunk in card.trunks]
+    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
+    predict_and_show(head, trunk, images, about, config)
+
+
+def predict_and_show(
+    head: Classifier,
+    trunk: Trunk,
+    images: Sequence[Path],
+    about: Mapping[str, Any],
+    config: PredictConfig,
+    most: int = 1,
+) -> None:
+    """Classify images and print them, the `most` likely classes of each; then raise PredictError for those unread."""
+    paths = _expand(images)
+    with progress("images", len(paths)) as advance:
+        predictions = []
+        for prediction in predict_files(head, trunk, paths):
+            predictions.append(prediction)
+            advance(1, "")
+    _show(predictions, about, config, most)
+    unread = [prediction for prediction in predictions if "error" in prediction]
+    if unread:
+        first = unread[0]
+        raise PredictError(
+            f"{len(unread)} of {len(paths)} images could not be read (first: {first['image']}, {first['error']})"
+        )
+
+
+def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
+    """What makes the features that the classifier takes; a retrained network makes its own."""
+    device = resolve_device(config.device)
+    if isinstance(head, NetworkClassifier):
+        if config.weights:
+            raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
+        return head.trunk(device)
+    return rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=device)
+
+
+def predict_files(head: Classifier, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:
+    """Classify image files in order, a batch at a time."""
+    size = trunk.batch_images
+    parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+    batches = run_batches(trunk, ([path.read_bytes for path in part] for part in parts))
+    for part, batch in zip(parts, batches, strict=True):
+        features = np.hstack(batch.features).astype(np.float32)
+        rows = iter(head.predict_proba(features)) if len(features) else iter(())
+        for path, outcome in zip(part, batch.outcomes, strict=True):
+            if outcome.reason:
+                yield {"image": _shown(path), "error": outcome.reason}
+                continue
+            shares = next(rows)
+            best = int(shares.argmax())
+            yield {
+                "image": _shown(path),
+                "class": head.classes_[best],
+                "probability": float(shares[best]),
+                "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
+            }
+
+
+def _shown(path: Path) -> str:
+    """The path as text, also where its name is not UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _expand(images: Sequence[Path]) -> list[Path]:
+    paths = [path for image in images for path in (files_below(image) if image.is_dir() else [image])]
+    if not paths:
+        raise PredictError(f"no images in {', '.join(map(str, images))}: give image files, or folders that hold some")
+    return paths
+
+
+def _show(predictions: list[Prediction], about: Mapping[str, Any], config: PredictConfig, most: int) -> None:
+    if config.json:
+        result(json.dumps({**about, "images": predictions}, indent=2, ensure_ascii=False))
+    elif config.csv:
+        lines = io.StringIO()
+        writer = csv.DictWriter(
+            lines, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(predictions)
+        result(lines.getvalue().rstrip("\n"))
+    else:
+        table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
+        for prediction in predictions:
+            if "error" in prediction:
+                table.add_row(prediction["image"], prediction["error"], "")
+                continue
+            likely = sorted(prediction["probabilities"].items(), key=itemgetter(1), reverse=True)[:most]
+            for number, (name, share) in enumerate(likely):
+                table.add_row("" if number else prediction["image"], name, f"{share:.1%}")
+        result_table(table)

@@ -1,0 +1,137 @@
+"""What pretraining and fine-tuning share: images decoded once, what is shown of epochs, and their history on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import torch
+
+from features.errors import first_line
+from features.sources.source import LearningSplit, Source
+from features.squares import Squares, decode_once
+from features.storage import replacing
+from features.table.ledger import LEDGER
+from features.trunk.recipe import Recipe
+from models.networks.epochs import Epoch, Pulse
+from models.networks.network import Network
+from models.networks.settings import Views
+from models.networks.trainer import Trainer
+from pipeline.console import progress, remark, warn
+from pipeline.errors import ConfigError
+from pipeline.report.plots import history_plot
+
+
+@torch.inference_mode()
+def check_first_size(network: Network, first_size: int | None, image_size: int) -> None:
+    """Raise ConfigError where training of `network` cannot begin with images of `first_size` px."""
+    if first_size is None:
+        return
+    if first_size > image_size:
+        raise ConfigError(f"--first-size {first_size} is above --image-size {image_size}: expected at most that")
+    try:
+        network(torch.zeros(1, 3, first_size, first_size))
+    except (RuntimeError, AssertionError) as error:  # too small for a layer, or fewer features than the head takes
+        raise ConfigError(
+            f"--first-size {first_size} does not suit {network.backbone.name} at --image-size {image_size} "
+            f"({first_line(error)}): give a larger one, or none"
+        ) from error
+
+
+def squares_of(source: Source, recipe: Recipe, out: Path, *, max_bad: float, retry_bad: bool) -> Squares:
+    """The images of `source` that may be learnt from, decoded in `out`, or found there."""
+    with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
+        squares = decode_once(
+            source,
+            recipe,
+            out / "images",
+            max_bad=max_bad,
+            retry_bad=retry_bad,
+            on_images=lambda count: advance(count, ""),
+        )
+    counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in get_args(LearningSplit))
+    remark(f"images: {counts}, {recipe.resize} px, {squares.pixels.nbytes / 1e9:.1f} GB, {squares.folder}")
+    if len(squares.ledger):
+        warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
+    return squares
+
+
+def retried_too_late(folder: Path) -> None:
+    """Say that --retry-bad changes nothing in what is in `folder`."""
+    warn(f"--retry-bad leaves what has been learnt as it is: delete {folder} to learn again, from all that is readable")
+
+
+def train(
+    trainer: Trainer,
+    folder: Path,
+    checkpoint: Path,
+    *,
+    what: str,
+    on_best: Callable[[], None] = lambda: None,
+) -> None:
+    """Train to the end, from `checkpoint` on; the history is in `folder` after each epoch.
+
+    `on_best` is called after each epoch that is the best by now.
+    """
+
+    def on_epoch(history: list[Epoch], improved: bool) -> None:
+        _write_history(history, folder)
+        if improved:
+            on_best()
+        remark(f"  {_describe(history[-1])}")
+
+    with progress(f"{what}, %", 100) as advance:
+        trainer.run(checkpoint, _meter(advance), on_epoch)
+    _write_history(trainer.history, folder)  # if the run was killed between its last checkpoint and its history
+
+
+def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
+    """Shows the share of the schedule that is over, the epoch, and the images a second of it."""
+    shown = 0.0
+    began = (0, 0, time.perf_counter())
+
+    def on_step(pulse: Pulse) -> None:
+        nonlocal shown, began
+        now = time.perf_counter()
+        if pulse.epoch != began[0]:
+            began = (pulse.epoch, pulse.images, now)
+        rate = (pulse.images - began[1]) / (now - began[2]) if now > began[2] else 0.0
+        advance(100 * pulse.share - shown, f"epoch {pulse.epoch}, {rate:,.0f} images/s")
+        shown = 100 * pulse.share
+
+    return on_step
+
+
+def _describe(epoch: Epoch) -> str:
+    """An epoch in a line."""
+    return (
+        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, validation log-loss {epoch.validation_loss:.3f}, "
+        f"{accuracy_in_words(epoch.validation_accuracy)}, "
+        f"{epoch.images:,} images, {epoch.images_per_second:,.0f} a second"
+    )
+
+
+def views_in_words(views: Views) -> str:
+    """What training sees of each image, as it is shown."""
+    if views.whole:
+        return "every image as it is"
+    return (
+        f"{views.least_area:.0%} or more of each image, stretched by up to {views.most_stretch:.0%}, "
+        f"turned by up to {views.most_degrees:g}°, {views.mirrored:.0%} of them mirrored"
+    )
+
+
+def accuracy_in_words(share: float) -> str:
+    """A validation accuracy as it is shown."""
+    return f"validation accuracy {share:.1%}"
+
+
+def _write_history(history: list[Epoch], folder: Path) -> None:
+    with replacing(folder / "history.csv") as scratch:
+        pd.DataFrame([asdict(epoch) for epoch in history]).to_csv(scratch, index=False)
+    with replacing(folder / "history.svg") as scratch:
+        scratch.write_text(history_plot(history), encoding="utf-8")

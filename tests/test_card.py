@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+import venv
+from importlib.metadata import distribution, requires
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import xgboost
+from packaging.requirements import Requirement
+
+from features.storage import digest
+from models.card import classifier_folder, load_classifier, save_classifier
+from models.errors import ClassifierError
+from models.heads.registry import HEADS
+from tests.conftest import CPU
+from tests.test_heads import fitted, toy_table
+
+
+def saved(name: str, folder: Path) -> Path:
+    table = toy_table()
+    return save_classifier(fitted(name, table), table, folder, weights="random", validation={"accuracy": 1.0})
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_a_classifier_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+    table = toy_table()
+    x = table.read("test").x
+    expected = fitted(name, table).predict_proba(x)
+    head, card = load_classifier(saved(name, tmp_path))
+    assert np.array_equal(head.predict_proba(x), expected)
+    assert head.classes_ == card.classes == ("a", "b", "c")
+    assert card.table_identity == table.identity
+    assert card.trunks == table.trunks
+    assert not card.transfer_learning
+    assert card.bytes == (tmp_path / card.main_file).stat().st_size
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_a_pickle_names_no_class_of_this_project(name: str, tmp_path: Path) -> None:
+    content = pickle.dumps(joblib.load(saved(name, tmp_path)))  # joblib's own stream has arrays between its opcodes
+    strings = [argument for _, argument, _ in pickletools.genops(content) if isinstance(argument, str)]
+    modules = {text.split(".")[0].split(" ")[0] for text in strings}
+    assert "sklearn" in modules
+    assert not modules & {"features", "models", "pipeline", "torch", "pandas"}
+
+
+def test_ubj_holds_the_same_trees(tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path)
+    pipeline = joblib.load(path)
+    booster = xgboost.Booster(model_file=path.with_suffix(".ubj"))
+    x = toy_table().read("test").x
+    selected = xgboost.DMatrix(pipeline.named_steps["reduce"].transform(x), missing=0.0)
+    assert booster.predict(selected) == pytest.approx(pipeline.predict_proba(x), abs=1e-6)
+
+
+def test_trees_predict_on_the_cpu_wherever_they_are_loaded(tmp_path: Path) -> None:
+    trees = joblib.load(saved("xgb", tmp_path)).named_steps["xgb"]
+    assert trees.get_params()["device"] == "cpu"
+    assert json.loads(trees.get_booster().save_config())["learner"]["generic_param"]["device"] == "cpu"
+
+
+def test_every_setting_has_its_own_folder() -> None:
+    table, other = toy_table(), toy_table(validation=(0, 2))
+    other.tables[0].identity = "other"
+    names = [classifier_folder(fitted(name, table), table) for name in HEADS]
+    names += [classifier_folder(fitted("xgb", table, seed=1), table), classifier_folder(fitted("xgb", table), other)]
+    assert len(set(names)) == len(names)
+    assert classifier_folder(fitted("xgb", table), table) == names[0]
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+@pytest.mark.parametrize("damage", ["truncated", "tampered", "missing"])
+def test_a_damaged_classifier_is_not_read(name: str, damage: str, tmp_path: Path) -> None:
+    path = saved(name, tmp_path)
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-10] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ClassifierError, match=r"no classifier at|is not the file its card names"):
+        load_classifier(path)
+
+
+def test_a_changed_card_is_not_read(tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path)
+    card = path.with_suffix(".json")
+    text = card.read_text()
+    card.write_text(text.replace('"a",', '"z",'))
+    with pytest.raises(ClassifierError, match=r"xgb.json has been changed since it was written"):
+        load_classifier(path)
+    card.write_text(text[:-30])
+    with pytest.raises(ClassifierError, match=r"xgb.json is cut short or no card"):
+        load_classifier(path)
+    card.unlink()
+    with pytest.raises(ClassifierError, match=r"no card at .*xgb.json"):
+        load_classifier(path)
+
+
+def test_a_card_of_another_format(tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path)
+    card = path.with_suffix(".json")
+    content = json.loads(card.read_text())
+    del content["card_sha256"]
+    content["format"] = 99
+    card.write_text(json.dumps({**content, "card_sha256": digest(content)}))
+    with pytest.raises(ClassifierError, match=r"is of format 99, expected 3"):
+        load_classifier(path)
+
+
+def test_the_ubj_is_not_what_predictions_are_made_from(tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path)
+    with pytest.raises(ClassifierError, match=r"xgb.ubj is not what predictions are made from: expected .*xgb.joblib"):
+        load_classifier(path.with_suffix(".ubj"))
+
+
+def test_saving_says_which_device_trained(tmp_path: Path) -> None:
+    assert load_classifier(saved("mlp", tmp_path))[1].device == str(CPU)
+
+
+@pytest.mark.slow
+def test_the_same_run_again_writes_the_same_bytes(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from tests.test_persist import HEADS, saved\n"
+        "for name in HEADS: saved(name, pathlib.Path(sys.argv[1]))\n"
+    )
+    for run in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": run, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        subprocess.run([sys.executable, "-c", program, tmp_path / run], env=environment, check=True)
+    files = [path for path in sorted((tmp_path / "1").iterdir()) if path.suffix != ".json"]
+    assert {path.name for path in files} == {*(f"{name}.joblib" for name in HEADS), "xgb.ubj"}
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
+
+
+def needs(*names: str) -> set[str]:
+    """The distributions that `names` need here, themselves included."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            wanted = map(Requirement, requires(name) or [])
+            waiting += [w.name for w in wanted if w.marker is None or w.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_joblib_load_works_where_only_xgboost_scikit_learn_and_joblib_are(tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path / "model")
+    x = toy_table().read("test").x
+    np.save(tmp_path / "x.npy", x)
+    venv.create(tmp_path / "bare", symlinks=True)
+    site = next((tmp_path / "bare" / "lib").glob("python3*/site-packages"))
+    for name in needs("xgboost", "scikit-learn", "joblib") - {name for name in needs("xgboost") if "nccl" in name}:
+        for file in distribution(name).files or []:
+            top = file.parts[0]
+            if top != ".." and not (site / top).exists():
+                (site / top).symlink_to(str(distribution(name).locate_file(top)))
+    program = (
+        "import sys, importlib.util, joblib, numpy as np\n"
+        "assert not any(map(importlib.util.find_spec, ['torch', 'pandas', 'features', 'models', 'pipeline']))\n"
+        "np.save('p.npy', joblib.load(sys.argv[1]).predict_proba(np.load('x.npy')))\n"
+    )
+    python = tmp_path / "bare" / "bin" / Path(sys.executable).name
+    subprocess.run([python, "-I", "-c", program, path], cwd=tmp_path, check=True)
+    assert np.load(tmp_path / "p.npy") == pytest.approx(load_classifier(path)[0].predict_proba(x), abs=1e-6)

@@ -1,12 +1,11 @@
 """What each benchmark is told: one frozen dataclass a benchmark, from which the command line is made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclopts import Parameter
 
+from features.trunk.spec import BackboneOptions, TrunkOptions
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.errors import ConfigError
 
@@ -59,18 +58,32 @@ class BenchFinetuneConfig:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FewRows(RunConfig):
+    """A run on as many images as are worth waiting for."""
+
+    train_limit: int | None = 10_000
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BenchWeightsConfig(RunConfig):
+class BenchWeightsConfig:
     """The benchmark of weights.
 
     Attributes:
-        weights: Weights to compare, separated by commas, as --weights of the other commands takes them, from what is
+        weights: Weights to compare, separated by commas, as --weights of treehead's commands takes them, from what is
             worth least to what is worth most.
     """
 
+    network: BackboneOptions = field(default_factory=BackboneOptions)
     weights: str = "random,bundled,imagenet"
-    train_limit: int | None = 10_000
+    run: FewRows = field(default_factory=FewRows)
+
+    def of(self, dataset: str, weights: str) -> FeaturesConfig:
+        """The feature table of a data set that one of the weights makes."""
+        network = self.network
+        trunk = TrunkOptions(backbone=network.backbone, image_size=network.image_size, weights=weights)
+        return FeaturesConfig(dataset=dataset, trunk=trunk, run=self.run)
 
     def weight_names(self) -> list[str]:
         """The weights asked for, each once; raises ConfigError for fewer than two."""

@@ -20,10 +20,9 @@ from features.sources.source import LearningSplit
 from features.squares import decode_once
 from features.storage import check_writable, write_json
 from features.trunk.loaded import open_backbone
-from features.trunk.trunk import check_image_size
 from models.networks.examples import ImageExamples
 from models.networks.network import Network
-from models.networks.settings import PHOTOGRAPHS, FinetuneTraining
+from models.networks.settings import PHOTOGRAPHS, GentleTraining
 from models.networks.trainer import Trainer
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.features import make_photos
@@ -48,7 +47,7 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
     folder = config.out / "bench"
     check_writable(folder)
     backbone = open_backbone(config.backbone, 0)
-    check_image_size(backbone.recipe.image_size, backbone)
+    backbone.check_image_size(backbone.recipe.image_size)
     photos = make_photos(folder / f"photos-{config.images}", config.images)
     jobs = {(what,): Job(what=what, photos=photos, config=config) for what in (OURS, ALONE)}
     rates = {what: runs for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()}
@@ -67,11 +66,11 @@ def measure(job: Job) -> float:
     squares = decode_once(source, recipe, config.out / "bench" / "images", max_bad=0, on_images=lambda _: None)
     network = Network(backbone, len(source.classes), image_size=recipe.image_size, seed=0, pool="auto")
     device = resolve_device(config.device)
-    settings = FinetuneTraining(epochs=2, batch_images=config.batch_images)
+    settings = GentleTraining(epochs=2, batch_images=config.batch_images)
     settings = settings.resolved(resolve_precision(settings.precision, device), from_scratch=False)
     ours = ImageExamples(squares, PHOTOGRAPHS)
     examples = ours if job.what == OURS else RandomImages(ours, config.batch_images, device)
-    trainer = Trainer(network, examples, settings, seed=0, device=device)
+    trainer = Trainer(network.to(device), examples, settings, seed=0)
     with tempfile.TemporaryDirectory(dir=config.out / "bench") as scratch:
         trainer.run(Path(scratch, "checkpoint.pt"), lambda _: None, lambda *_: None)
     return trainer.history[-1].images_per_second

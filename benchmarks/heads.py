@@ -24,7 +24,7 @@ from pipeline.bench.common import measure_in_turn
 from pipeline.console import result, result_table
 from pipeline.errors import ConfigError
 from pipeline.provenance import about
-from pipeline.stages.tables import check_testable, run_features
+from pipeline.stages.tables import check_testable, make_table, open_run
 
 MEMORY = "memory"
 
@@ -36,17 +36,17 @@ Name = tuple[str, str]
 
 def run_bench_heads(config: BenchHeadsConfig) -> None:
     """Measure, print tables, and write `bench/heads.json`."""
-    device = resolve_device(config.features.device)
-    folder = config.features.out / "bench"
+    device = resolve_device(config.features.run.device)
+    folder = config.features.run.out / "bench"
     check_writable(folder)
     skipped = names_to_skip(config)
-    table = run_features(config.features).table
+    table = make_table(open_run(config.features), config.features)
     check_testable(table)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        some = write_some(table, in_proportion(table, config.rows, config.features.seed), Path(scratch) / "some")
+        some = write_some(table, in_proportion(table, config.rows, config.features.run.seed), Path(scratch) / "some")
         jobs = _jobs(config, {ALL: table, SOME: some}, skipped, Path(scratch))
         runs = {name: run for name, (run,) in measure_in_turn(measure, jobs, 1).items()}
-        held = [] if MEMORY in skipped else _measure_memory(table, config.features.seed)
+        held = [] if MEMORY in skipped else _measure_memory(table, config.features.run.seed)
     content = about(asdict(config.features) | {"rows": config.rows, "skip": config.skip}, device)
     if (SOME, "lightgbm") in runs:
         content["versions"]["lightgbm"] = version("lightgbm")
@@ -80,7 +80,7 @@ def names_to_skip(config: BenchHeadsConfig) -> set[str]:
 def _jobs(
     config: BenchHeadsConfig, tables: dict[str, JoinedTable], skipped: set[str], scratch: Path
 ) -> dict[Name, HeadJob]:
-    device = resolve_device(config.features.device)
+    device = resolve_device(config.features.run.device)
     absent = skipped | (set() if device.type == "cuda" else {"xgb-on-cpu"})
     if len(tables[ALL].tables) == 1:
         absent |= {name for name in OURS if name.endswith("last-node")}
@@ -89,7 +89,7 @@ def _jobs(
             what=what,
             folders=tuple(each.folder for each in tables[kind].tables),
             device=str(device),
-            seed=config.features.seed,
+            seed=config.features.run.seed,
             scratch=scratch,
         )
         for kind, names in ((ALL, ALL_ROWS), (SOME, [*OURS, *RIVALS]))

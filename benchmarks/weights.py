@@ -9,16 +9,15 @@ from rich.table import Table
 
 from benchmarks.config import BenchWeightsConfig
 from features.devices import resolve_device
-from features.sources.registry import open_source
 from features.storage import check_writable, write_json
-from features.trunk.loaded import open_backbone
-from features.trunk.trunk import choose_weights, load_weights
-from pipeline.config import FeaturesConfig, XgbConfig
+from features.table.joined import JoinedTable
+from features.trunk.loaded import open_network
+from pipeline.config import XgbConfig
 from pipeline.console import result, result_table
 from pipeline.provenance import about
 from pipeline.report.statistics import score
 from pipeline.stages.heads import train_heads, unfitted_head
-from pipeline.stages.tables import Features, check_testable, run_features
+from pipeline.stages.tables import check_testable, make_table, open_images, open_run
 
 HEADS = ("linear", "xgb")
 
@@ -27,15 +26,14 @@ Figures = dict[str, Any]
 
 def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
     """Measure, print a table, and write `bench/weights.json`."""
-    device = resolve_device(config.device)
-    folder = config.out / "bench"
+    device = resolve_device(config.run.device)
+    folder = config.run.out / "bench"
     check_writable(folder)
     names = config.weight_names()
     for dataset in datasets:  # what is missing is said before minutes are spent
-        open_source(dataset, data_dir=config.data_dir)
+        open_images(dataset, config.run)
     for name in names:
-        backbone = open_backbone(config.backbone, config.seed)
-        load_weights(backbone.cut([backbone.node]), backbone, choose_weights(name, backbone))
+        open_network(config.of(datasets[0], name).trunk, seed=config.run.seed)
     sets = [_measure_set(dataset, names, config) for dataset in datasets]
     write_json(folder / "weights.json", {**about(asdict(config), device), "sets": sets})
     _show(sets)
@@ -46,17 +44,18 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
     """The accuracy of each head on the test images, for each weights."""
     measured: dict[str, Figures] = {}
     for name in names:
-        asked = XgbConfig(features=FeaturesConfig(dataset=dataset, weights=name, **config.common()))
-        features = run_features(asked.features)
-        measured[name] = _accuracies(features, asked)
-    table = features.table
+        asked = XgbConfig(features=config.of(dataset, name))
+        opened = open_run(asked.features)
+        table = make_table(opened, asked.features)
+        measured[name] = _accuracies(table, opened.loaded.weights.reopen, asked)
     return {"dataset": table.dataset, "rows": table.rows, "measured": measured, "share": shares(measured)}
 
 
-def _accuracies(features: Features, config: XgbConfig) -> Figures:
-    check_testable(features.table)
-    test = features.table.read("test")
-    trained = train_heads([unfitted_head(name, config) for name in HEADS], features, config.features.out)
+def _accuracies(table: JoinedTable, weights: str, config: XgbConfig) -> Figures:
+    check_testable(table)
+    test = table.read("test")
+    heads = [unfitted_head(name, config) for name in HEADS]
+    trained = train_heads(heads, table, weights=weights, out=config.features.run.out)
     return {name: asdict(score(item.head.predict_proba(test.x), test.y)) for name, item in trained.items()}
 
 

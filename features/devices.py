@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 import torch
 
 from features.errors import DeviceError
+
+logger = logging.getLogger(__name__)
 
 CORES_PER_WRITER = 4
 
@@ -25,7 +28,7 @@ def resolve_device(name: str) -> torch.device:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA GPUs were found here: "
-            "use --device cpu, or check the driver with nvidia-smi"
+            "use `device=cpu`, or check the driver with nvidia-smi"
         )
     return torch.device(name)
 
@@ -33,11 +36,14 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> str:
     """Turn `auto` into the fastest of `fp32`, `bf16` and `fp16` that `device` computes in hardware; others stay.
 
-    Raises DeviceError for an unknown name. A precision that the hardware lacks is emulated, many times slower.
+    Raises DeviceError for an unknown name. A precision that the hardware lacks is emulated, many times slower: a
+    warning says so.
     """
     if name != "auto":
         if name not in PRECISIONS:
             raise DeviceError(f"unknown precision {name!r}: expected auto, {', '.join(PRECISIONS)}")
+        if device.type == "cpu" and name != "fp32" and not has_cpu_bf16():
+            logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", name)
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -19,8 +19,9 @@ from features.devices import resolve_device
 from features.errors import SourceError
 from features.loop import Reader, run_batches
 from features.sources.decode import upright_rgb
-from features.trunk.spec import AUTO_WEIGHTS, TrunkOptions, parse_nodes
-from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
+from features.trunk.loaded import open_network
+from features.trunk.spec import AUTO, TrunkOptions
+from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunk
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A path, a PIL image, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
@@ -39,9 +40,9 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        arch: str = "alexnet",
+        backbone: str = "alexnet",
         *,
-        weights: str = AUTO_WEIGHTS,
+        weights: str = AUTO,
         node: str | None = None,
         pool: str = "auto",
         image_size: int | None = None,
@@ -50,7 +51,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         seed: int = 0,
         keep_weights: bool = False,
     ) -> None:
-        self.arch = arch
+        self.backbone = backbone
         self.weights = weights
         self.node = node
         self.pool = pool
@@ -63,17 +64,17 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     def fit(self, images: Iterable[ImageLike], y: object = None) -> Self:
         """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
         options = TrunkOptions(
-            backbone=self.arch,
+            backbone=self.backbone,
             weights=self.weights,
-            nodes=parse_nodes(self.node),
+            node=self.node,
             pool=self.pool,
             image_size=self.image_size,
             precision=self.precision,
-            seed=self.seed,
         )
-        self._trunk = build_trunk(options, resolve_device(self.device))
+        loaded = open_network(options, node=self.node, seed=self.seed)
+        self._trunk = cut_trunk(loaded, options, resolve_device(self.device))
         self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims
-        self.weights_ = self._trunk.spec.weights if self.weights == AUTO_WEIGHTS else self.weights
+        self.weights_ = loaded.weights.reopen
         self.n_features_out_ = sum(self.dims_)
         return self
 

@@ -228,7 +228,7 @@ def _halve(trunk: Trunk, images: int) -> None:
     if images == 1:
         raise TrunkError(
             f"one image of {trunk.spec.image_size} px does not fit the memory of {trunk.device}: "
-            "give a smaller --image-size"
+            "give a smaller `image_size`"
         )
     fewer = 2 ** ((images - 1).bit_length() - 1)
     if fewer < trunk.batch_images:  # another thread may have halved it already

@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.replace(path)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path} ({error.strerror or error}): free some space or choose another --out"
+            f"cannot write {path} ({error.strerror or error}): free some space or choose another `out`"
         ) from error
     finally:
         with suppress(OSError):  # where the folder itself cannot be reached, nothing was written
@@ -61,7 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(f"another run is writing {folder}: wait for it, or choose another --out") from error
+            raise OutputError(f"another run is writing {folder}: wait for it, or choose another `out`") from error
         for scratch in folder.glob(f"{SCRATCH}*"):
             scratch.unlink()
         yield
@@ -85,7 +85,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another --out") from error
+        raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another `out`") from error
 
 
 def write_json(path: Path, content: Any) -> None:

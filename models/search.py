@@ -156,7 +156,7 @@ def _one_line(path: Path) -> Iterator[None]:
     except (OperationalError, StorageInternalError) as error:
         raise StudyError(
             f"cannot read or write the study {path} ({_first_line(error)}): "
-            "free some space, wait for other runs that use it, or choose another --out"
+            "free some space, wait for other runs that use it, or choose another `out`"
         ) from error
     except DatabaseError as error:
         raise StudyError(f"{path} is damaged ({_first_line(error)}): delete it and tune again") from error

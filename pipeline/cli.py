@@ -51,9 +51,9 @@ _BENCH_FEATURES = BenchFeaturesConfig()
 @app.command
 def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
     """Run a frozen network over images and write a feature table for each node; prints each table's folder."""
-    from pipeline.stages.tables import run_features
+    from pipeline.stages.tables import make_table, open_run
 
-    for table in run_features(config).table.tables:
+    for table in make_table(open_run(config), config).tables:
         result(str(table.folder))
 
 
@@ -76,7 +76,7 @@ def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
 @app.command
 def predict(
     model: Annotated[
-        Path, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, finetune.safetensors.")
+        Path, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
     ],
     images: Annotated[
         tuple[Path, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
@@ -99,10 +99,10 @@ def finetune(
     dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
     config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
 ) -> None:
-    """Retrain the network itself; prints the path of finetune.safetensors, which predict takes and compare tests."""
-    from pipeline.stages.finetune import plan_finetune, run_finetune
+    """Retrain the network itself; prints the path of network.safetensors, which predict takes and compare tests."""
+    from pipeline.stages.finetune import run_finetune
 
-    result(str(run_finetune(plan_finetune(dataset, config)).path))
+    result(str(run_finetune(dataset, config).path))
 
 
 @app.command

@@ -16,9 +16,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from benchmarks import __main__ as benchmarks
 from features.trunk.backbone import Backbone
+from features.trunk.loaded import freeze
 from features.trunk.recipe import Recipe
 from features.trunk.spec import TrunkSpec
-from features.trunk.trunk import Trunk, freeze
+from features.trunk.trunk import Trunk
 from pipeline import cli
 
 CPU = torch.device("cpu")

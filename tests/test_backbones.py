@@ -52,7 +52,7 @@ TIMM = ("timm:legacy_xception", "timm:resnet10t", "timm:vit_tiny_patch16_224", "
 
 
 def build(backbone: str, **options: Any) -> Trunk:
-    return build_trunk(TrunkOptions(backbone=backbone, precision="fp32", **options), CPU)
+    return build_trunk(TrunkOptions(**{"backbone": backbone, "weights": "random", "precision": "fp32", **options}), CPU)
 
 
 def blank(trunk: Trunk, count: int = 2) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_every_family_has_a_network_to_try() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", [*LIGHTEST.values(), *TIMM])
 def test_contract(backbone: str) -> None:
-    trunk = build(backbone, nodes=("depths",), image_size=small(backbone))
+    trunk = build(backbone, node="depths", image_size=small(backbone))
     before = state_sha256(trunk.module)
     images = blank(trunk)
     first, again = trunk.forward(images), trunk.forward(images)
@@ -96,17 +96,17 @@ def test_contract(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "densenet121"])
 def test_a_node_gives_the_same_alone_and_among_others(backbone: str) -> None:
     nodes = ("bn1", "layer1.0.bn2", "flatten") if backbone == "resnet18" else ("features", "flatten")
-    together = build(backbone, nodes=nodes, image_size=64)
+    together = build(backbone, node=",".join(nodes), image_size=64)
     outputs = together.forward(blank(together))
     for spec, output in zip(together.specs, outputs, strict=True):
-        alone = build(backbone, nodes=(spec.node,), image_size=64)
+        alone = build(backbone, node=spec.node, image_size=64)
         assert alone.spec == spec
         assert np.array_equal(alone.forward(blank(alone))[0], output)
 
 
 def test_swins_maps_are_pooled_over_places_wherever_their_channels_are() -> None:
     nodes = ("features.7", "norm", "permute", "avgpool", "flatten")
-    trunk = build("swin_t", nodes=nodes, pool="avg", image_size=48)
+    trunk = build("swin_t", node=",".join(nodes), pool="avg", image_size=48)
     assert trunk.dims == (768,) * 5
     *_, norm, permute, avgpool, flatten = trunk.forward(blank(trunk))
     for features in (norm, permute, avgpool):
@@ -116,9 +116,9 @@ def test_swins_maps_are_pooled_over_places_wherever_their_channels_are() -> None
 @pytest.mark.parametrize(
     ("backbone", "size", "message"),
     [
-        ("alexnet", 62, "--image-size 62 does not suit alexnet: expected 63 or more"),
-        ("inception_v3", 74, "--image-size 74 does not suit inception_v3: expected 75 or more"),
-        ("vit_b_32", 256, "--image-size 256 does not suit vit_b_32: expected 224"),
+        ("alexnet", 62, "`image_size=62` does not suit alexnet: expected 63 or more"),
+        ("inception_v3", 74, "`image_size=74` does not suit inception_v3: expected 75 or more"),
+        ("vit_b_32", 256, "`image_size=256` does not suit vit_b_32: expected 224"),
     ],
 )
 def test_images_that_do_not_suit(backbone: str, size: int, message: str) -> None:
@@ -128,12 +128,12 @@ def test_images_that_do_not_suit(backbone: str, size: int, message: str) -> None
 
 def test_the_smallest_image_suits() -> None:
     for name in ("alexnet", "squeezenet1_0", "googlenet", "resnet18"):
-        assert build(name, nodes=("depths",), image_size=family_of(name).smallest).dims
+        assert build(name, node="depths", image_size=family_of(name).smallest).dims
 
 
 def test_depths_stand_alone() -> None:
-    with pytest.raises(TrunkError, match=r"--node depths,flatten mixes depths with other nodes"):
-        build("resnet18", nodes=("depths", "flatten"))
+    with pytest.raises(TrunkError, match=r"`node=depths,flatten` mixes depths with other nodes"):
+        build("resnet18", node="depths,flatten")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_unknown_nodes_of_timm() -> None:
     with pytest.raises(
         TrunkError, match=r"unknown node 'layer4' of timm:resnet10t: expected one of stage1, .*pre_logits"
     ):
-        build("timm:resnet10t", nodes=("layer4",))
+        build("timm:resnet10t", node="layer4")
 
 
 def test_random_weights_of_timm_depend_on_the_seed_alone() -> None:

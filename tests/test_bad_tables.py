@@ -35,7 +35,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for start, (split, count) in enumerate({"train": 5, "val": 2, "test": 2}.items()):
         for colour in COLOURS:
             write_images(root / "photos" / split / colour, colour, count, start=100 * start)
-    options = TrunkOptions(backbone="resnet18", image_size=32, nodes=NODES)
+    options = TrunkOptions(backbone="resnet18", weights="random", image_size=32, node=",".join(NODES))
     trunk = build_trunk(options, resolve_device("cpu"))
     source = open_source(str(root / "photos"), data_dir=root)
     extract(source, trunk, root / "out/features", max_bad=0, on_images=lambda _: None)

@@ -39,7 +39,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     state = backbone.cut([backbone.node]).state_dict()
     safetensors.torch.save_file({name: tensor.half() for name, tensor in state.items()}, path)
     recipe = {"image_size": 64, "resize": 73, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
-    write_card(tmp_path, {"trunk": {"sha256": file_sha256(path)}, "recipe": recipe})
+    scores = {"accuracy": 0.5, "log_loss": 2.0}
+    write_card(tmp_path, {"trunk": {"sha256": file_sha256(path)}, "recipe": recipe, "validation": scores})
     return tmp_path
 
 
@@ -62,7 +63,9 @@ def test_a_changed_byte_is_an_error(shelf: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(TrunkError, match=r"alexnet.safetensors has been changed .*: install treehead again"):
+    with pytest.raises(
+        TrunkError, match=r"alexnet.safetensors is not the file its card names .*: install treehead again"
+    ):
         build()
 
 
@@ -75,12 +78,14 @@ def test_bundled_weights_that_are_missing(shelf: Path) -> None:
 @pytest.mark.parametrize("content", [[], {}, {"trunk": {"sha256": "0"}}, {"trunk": {"sha256": "0"}, "recipe": {}}])
 def test_a_card_that_is_none(shelf: Path, content: Any) -> None:
     write_card(shelf, content)
-    with pytest.raises(TrunkError, match=r"alexnet.json is no card of bundled weights .*: install treehead again"):
+    with pytest.raises(TrunkError, match=r"alexnet.json is no card of a trunk .*: install treehead again"):
         build()
 
 
 def test_backbones_without_bundled_weights(shelf: Path) -> None:
-    expected = "no weights of resnet18 come with treehead, those of alexnet do: give --weights imagenet, FILE or random"
+    expected = (
+        "no weights of resnet18 come with treehead, those of alexnet do: give `weights=imagenet`, random or a file"
+    )
     with pytest.raises(TrunkError, match=re.escape(expected)):
         build(backbone="resnet18")
     (shelf / "alexnet.json").unlink()
@@ -100,7 +105,7 @@ def test_auto_takes_what_is_there(shelf: Path) -> None:
 def test_weights_and_cards_go_into_the_wheel() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)["tool"]["setuptools"]["package-data"]["features"]
-    assert data == ["weights/*.safetensors", "weights/*.json", "weights/*.md"]
+    assert data == ["trunk/bundled_weights/*"]
 
 
 def test_alexnets_are_bundled_and_what_a_person_gets_who_asks_for_none() -> None:

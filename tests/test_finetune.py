@@ -23,7 +23,7 @@ SHORT = (*SMALL, "--epochs", "3", "--batch-images", "8")
 
 def output(folder: str = "artifacts") -> Path:
     """The one folder that fine-tuning has made in `folder`."""
-    (found,) = Path(folder, "models").glob("*/finetune-*")
+    (found,) = Path(folder, "models").glob("*/network-*")
     return found
 
 
@@ -32,11 +32,11 @@ def test_it_writes_a_classifier_that_predicts(
 ) -> None:
     assert treehead("finetune", split_photos, *SMALL, "--epochs", "8", "--batch-images", "8") == 0
     shown = capsys.readouterr()
-    path = output() / "finetune.safetensors"
+    path = output() / "network.safetensors"
     assert shown.out == f"{path}\n"
     assert "random weights: the network has learnt nothing yet" in shown.err
     card: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-    assert card["head"] == "finetune"
+    assert card["head"] == "network"
     assert card["parameters"]["regime"] == "finetune"
     assert card["parameters"]["views"]["mirrored"] == 0.5
     assert card["validation"]["accuracy"] > 0.6
@@ -59,7 +59,7 @@ def test_the_same_command_does_no_work_twice(
     assert treehead("finetune", split_photos, *SHORT) == 0
     before = {path: path.stat().st_mtime_ns for path in output().iterdir()}
     assert treehead("finetune", split_photos, *SHORT) == 0
-    assert "finetune: reused" in capsys.readouterr().err
+    assert "network: reused" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in output().iterdir()} == before
 
 
@@ -67,7 +67,7 @@ def test_the_same_command_does_no_work_twice(
 def test_every_regime(treehead: Run, split_photos: Path, regime: str) -> None:
     assert treehead("finetune", split_photos, *SHORT, "--regime", regime, "--hidden", "16") == 0
     assert len(history(output())) == 3
-    path = output() / "finetune.safetensors"
+    path = output() / "network.safetensors"
     assert treehead("predict", path, split_photos / "test/red/200.png") == 0
 
 
@@ -80,18 +80,18 @@ def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
     assert treehead(*command, "--out", "whole") == 0
     kill_in_epoch(epoch, *command)
     assert [row["epoch"] for row in history(output())] == [str(done) for done in range(1, epoch)]
-    assert not (output() / "finetune.json").exists()
+    assert not (output() / "network.json").exists()
     assert treehead(*command) == 0
     assert history(output()) == history(output("whole"))
-    name = "finetune.safetensors"
+    name = "network.safetensors"
     assert (output() / name).read_bytes() == (output("whole") / name).read_bytes()
 
 
 def test_lp_ft_starts_as_the_linear_probe(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("--dataset", split_photos, *SMALL, "--precision", "fp32", "--heads", "linear,finetune")
-    at_rest = ("--finetune.regime", "lp-ft", "--finetune.epochs", "2", "--finetune.learning-rate", "1e-9")
+    command = ("--dataset", split_photos, *SMALL, "--precision", "fp32", "--heads", "linear,network")
+    at_rest = ("--network.regime", "lp-ft", "--network.epochs", "2", "--network.learning-rate", "1e-9")
     assert treehead("compare", *command, *at_rest) == 0
     assert "linear: reused" in capsys.readouterr().err
     first, *rest = history(output())
@@ -107,17 +107,17 @@ def test_lp_ft_starts_as_the_linear_probe(
 def test_digits_are_seen_as_they_are_unless_asked(treehead: Run) -> None:
     short = (*SMALL, "--train-limit", "40", "--epochs", "1", "--batch-images", "8")
     assert treehead("finetune", "digits", *short) == 0
-    views = json.loads((output() / "finetune.json").read_text())["parameters"]["views"]
+    views = json.loads((output() / "network.json").read_text())["parameters"]["views"]
     assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 0.0, "mirrored": 0.0}
-    assert treehead("finetune", "digits", *short, "--most-degrees", "5", "--out", "turned") == 0
-    views = json.loads((output("turned") / "finetune.json").read_text())["parameters"]["views"]
+    assert treehead("finetune", "digits", *short, "--max-degrees", "5", "--out", "turned") == 0
+    views = json.loads((output("turned") / "network.json").read_text())["parameters"]["views"]
     assert views == {"least_area": 1.0, "most_stretch": 0.0, "most_degrees": 5.0, "mirrored": 0.0}
 
 
 def test_a_head_on_images_seen_as_they_are_learns_from_a_feature_table(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_they_are = ("--least-area", "1", "--most-stretch", "0", "--most-degrees", "0", "--mirrored", "0")
+    as_they_are = ("--min-area", "1", "--max-stretch", "0", "--max-degrees", "0", "--hflip", "0")
     command = ("finetune", split_photos, *SHORT, *as_they_are, "--regime", "feature-extraction", "--precision", "fp32")
     assert treehead("features", "--dataset", split_photos, *SMALL, "--precision", "fp32") == 0
     capsys.readouterr()
@@ -133,52 +133,52 @@ def test_a_head_on_images_seen_as_they_are_learns_from_a_feature_table(
 
 
 def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--heads", "linear,finetune", "--finetune.regime", "two-phase", "--finetune.epochs", "3")
+    options = ("--heads", "linear,network", "--network.regime", "two-phase", "--network.epochs", "3")
     command = ("compare", "--dataset", split_photos, *SMALL, *options)
     assert treehead(*command) == 0
     shown = capsys.readouterr().out
-    assert "finetune" in shown
+    assert "network" in shown
     (metrics,) = (json.loads(path.read_text()) for path in Path("artifacts/compare").glob("*/metrics.json"))
-    assert set(metrics["heads"]) == {"linear", "finetune"}
-    figures = metrics["heads"]["finetune"]
+    assert set(metrics["heads"]) == {"linear", "network"}
+    figures = metrics["heads"]["network"]
     assert figures["parameters"]["regime"] == "two-phase"
     assert figures["learned"]["epochs"] == 3
     assert figures["predict_us_per_image"] > metrics["heads"]["linear"]["predict_us_per_image"]
     assert np.sum(figures["confusion_matrix"]) == 18
     (pair,) = metrics["differences"]
-    assert {pair["first"], pair["second"]} == {"linear", "finetune"}
+    assert {pair["first"], pair["second"]} == {"linear", "network"}
     assert treehead(*command) == 0
-    assert "finetune: reused" in capsys.readouterr().err
+    assert "network: reused" in capsys.readouterr().err
 
 
 def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "_step", lambda *_: torch.tensor(float("nan")))
-    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,finetune") == 0
-    assert "finetune failed, the others go on: the loss is nan in epoch 1" in capsys.readouterr().err
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,network") == 0
+    assert "network failed, the others go on: the loss is nan in epoch 1" in capsys.readouterr().err
     (folder,) = Path("artifacts/compare").iterdir()
-    assert json.loads((folder / "metrics.json").read_text())["failed"]["finetune"].startswith("the loss is nan")
-    assert "finetune failed and is in no figure here" in (folder / "report.html").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["failed"]["network"].startswith("the loss is nan")
+    assert "network failed and is in no figure here" in (folder / "report.html").read_text()
 
 
 def test_a_contender_that_was_tested_on_other_images_is_reported_as_well(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("compare", "--dataset", split_photos, *SMALL, "--max-bad", "0.1", "--finetune.epochs", "1")
+    command = ("compare", "--dataset", split_photos, *SMALL, "--max-bad", "0.1", "--network.epochs", "1")
     with monkeypatch.context() as context:
         context.setattr(Path, "read_bytes", unreadable("test/red/200.png"))
         assert treehead(*command[:-2], "--heads", "linear") == 0
-    assert treehead(*command, "--heads", "linear,finetune") == 0
+    assert treehead(*command, "--heads", "linear,network") == 0
     error = capsys.readouterr().err
-    assert "finetune failed, the others go on: " in error
+    assert "network failed, the others go on: " in error
     assert "holds other images than the tables beside it" in error
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--regime", "all"), "unknown --regime 'all': expected one of feature-extraction, freeze:K"),
+        (("--regime", "all"), "unknown --regime all: expected one of feature-extraction, freeze:K"),
         (("--regime", "freeze:99"), "--regime freeze:99 names no child of the network"),
         (("--hidden", "-1"), "--hidden -1 is out of range"),
         (("--regime", "lp-ft", "--hidden", "16"), "--hidden 16 does not go with lp-ft, whose head is one linear layer"),
@@ -198,13 +198,15 @@ def test_what_it_refuses(
     assert not Path("artifacts/models").exists()
 
 
-def test_finetune_alone_is_no_comparison(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_network_alone_is_no_comparison(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ("compare", "--dataset", split_photos, *SMALL)
-    line = refused(treehead, capsys, *command, "--heads", "finetune")
-    assert "--heads finetune leaves nothing to compare it with" in line
-    line = refused(treehead, capsys, *command, "--finetune.minutes", "3")
-    assert "--heads xgb,linear,mlp,hybrid has no finetune: add it" in line
-    line = refused(treehead, capsys, *command, "--heads", "linear,finetune", "--finetune.regime", "freeze:99")
+    line = refused(treehead, capsys, *command, "--heads", "network")
+    assert "--heads network leaves nothing to compare it with" in line
+    line = refused(treehead, capsys, *command, "--network.minutes", "3")
+    assert "--heads xgb,linear,mlp,hybrid has no network: add it" in line
+    line = refused(treehead, capsys, *command, "--heads", "linear,network", "--network.regime", "freeze:99")
     assert "--regime freeze:99 names no child of the network" in line
     assert not Path("artifacts/models").exists()
 
@@ -223,11 +225,11 @@ def test_the_best_epoch_of_all_phases_is_kept(
     monkeypatch.setattr(Trainer, "_validate", validate)
     command = ("finetune", split_photos, *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", "two-phase")
     assert treehead(*command) == 0
-    card = json.loads((output() / "finetune.json").read_text())
+    card = json.loads((output() / "network.json").read_text())
     assert card["learned"] == {"epochs": 6, "best_epoch": 2}
     assert card["validation"] == {"accuracy": 0.9, "log_loss": 0.4}
     assert [row["epoch"] for row in history(output())] == ["1", "2", "3", "4", "5", "6"]
-    state = safetensors.torch.load_file(output() / "finetune.safetensors")
+    state = safetensors.torch.load_file(output() / "network.safetensors")
     assert torch.equal(state["head.weight"], heads[1])
 
 
@@ -237,7 +239,7 @@ def test_an_unreadable_test_image_does_not_lose_the_training(
     monkeypatch.setattr(Path, "read_bytes", unreadable("test/red/200.png"))
     assert treehead("finetune", split_photos, *SHORT) == 0
     assert "1 images could not be read and are not in the table" in capsys.readouterr().err
-    assert (output() / "finetune.json").exists()
+    assert (output() / "network.json").exists()
 
 
 def test_what_has_been_learnt_is_not_retried(
@@ -252,7 +254,7 @@ def test_a_retrained_network_has_its_own_weights(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert treehead("finetune", split_photos, *SHORT, "--regime", "scratch") == 0
-    path = output() / "finetune.safetensors"
+    path = output() / "network.safetensors"
     assert json.loads(path.with_suffix(".json").read_text())["transfer_learning"] is False
     (manifest,) = Path("artifacts/features").glob("*/manifest.json")
     assert json.loads(manifest.read_text())["transfer_learning"] is False

@@ -97,7 +97,7 @@ def test_torchvision_without_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
 
     monkeypatch.setattr("torchvision.io.decode_jpeg", absent)
-    with pytest.raises(TrunkError, match=r"--decoder nvjpeg does not work here .*not compiled.*: use --decoder pillow"):
+    with pytest.raises(TrunkError, match=r"`decoder=nvjpeg` does not work here .*not compiled.*: use `decoder=pillow`"):
         nvjpeg.check_nvjpeg(CPU)
 
 
@@ -113,9 +113,9 @@ def test_features_are_those_of_pillow(given: list[int], tiny_trunk: Trunk) -> No
 
 
 def test_it_needs_a_gpu(caplog: pytest.LogCaptureFixture) -> None:
-    options = TrunkOptions(backbone="resnet18", image_size=32, precision="fp32")
+    options = TrunkOptions(backbone="resnet18", weights="random", image_size=32, precision="fp32")
     with pytest.raises(
-        TrunkError, match=r"--decoder nvjpeg needs a CUDA GPU, but the device is cpu: use --decoder pillow"
+        TrunkError, match=r"`decoder=nvjpeg` needs a CUDA GPU, but the device is cpu: use `decoder=pillow`"
     ):
         build_trunk(replace(options, decoder="nvjpeg"), CPU)
     made_there = replace(build_trunk(options, CPU).spec, decoder="nvjpeg")

@@ -34,7 +34,7 @@ def test_unknown_names(pool: str) -> None:
 
 
 def test_tokens_have_no_grid() -> None:
-    with pytest.raises(TrunkError, match=r"--pool avg2x2 lays a grid over a map, but the node gives tokens"):
+    with pytest.raises(TrunkError, match=r"`pool=avg2x2` lays a grid over a map, but the node gives tokens"):
         resolve_pool("avg2x2", (197, 768))
 
 

@@ -12,9 +12,9 @@ from models.errors import SettingsError
 from models.networks.examples import ImageExamples
 from models.networks.network import Network
 from models.networks.regimes import phases_of
-from models.networks.settings import FinetuneSettings, TrainingSettings, Views
+from models.networks.settings import RetrainSettings, TrainingSettings, Views
 from models.networks.trainer import Trainer
-from tests.conftest import CPU, TinyBackbone
+from tests.conftest import TinyBackbone
 
 SIZE = 64
 """px: the least that AlexNet takes."""
@@ -80,10 +80,8 @@ def test_children_that_there_are_not(regime: str) -> None:
 
 
 def test_a_regime_that_there_is_not() -> None:
-    with pytest.raises(
-        SettingsError, match="unknown --regime 'all': expected one of feature-extraction, freeze:K, fine"
-    ):
-        FinetuneSettings(regime="all")
+    with pytest.raises(SettingsError, match="unknown `regime=all`: expected one of feature-extraction, freeze:K, fine"):
+        RetrainSettings(regime="all")
 
 
 @pytest.mark.parametrize(("name", "partly"), NETWORKS)
@@ -96,7 +94,7 @@ def test_what_is_frozen_stays_as_it_is(name: str, partly: str, regime: str, squa
     settings = TrainingSettings(epochs=1, batch_images=12, learning_rate=0.05, weight_decay=0.1)
     network.freeze(phase.frozen)
     examples = ImageExamples(squares, Views())
-    trainer = Trainer(network, examples, settings, seed=0, device=CPU)
+    trainer = Trainer(network, examples, settings, seed=0)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     moved = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
     frozen = tuple(f"trunk.{child}." for child in phase.frozen)

@@ -113,7 +113,7 @@ def test_a_class_without_training_images(split_photos: Path) -> None:
 
 def test_a_train_limit_below_the_number_of_classes(photos: Path) -> None:
     write_images(photos / "yellow", "red", 1)
-    with pytest.raises(SourceError, match=r"no training image of 1 of its 4 classes \(\w+\): .* raise --train-limit"):
+    with pytest.raises(SourceError, match=r"no training image of 1 of its 4 classes \(\w+\): .* raise `train_limit`"):
         open_source(str(photos), data_dir=Path("absent"), train_limit=3)
 
 

@@ -88,5 +88,5 @@ def test_train_limit_leaves_the_test_split_whole() -> None:
 
 
 def test_train_limit_of_one_is_refused() -> None:
-    with pytest.raises(SourceError, match=r"--train-limit 1 leaves nothing to learn from: give 2 or more"):
+    with pytest.raises(SourceError, match=r"`train_limit=1` leaves nothing to learn from: give 2 or more"):
         complete_splits(unsplit(10), 1, 0)

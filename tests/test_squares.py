@@ -13,7 +13,6 @@ from features.sources.registry import open_source
 from features.squares import Squares, decode_once
 from features.storage import locked
 from features.trunk.recipe import to_square
-from models.errors import DataError
 from tests.conftest import TinyBackbone, unreadable
 
 RECIPE = TinyBackbone.recipe
@@ -77,7 +76,7 @@ def test_what_cannot_be_read_is_listed_and_never_used(split_photos: Path) -> Non
 
 def test_too_many_that_cannot_be_read(split_photos: Path) -> None:
     (split_photos / "train/red/000.png").write_bytes(b"")
-    with pytest.raises(SourceError, match=r"1 of 48 images could not be read, more than --max-bad 0.01 allows"):
+    with pytest.raises(SourceError, match=r"1 of 48 images could not be read, more than `max_bad=0.01` allows"):
         decoded(split_photos, max_bad=0.01)
     assert len(decoded(split_photos, max_bad=0.1).ledger) == 1
 
@@ -97,7 +96,7 @@ def test_what_could_not_be_read_is_tried_again_when_asked(split_photos: Path, mo
 def test_a_class_of_which_nothing_is_left(split_photos: Path) -> None:
     for path in split_photos.glob("train/red/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"has no readable training images of red: see .*errors.parquet, and mend"):
+    with pytest.raises(SourceError, match=r"has no readable training images of red: see .*errors.parquet, and mend"):
         decoded(split_photos)
 
 
@@ -110,14 +109,14 @@ def test_a_damaged_ledger(split_photos: Path) -> None:
 def test_a_split_of_which_nothing_is_left(split_photos: Path) -> None:
     for path in split_photos.glob("val/*/*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"has no readable validation images: see .*errors.parquet, and mend or add"):
+    with pytest.raises(SourceError, match=r"has no readable validation images: see .*errors.parquet, and mend or add"):
         decoded(split_photos)
 
 
 def test_a_file_cut_short(split_photos: Path) -> None:
     path = decoded(split_photos).folder / "squares.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"squares.bin is cut short or missing: delete .* and run again"):
+    with pytest.raises(TableError, match=r"squares.bin is cut short or missing: delete .* and run again"):
         decoded(split_photos)
 
 

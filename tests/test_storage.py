@@ -27,9 +27,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=r"cannot write .*File exists.*: free some space or choose another --out"):
+    with pytest.raises(OutputError, match=r"cannot write .*File exists.*: free some space or choose another `out`"):
         write_json(tmp_path / "file" / "x.json", {})
-    with pytest.raises(OutputError, match=r"cannot write to .*file/out .Not a directory.: choose another --out"):
+    with pytest.raises(OutputError, match=r"cannot write to .*file/out .Not a directory.: choose another `out`"):
         check_writable(tmp_path / "file" / "out")
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from features.trunk.loaded import freeze
 from features.trunk.recipe import normalise
-from features.trunk.trunk import Trunk, freeze
+from features.trunk.trunk import Trunk
 from models.networks.network import Network, add_norms, decayed
 from models.networks.teacher import Teacher, distance
 from tests.conftest import CPU, TinyBackbone, make_tiny_trunk, tiny_spec
@@ -43,7 +44,7 @@ def test_a_pupil_comes_nearer_to_its_teacher() -> None:
     wanted = teacher.features(images)
     distances = []
     for _ in range(30):
-        loss = distance(network.foretell(network.features(images)), wanted)
+        loss = distance(network.predict_teacher(network.features(images)), wanted)
         distances.append(float(loss.detach()))
         optimizer.zero_grad()
         torch.autograd.backward(loss)

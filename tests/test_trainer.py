@@ -22,7 +22,7 @@ from models.networks.settings import WHOLE, TrainingSettings, Views
 from models.networks.teacher import Teacher, distance
 from models.networks.trainer import Trainer
 from models.networks.views import random_views
-from tests.conftest import CPU, TinyBackbone, make_tiny_trunk
+from tests.conftest import TinyBackbone, make_tiny_trunk
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)
 
@@ -40,7 +40,7 @@ def trainer_of(
     add_norms(backbone.network, seed)
     network = Network(backbone, 3, image_size=16, seed=seed, taught=teacher is not None)
     examples = ImageExamples(squares, Views(), settings.first_size)
-    return Trainer(network, examples, settings, seed=seed, device=CPU, teacher=teacher)
+    return Trainer(network, examples, settings, seed=seed, teacher=teacher)
 
 
 def trained(squares: Squares, checkpoint: Path, settings: TrainingSettings = SETTINGS, *, seed: int = 0) -> Trainer:
@@ -120,7 +120,7 @@ def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimiz
     backbone = TinyBackbone()
     expected = Network(TinyBackbone(), 3, image_size=16, seed=0).train()
     network = Network(backbone, 3, image_size=16, seed=0)
-    trainer = Trainer(network, ImageExamples(squares, WHOLE), settings, seed=0, device=CPU)
+    trainer = Trainer(network, ImageExamples(squares, WHOLE), settings, seed=0)
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     places = squares.places("train")
     images = random_views(squares.read(places), 16, WHOLE, torch.Generator())
@@ -144,7 +144,7 @@ def test_class_weights_weigh_images(squares: Squares, tmp_path: Path) -> None:
     few = replace(squares, items=squares.items.drop(squares.items.index[:9]))
     network = Network(TinyBackbone(), 3, image_size=16, seed=0)
     examples = ImageExamples(few, WHOLE)
-    trainer = Trainer(network, examples, settings, seed=0, device=CPU)
+    trainer = Trainer(network, examples, settings, seed=0)
     labels, places = examples.labels("train"), few.places("train")
     weights = trainer_module._class_weights(labels)
     recipe = few.recipe
@@ -192,8 +192,8 @@ def test_a_teacher_is_learnt_from(squares: Squares, tmp_path: Path) -> None:
         assert isinstance(trainer.network, Network)
         assert trainer.teacher
         with torch.no_grad():
-            foretold = trainer.network.eval().foretell(trainer.network.features(images))
-            return float(distance(foretold, trainer.teacher.features(images)))
+            predicted = trainer.network.eval().predict_teacher(trainer.network.features(images))
+            return float(distance(predicted, trainer.teacher.features(images)))
 
     before = away()
     trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
@@ -296,7 +296,7 @@ def test_a_loss_that_is_no_number(squares: Squares, tmp_path: Path) -> None:
     trainer = trainer_of(squares)
     with torch.no_grad():
         next(trainer.network.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss is nan in epoch 1: give a lower --learning-rate"):
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 1: give a lower `learning_rate`"):
         trainer.run(tmp_path / "checkpoint.pt", lambda _: None, lambda *_: None)
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -310,7 +310,7 @@ def test_memory_that_is_too_small(
         raise error
 
     monkeypatch.setattr(Trainer, where, refuse)
-    with pytest.raises(TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer --batch-im"):
+    with pytest.raises(TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer `batch_im`"):
         trained(squares, tmp_path / "checkpoint.pt")
 
 
@@ -338,19 +338,19 @@ def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "given", "message"),
     [
-        (TrainingSettings, {"epochs": 0}, "--epochs 0 is out of range: expected 1 to 100000"),
-        (TrainingSettings, {"batch_images": 1}, "--batch-images 1 is out of range: expected 2 to 100000"),
-        (TrainingSettings, {"minutes": 0.0}, "--minutes 0.0 is out of range: expected above 0, at most 1000000"),
+        (TrainingSettings, {"epochs": 0}, "`epochs=0` is out of range: expected 1 to 100000"),
+        (TrainingSettings, {"batch_images": 1}, "`batch_images=1` is out of range: expected 2 to 100000"),
+        (TrainingSettings, {"minutes": 0.0}, "`minutes=0.0` is out of range: expected above 0, at most 1000000"),
         (
             TrainingSettings,
             {"learning_rate": 0.0},
-            "--learning-rate 0.0 is out of range: expected above 0, at most 100",
+            "`learning_rate=0.0` is out of range: expected above 0, at most 100",
         ),
-        (TrainingSettings, {"patience": -1}, "--patience -1 is out of range: expected 0 to 100000"),
-        (TrainingSettings, {"label_smoothing": 1.0}, "--label-smoothing 1.0 is no share: expected 0 or more, below 1"),
-        (Views, {"least_area": 1.5}, "--least-area 1.5 is out of range: expected above 0, at most 1"),
-        (Views, {"mirrored": -0.1}, "--mirrored -0.1 is no share: expected 0 or more, below 1"),
-        (Views, {"most_degrees": 181.0}, "--most-degrees 181.0 is out of range: expected 0 to 180"),
+        (TrainingSettings, {"patience": -1}, "`patience=-1` is out of range: expected 0 to 100000"),
+        (TrainingSettings, {"label_smoothing": 1.0}, "`label_smoothing=1.0` is no share: expected 0 or more, below 1"),
+        (Views, {"min_area": 1.5}, "`min_area=1.5` is out of range: expected above 0, at most 1"),
+        (Views, {"hflip": -0.1}, "`hflip=-0.1` is no share: expected 0 or more, below 1"),
+        (Views, {"max_degrees": 181.0}, "`max_degrees=181.0` is out of range: expected 0 to 180"),
     ],
 )
 def test_settings_out_of_range(settings: type, given: dict[str, Any], message: str) -> None:

@@ -22,8 +22,9 @@ FLOAT16_STEP = 2**-10
 """Of itself: how far a feature may move with the batch that it is computed in (fp32, CPU)."""
 
 
-def build(backbone: str = "resnet18", **options: Any) -> Trunk:
-    return build_trunk(TrunkOptions(**{"backbone": backbone, "image_size": 64, "precision": "fp32", **options}), CPU)
+def build(backbone: str = "resnet18", *, seed: int = 0, **options: Any) -> Trunk:
+    usual = {"backbone": backbone, "weights": "random", "image_size": 64, "precision": "fp32"}
+    return build_trunk(TrunkOptions(**{**usual, **options}), CPU, seed=seed)
 
 
 def vectors(trunk: Trunk, batch: torch.Tensor) -> NDArray[np.float16]:
@@ -162,11 +163,11 @@ def test_a_pickle_of_something_else_is_not_weights(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"backbone": "resnet19"}, "unknown backbone 'resnet19': expected timm:NAME, or one of alexnet, "),
-        ({"nodes": ("layer9",)}, "unknown node 'layer9' of resnet18: expected one of conv1, .*layer3.1.*flatten, fc"),
+        ({"node": "layer9"}, "unknown node 'layer9' of resnet18: expected one of conv1, .*layer3.1.*flatten, fc"),
         ({"weights": "imagnet"}, "unknown weights 'imagnet': expected auto, imagenet, bundled, random, or a"),
         (
             {"backbone": "alexnet", "image_size": 20},
-            "--image-size 20 does not suit alexnet: expected 63 or more",
+            "`image_size=20` does not suit alexnet: expected 63 or more",
         ),
     ],
 )

@@ -22,11 +22,11 @@ def ramps(count: int, size: int) -> torch.Tensor:
 
 def test_whole_images_are_only_mirrored() -> None:
     images = torch.randint(0, 256, (64, 3, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    found = views(images, 12, least_area=1.0, most_stretch=0.0)
+    found = views(images, 12, min_area=1.0, max_stretch=0.0)
     as_they_were = torch.isclose(found, images.float(), atol=1e-2).flatten(1).all(1)
-    mirrored = torch.isclose(found, images.flip(3).float(), atol=1e-2).flatten(1).all(1)
-    assert bool((as_they_were ^ mirrored).all())
-    assert 16 < int(mirrored.sum()) < 48
+    hflip = torch.isclose(found, images.flip(3).float(), atol=1e-2).flatten(1).all(1)
+    assert bool((as_they_were ^ hflip).all())
+    assert 16 < int(hflip.sum()) < 48
 
 
 def test_crops_have_the_area_and_the_sides_asked_for() -> None:
@@ -63,7 +63,7 @@ def test_size_and_type() -> None:
 
 def test_turned_images() -> None:
     images = ramps(400, 41)
-    found = random_views(images, 41, replace(WHOLE, most_degrees=30), torch.Generator().manual_seed(0))
+    found = random_views(images, 41, replace(WHOLE, max_degrees=30), torch.Generator().manual_seed(0))
     degrees = torch.rad2deg(
         torch.atan2(found[:, 1, 20, 25] - found[:, 1, 20, 15], found[:, 0, 20, 25] - found[:, 0, 20, 15])
     )

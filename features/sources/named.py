@@ -61,7 +61,7 @@ TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
 """Name to torchvision's class and its constructor's arguments for each split that it gives."""
 
 
-SIGNS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
+MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
 """Sets of digits, letters and road signs."""
 
 
@@ -121,7 +121,7 @@ def open_torchvision(name: str, data_dir: Path) -> Source:
         classes=tuple(name[0] if isinstance(name, tuple) else str(name) for name in names),
         items=items,
         read=read,
-        signs=name in SIGNS,
+        mirror_matters=name in MIRROR_MATTERS,
     )
 
 
@@ -136,7 +136,9 @@ def _pixel_source(
         np.concatenate([labels for _, _, _, labels in groups]).astype(np.int32),
         [hashlib.sha256(image).hexdigest() for image in images],
     )
-    return Source(name=name, classes=classes, items=items, read=lambda row: images[row], signs=name in SIGNS)
+    return Source(
+        name=name, classes=classes, items=items, read=lambda row: images[row], mirror_matters=name in MIRROR_MATTERS
+    )
 
 
 def _missing(kind: type[datasets.MNIST], raw: Path) -> list[Path]:
@@ -153,12 +155,12 @@ def _download_mnist(kind: type[datasets.MNIST], data_dir: Path, scratch: Path) -
         missing = ", ".join(map(str, _missing(kind, data_dir / kind.__name__ / "raw")))
         raise SourceError(
             f"{kind.__name__} could not be downloaded and these files are missing: {missing}; "
-            "put them there or point --data-dir at a folder that has them"
+            "put them there or point `data_dir` at a folder that has them"
         ) from error
     try:
         shutil.copytree(scratch, data_dir, dirs_exist_ok=True)
     except OSError as error:
-        raise SourceError(f"cannot write {data_dir} ({error.strerror}): choose another --data-dir") from error
+        raise SourceError(f"cannot write {data_dir} ({error.strerror}): choose another `data_dir`") from error
 
 
 def _unpack(kind: type[datasets.MNIST], raw: Path, target: Path) -> None:
@@ -187,7 +189,7 @@ def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         raise SourceError(
             f"{name} is not in {data_dir} and could not be downloaded ({first_line(error)}): "
-            "put it there in torchvision's layout or choose another --data-dir"
+            "put it there in torchvision's layout or choose another `data_dir`"
         ) from error
 
 

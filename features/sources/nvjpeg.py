@@ -38,7 +38,7 @@ def check_nvjpeg(device: torch.device) -> None:
     try:
         _decode([buffer.getvalue()], device)
     except RuntimeError as error:
-        raise TrunkError(f"--decoder nvjpeg does not work here ({first_line(error)}): use --decoder pillow") from error
+        raise TrunkError(f"`decoder=nvjpeg` does not work here ({first_line(error)}): use `decoder=pillow`") from error
 
 
 def _decode(files: list[bytes], device: torch.device) -> list[torch.Tensor]:

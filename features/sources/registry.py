@@ -1,4 +1,4 @@
-"""Image sources: what `--dataset` names, opened as a list of labelled images with their splits decided."""
+"""Image sources: what a data set is named by, opened as a list of labelled images with their splits decided."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_source(
             count = (items["split"] == "train").sum()
             raise SourceError(
                 f"{dataset} has {count} training images, too few to leave any for {split}: "
-                "add images, or raise --train-limit"
+                "add images, or raise `train_limit`"
             )
     return replace(source, items=items)
 

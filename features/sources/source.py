@@ -38,15 +38,15 @@ class Source:
 
     `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS), `label` (int32,
     index into `classes`) and `stamp` (str, changes when the image does; empty where it never does). `read` takes a
-    row's index label, and raises OSError for an image that cannot be read. `signs` says that these are digits, letters
-    or signs, which are others in the mirror.
+    row's index label, and raises OSError for an image that cannot be read. `mirror_matters` says that these are
+    digits, letters or signs, which are others in the mirror.
     """
 
     name: str
     classes: tuple[str, ...]
     items: pd.DataFrame
     read: Callable[[int], Payload]
-    signs: bool = False
+    mirror_matters: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label and stamp."""
@@ -111,5 +111,5 @@ def check_learnable(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -
     if absent:
         raise SourceError(
             f"{where} has no training image of {len(absent)} of its {len(classes)} classes ({some(absent)}): expected "
-            "one of each at least, add images, remove these classes, or raise --train-limit"
+            "one of each at least, add images, remove these classes, or raise `train_limit`"
         )

@@ -48,7 +48,7 @@ def _move(items: pd.DataFrame, split: str, share: float) -> None:
 def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     """Keep `limit` training rows, one of each class and then in proportion, chosen by a seeded hash of the key."""
     if limit < 2:
-        raise SourceError(f"--train-limit {limit} leaves nothing to learn from: give 2 or more")
+        raise SourceError(f"`train_limit={limit}` leaves nothing to learn from: give 2 or more")
     train = items[items["split"] == "train"]
     draw = train["key"].map(lambda key: _uniform(f"limit:{seed}:{key}"))
     by_class = draw.groupby(train["label"])

@@ -56,7 +56,7 @@ class JoinedTable:
 
     @property
     def identity(self) -> str:
-        """SHA-256 (64 hex digits) of what is in the tables; the same name may come to hold more with --retry-bad."""
+        """SHA-256 (64 hex digits) of what is in the tables; the same name may come to hold more with `retry_bad`."""
         return digest([table.identity for table in self.tables])
 
     def read(self, split: str) -> Rows:
@@ -108,6 +108,6 @@ def order_of(keys: NDArray[np.object_], other: NDArray[np.object_], folder: Path
 
 def _other_images(folder: Path) -> TableError:
     return TableError(
-        f"{folder} holds other images than the tables beside it: extract all in one run, with --retry-bad where images "
+        f"{folder} holds other images than the tables beside it: extract all in one run, with `retry_bad` where images "
         "could not be read"
     )

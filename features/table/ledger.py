@@ -39,8 +39,8 @@ def refuse_many(ledger: pd.DataFrame, listed: int, max_bad: float, folder: Path)
     if len(ledger) > max_bad * listed:
         first = ledger.iloc[0]
         raise SourceError(
-            f"{len(ledger)} of {listed} images could not be read, more than --max-bad {max_bad} allows (first: "
-            f"{first['key']}, {first['reason']}; all in {folder / LEDGER}): mend or remove them, or raise --max-bad"
+            f"{len(ledger)} of {listed} images could not be read, more than `max_bad={max_bad}` allows (first: "
+            f"{first['key']}, {first['reason']}; all in {folder / LEDGER}): mend or remove them, or raise `max_bad`"
         )
 
 

@@ -126,7 +126,7 @@ class FeatureTable:
         if recorded != spec.fingerprint or fingerprint not in (None, recorded):
             raise TableError(
                 f"{folder} was made with other settings (fingerprint {recorded[:8]}, expected "
-                f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another --out"
+                f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another `out`"
             )
         if not table._sizes:
             raise TableError(f"{folder / MANIFEST} names no shards: delete it and run again")

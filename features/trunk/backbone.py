@@ -5,10 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
+from features.errors import TrunkError, first_line
+from features.trunk.pooling import channels_second
 from features.trunk.recipe import Recipe
-from features.trunk.weights import State
+from features.trunk.spec import DEPTHS
+
+State = dict[str, torch.Tensor]
+"""The tensors of a network, by name."""
 
 
 class Backbone(ABC):
@@ -28,10 +34,6 @@ class Backbone(ABC):
     network: nn.Module
     recipe: Recipe
 
-    def is_nhwc(self, node: str) -> bool:
-        """Whether the node's map has its channels last."""
-        return node.startswith(self.nhwc)
-
     @abstractmethod
     def cut(self, nodes: Sequence[str]) -> nn.Module:
         """The part of the network that computes `nodes`: its forward gives a dict of node to tensor, in their order.
@@ -46,3 +48,43 @@ class Backbone(ABC):
     @abstractmethod
     def published(self) -> tuple[State, Recipe]:
         """The weights that the network's own package publishes, and their recipe; raises TrunkError."""
+
+    def nodes(self, text: str | None) -> tuple[str, ...]:
+        """The nodes in a text that separates them by commas: `depths` stands for a spread of them, none for `node`.
+
+        Raises TrunkError where `depths` stands beside others.
+        """
+        named = dict.fromkeys(filter(None, (node.strip() for node in (text or "").split(","))))
+        if DEPTHS not in named:
+            return tuple(named) or (self.node,)
+        if len(named) > 1:
+            raise TrunkError(f"`node={text}` mixes {DEPTHS} with other nodes: give {DEPTHS} alone, or the nodes")
+        return self.depths
+
+    def is_nhwc(self, node: str) -> bool:
+        """Whether the node's map has its channels last."""
+        return node.startswith(self.nhwc)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise TrunkError for images that are too small, or not of the one size that the network takes."""
+        if image_size < self.smallest or (self.fixed and image_size != self.smallest):
+            expected = f"{self.smallest}{'' if self.fixed else ' or more'}"
+            raise TrunkError(f"`image_size={image_size}` does not suit {self.name}: expected {expected}")
+
+    @torch.inference_mode()
+    def outputs_of_blank(self, module: nn.Module, image_size: int) -> State:
+        """What `module`, a part of the network, gives at each node for one blank image, channels second.
+
+        (1, d), (1, tokens, d) or (1, channels, h, w) by node; raises TrunkError for what else.
+        """
+        try:
+            outputs: State = module(torch.zeros(1, 3, image_size, image_size))
+        except (RuntimeError, AssertionError) as error:  # timm asserts the size of some networks' images
+            raise TrunkError(
+                f"{self.name} cannot take images of {image_size} px ({first_line(error)}): "
+                f"give another `image_size`, or none for its own {self.recipe.image_size}"
+            ) from error
+        for node, output in outputs.items():
+            if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
+                raise TrunkError(f"node {node!r} of {self.name} gives no features: expected a vector, tokens or a map")
+        return {node: channels_second(output, nhwc=self.is_nhwc(node)) for node, output in outputs.items()}

@@ -1,15 +1,58 @@
-"""Backbones: whole networks by name, from torchvision or timm, and the nodes they can be cut at."""
+"""A network opened by name: the backbone, its weights, and the part of it that computes the nodes asked for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+from torch import nn
+
 from features.trunk.backbone import Backbone
 from features.trunk.recipe import Recipe
-from features.trunk.torchvision_backbone import VisionBackbone
-
-__all__ = ["TIMM", "Backbone", "Recipe", "open_backbone"]
+from features.trunk.spec import NetworkOptions
+from features.trunk.torchvision_backbone import TorchvisionBackbone
+from features.trunk.weights import Weights, state_sha256
 
 TIMM = "timm:"
 """How the names of timm's networks begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A backbone with its `weights`, never `auto`; `module` is the part of it that computes `nodes`, frozen.
+
+    `recipe` is how the weights want images prepared, at the size asked for; `seed` is that of random weights.
+    """
+
+    backbone: Backbone
+    weights: Weights
+    seed: int
+    nodes: tuple[str, ...]
+    module: nn.Module
+    recipe: Recipe
+
+    def sha256(self, node: str) -> str:
+        """SHA-256 of the tensors that `node` needs, see `state_sha256`."""
+        return state_sha256(self.cut(node).module)
+
+    def cut(self, node: str) -> Loaded:
+        """The same network with the same weights up to another node alone."""
+        if self.nodes == (node,):
+            return self
+        return replace(self, nodes=(node,), module=freeze(self.backbone.cut([node])))
+
+
+def open_network(options: NetworkOptions, *, node: str | None = None, seed: int = 0) -> Loaded:
+    """Open a network with its weights, cut at `node`: see `Backbone.nodes`.
+
+    Raises TrunkError for an unknown name, weights that do not fit, or an image size that the network does not take.
+    """
+    backbone = open_backbone(options.backbone, seed)
+    nodes = backbone.nodes(node)
+    module = freeze(backbone.cut(nodes))
+    weights = Weights.parse(options.weights).chosen_for(backbone)
+    recipe = weights.load(backbone, module).at(options.image_size)
+    backbone.check_image_size(recipe.image_size)
+    return Loaded(backbone=backbone, weights=weights, seed=seed, nodes=nodes, module=module, recipe=recipe)
 
 
 def open_backbone(name: str, seed: int) -> Backbone:
@@ -18,4 +61,9 @@ def open_backbone(name: str, seed: int) -> Backbone:
         from features.trunk.timm_backbone import TimmBackbone  # an optional extra
 
         return TimmBackbone(name.removeprefix(TIMM), seed)
-    return VisionBackbone(name, seed)
+    return TorchvisionBackbone(name, seed)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Stop both gradients and batch-norm statistics: no parameter and no buffer changes from here on."""
+    return module.eval().requires_grad_(False)

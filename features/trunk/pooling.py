@@ -30,7 +30,7 @@ def resolve_pool(pool: str, shape: Sequence[int]) -> str:
     if pool != "auto":
         if grid and len(shape) == 2:
             raise TrunkError(
-                f"--pool {pool} lays a grid over a map, but the node gives tokens: expected none, avg or max"
+                f"`pool={pool}` lays a grid over a map, but the node gives tokens: expected none, avg or max"
             )
         return pool
     if math.prod(shape) <= AUTO_COLUMNS:

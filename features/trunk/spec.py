@@ -1,16 +1,18 @@
-"""What a trunk is asked to be, and what it became: everything that decides a feature's value, apart from the image."""
+"""What is asked of a trunk, and what it became: everything that decides a feature's value, apart from the image."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+from features.errors import TrunkError
 
 DEPTHS = "depths"
 """Stands for the spread of nodes that each backbone names."""
 
-RANDOM_WEIGHTS = "random"
+IMAGENET, BUNDLED, RANDOM = "imagenet", "bundled", "random"
 
-NAMED_WEIGHTS = ("imagenet", "bundled", RANDOM_WEIGHTS)
+NAMED_WEIGHTS = (IMAGENET, BUNDLED, RANDOM)
 """Weights that are no file of the user's: torchvision's, those that come with this project, or none learnt."""
 
 RETRAINED = "retrained"
@@ -19,8 +21,65 @@ RETRAINED = "retrained"
 FROM_SCRATCH = "from scratch"
 """Weights that have learnt here from random ones, in a TrunkSpec."""
 
-AUTO_WEIGHTS = "auto"
+AUTO = "auto"
 """Stands for the best of NAMED_WEIGHTS that are on this machine; what a person gets who asks for none."""
+
+SMALLEST_IMAGE, LARGEST_IMAGE = 8, 4096
+"""Pixels a side that any network may be asked to see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """Which network, and what it sees.
+
+    Attributes:
+        backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
+            (an unknown name lists them all), or timm:NAME where timm is installed.
+        image_size: Pixels that the network sees; by default those of its weights.
+    """
+
+    backbone: str = "alexnet"
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE:
+            raise TrunkError(
+                f"`image_size={self.image_size}` is out of range: expected {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(BackboneOptions):
+    """Which network with which weights, and what it sees.
+
+    Attributes:
+        weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), bundled (those that
+            come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or auto: imagenet
+            where they need no download, else bundled where there are any, else random.
+    """
+
+    weights: str = AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkOptions(NetworkOptions):
+    """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
+
+    Attributes:
+        node: Where in the network features are taken: one node, several separated by commas, or depths for a spread
+            from early to late; one pass writes a table for each. By default what its own classifier would see.
+        pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
+            averages over as fine a grid as 10,000 columns allow what has more.
+        precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
+        compiled: Compile the network first (torch.compile): a minute at the start, then a little faster.
+        decoder: pillow, or nvjpeg to let the GPU decode JPEG files.
+    """
+
+    node: str | None = None
+    pool: str = "auto"
+    precision: str = "auto"
+    compiled: bool = False
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +111,7 @@ class TrunkSpec:
     @property
     def pretrained(self) -> bool:
         """Whether anything was learnt elsewhere: random weights, and what was made of them here, transfer nothing."""
-        return self.weights not in (RANDOM_WEIGHTS, FROM_SCRATCH)
+        return self.weights not in (RANDOM, FROM_SCRATCH)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
@@ -62,27 +121,3 @@ class TrunkSpec:
     def from_json(cls, content: dict[str, Any]) -> TrunkSpec:
         """The spec that `to_json` wrote."""
         return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrunkOptions:
-    """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
-
-    `weights` is one of NAMED_WEIGHTS (`random` is drawn from `seed`), AUTO_WEIGHTS or a file; `nodes` may be (DEPTHS,),
-    and none is the node that the backbone's own classifier sees.
-    """
-
-    backbone: str
-    weights: str = RANDOM_WEIGHTS
-    nodes: tuple[str, ...] = ()
-    pool: str = "auto"
-    image_size: int | None = None
-    precision: str = "auto"
-    compiled: bool = False
-    decoder: str = "pillow"
-    seed: int = 0
-
-
-def parse_nodes(text: str | None) -> tuple[str, ...]:
-    """The nodes in a text that separates them by commas."""
-    return tuple(filter(None, (node.strip() for node in (text or "").split(","))))

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from features.errors import TrunkError, first_line
-from features.trunk.backbone import Backbone
+from features.trunk.backbone import Backbone, State
 from features.trunk.recipe import Recipe
-from features.trunk.weights import State
 
 try:
     import timm
@@ -72,7 +71,7 @@ class TimmBackbone(Backbone):
         except Exception as error:  # the hub's client has its own for every way of failing
             raise TrunkError(
                 f"the weights of {self.name} are not cached and could not be downloaded ({first_line(error)}): "
-                "give --weights FILE"
+                "give `weights` a file"
             ) from error
         return dict(network.state_dict()), _recipe(network.pretrained_cfg)
 

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import fx, nn
@@ -15,16 +16,16 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from features.errors import TrunkError
-from features.trunk.backbone import Backbone
+from features.storage import file_sha256
+from features.trunk.backbone import Backbone, State
 from features.trunk.recipe import Recipe
 from features.trunk.torchvision_families import family_of
-from features.trunk.weights import State, cached_path, downloaded_state
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
 """torchvision's DenseNet files are older than its names: norm.1 became norm1."""
 
 
-class VisionBackbone(Backbone):
+class TorchvisionBackbone(Backbone):
     """A network of torchvision with random weights drawn from `seed`."""
 
     def __init__(self, name: str, seed: int) -> None:
@@ -59,6 +60,30 @@ class VisionBackbone(Backbone):
         weights = get_model_weights(self.name)["DEFAULT"]
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in downloaded_state(weights.url).items()}
         return state, _recipe(weights)
+
+
+def cached_path(url: str) -> Path:
+    """Where torchvision keeps the weights that it has downloaded from `url`."""
+    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+
+
+def downloaded_state(url: str) -> State:
+    """Torchvision's weights from its cache, downloaded where absent; the hash in the file's name is checked."""
+    path = cached_path(url)
+    prefix = path.name.rsplit("-", 1)[-1].split(".")[0]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
+        except (OSError, RuntimeError) as error:
+            raise TrunkError(
+                f"the imagenet weights are not at {path} and could not be downloaded ({error}): "
+                "put the file there, or give `weights` a file"
+            ) from error
+    if not file_sha256(path).startswith(prefix):
+        raise TrunkError(f"{path} is damaged (its SHA-256 does not begin with {prefix}): delete it and run again")
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 @contextmanager

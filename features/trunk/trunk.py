@@ -6,7 +6,6 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,17 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from features.devices import PRECISIONS, exact_float32, has_cpu_bf16, resolve_precision, to_device, to_host
-from features.errors import TrunkError, first_line
+from features.devices import PRECISIONS, exact_float32, resolve_precision, to_device, to_host
+from features.errors import TrunkError
 from features.sources.nvjpeg import check_nvjpeg
 from features.stopwatch import Stopwatch
-from features.trunk.backbone import Backbone
-from features.trunk.bundled import bundled_state, is_bundled
-from features.trunk.loaded import open_backbone
+from features.trunk.loaded import Loaded, open_network
 from features.trunk.pooling import channels_second, pool_output, resolve_pool
-from features.trunk.recipe import Recipe, normalise, to_square
-from features.trunk.spec import AUTO_WEIGHTS, DEPTHS, NAMED_WEIGHTS, RANDOM_WEIGHTS, TrunkOptions, TrunkSpec
-from features.trunk.weights import file_state, load_into, state_sha256
+from features.trunk.recipe import normalise, to_square
+from features.trunk.spec import NetworkOptions, TrunkOptions, TrunkSpec
 
 logger = logging.getLogger(__name__)
 
@@ -91,43 +87,37 @@ class Trunk:
         pooled = pool_output(output, spec.pool)
         if not pooled.abs().amax() <= FLOAT16_MAX:
             raise TrunkError(
-                f"features at node {spec.node!r} do not fit float16 (infinite or not a number): choose another --node"
+                f"features at node {spec.node!r} do not fit float16 (infinite or not a number): choose another `node`"
             )
         return pooled.half()
 
 
-def build_trunk(options: TrunkOptions, device: torch.device) -> Trunk:
-    """Build a frozen trunk.
+def build_trunk(options: TrunkOptions, device: torch.device, *, seed: int = 0) -> Trunk:
+    """Open a network and make a frozen trunk of it; raises TrunkError as `open_network` and `cut_trunk` do."""
+    return cut_trunk(open_network(options, node=options.node, seed=seed), options, device)
 
-    Raises TrunkError for an unknown name, weights that do not fit, or too small an image.
-    """
-    backbone = open_backbone(options.backbone, options.seed)
-    nodes = _nodes(options, backbone)
-    module = freeze(backbone.cut(nodes))
-    weights = choose_weights(options.weights, backbone)
-    recipe = load_weights(module, backbone, weights).at(options.image_size)
-    check_image_size(recipe.image_size, backbone)
+
+def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Trunk:
+    """Make a frozen trunk of an opened network; raises TrunkError for a pooling or decoder that does not work here."""
     _check_decoder(options.decoder, device)
-    outputs = outputs_of_blank(module, backbone, recipe.image_size)
-    nhwc = _nhwc_nodes(nodes, backbone)
-    shapes = {node: channels_second(outputs[node], nhwc=node in nhwc).shape[1:] for node in nodes}
+    blank = loaded.backbone.outputs_of_blank(loaded.module, loaded.recipe.image_size)
+    precision = resolve_precision(options.precision, device)
     specs = [
         TrunkSpec(
-            backbone=options.backbone,
-            weights=weights if weights in NAMED_WEIGHTS else Path(weights).name,
-            weights_sha256=state_sha256(module if len(nodes) == 1 else backbone.cut([node])),
-            seed=options.seed if weights == RANDOM_WEIGHTS else None,
+            backbone=loaded.backbone.name,
+            weights=loaded.weights.name,
+            weights_sha256=loaded.sha256(node),
+            seed=None if loaded.weights.pretrained else loaded.seed,
             node=node,
-            pool=resolve_pool(options.pool, shapes[node]),
-            **asdict(recipe),
-            precision=resolve_precision(options.precision, device),
+            pool=resolve_pool(options.pool, blank[node].shape[1:]),
+            **asdict(loaded.recipe),
+            precision=precision,
             compiled=options.compiled,
             decoder=options.decoder,
         )
-        for node in nodes
+        for node in loaded.nodes
     ]
-    warn_if_emulated(specs[0].precision, device)
-    return Trunk(specs, module, device, nhwc=nhwc)
+    return Trunk(specs, loaded.module, device, nhwc=set(filter(loaded.backbone.is_nhwc, loaded.nodes)))
 
 
 def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:
@@ -136,101 +126,27 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
         logger.warning("its images were decoded by nvJPEG; here Pillow decodes them, and features may differ slightly")
         specs = [replace(spec, decoder="pillow") for spec in specs]
     specs = [replace(spec, compiled=False) for spec in specs]  # a minute, for the last digit of a few images
-    warn_if_emulated(specs[0].precision, device)
-    backbone = open_backbone(specs[0].backbone, specs[0].seed or 0)
-    module = freeze(backbone.cut([spec.node for spec in specs]))
-    load_weights(module, backbone, choose_weights(weights, backbone))
+    resolve_precision(specs[0].precision, device)  # says so where it is emulated
+    options = NetworkOptions(backbone=specs[0].backbone, weights=weights)
+    loaded = open_network(options, node=",".join(spec.node for spec in specs), seed=specs[0].seed or 0)
     for spec in specs:
-        found = state_sha256(backbone.cut([spec.node]))
+        found = loaded.sha256(spec.node)
         if found != spec.weights_sha256:
             raise TrunkError(
                 f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
-                f"{found[:8]}, expected {spec.weights_sha256[:8]}): give the right --weights FILE"
+                f"{found[:8]}, expected {spec.weights_sha256[:8]}): give `weights` the right file"
             )
-    return Trunk(specs, module, device, nhwc=_nhwc_nodes([spec.node for spec in specs], backbone))
-
-
-def freeze(module: nn.Module) -> nn.Module:
-    """Stop both gradients and batch-norm statistics: no parameter and no buffer changes from here on."""
-    return module.eval().requires_grad_(False)
-
-
-def _nodes(options: TrunkOptions, backbone: Backbone) -> tuple[str, ...]:
-    nodes = options.nodes or (backbone.node,)
-    if DEPTHS not in nodes:
-        return tuple(dict.fromkeys(nodes))
-    if len(nodes) > 1:
-        raise TrunkError(f"--node {','.join(nodes)} mixes {DEPTHS} with other nodes: give {DEPTHS} alone, or the nodes")
-    return backbone.depths
-
-
-def choose_weights(weights: str, backbone: Backbone) -> str:
-    """The weights asked for; for AUTO_WEIGHTS torchvision's if they need no download, else ours, else random ones."""
-    if weights != AUTO_WEIGHTS:
-        return weights
-    if backbone.is_cached():
-        return "imagenet"
-    return "bundled" if is_bundled(backbone.name) else RANDOM_WEIGHTS
-
-
-def load_weights(module: nn.Module, backbone: Backbone, weights: str) -> Recipe:
-    """Load `weights` into `module`, which was cut from `backbone`; returns the preparation that goes with them."""
-    if weights == RANDOM_WEIGHTS:
-        return backbone.recipe
-    whole = backbone.network.state_dict()
-    if weights == "imagenet":
-        state, recipe = backbone.published()
-        load_into(module, state, whole_model=whole, where="the published file")
-        return recipe
-    if weights == "bundled":
-        state, recipe = bundled_state(backbone.name)
-        load_into(module, state, whole_model=whole, where="the bundled file")
-        return recipe
-    load_into(module, file_state(Path(weights)), whole_model=whole, where=weights)
-    return backbone.recipe
+    return Trunk(specs, loaded.module, device, nhwc=set(filter(loaded.backbone.is_nhwc, loaded.nodes)))
 
 
 def _check_decoder(decoder: str, device: torch.device) -> None:
+    """Raise TrunkError where `device` cannot decode so."""
     if decoder not in DECODERS:
-        raise TrunkError(f"unknown decoder {decoder!r}: expected {' or '.join(DECODERS)}")
+        raise TrunkError(f"unknown `decoder={decoder}`: expected {' or '.join(DECODERS)}")
     if decoder == "nvjpeg" and device.type != "cuda":
-        raise TrunkError(f"--decoder nvjpeg needs a CUDA GPU, but the device is {device}: use --decoder pillow")
+        raise TrunkError(f"`decoder=nvjpeg` needs a CUDA GPU, but the device is {device}: use `decoder=pillow`")
     if decoder == "nvjpeg":
         check_nvjpeg(device)
-
-
-def warn_if_emulated(precision: str, device: torch.device) -> None:
-    """Say so where `device` has no such arithmetic in hardware."""
-    if device.type == "cpu" and precision != "fp32" and not has_cpu_bf16():
-        logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
-
-
-def check_image_size(image_size: int, backbone: Backbone) -> None:
-    """Raise TrunkError for images that are too small for `backbone`, or not of the one size that it takes."""
-    if image_size < backbone.smallest or (backbone.fixed and image_size != backbone.smallest):
-        expected = f"{backbone.smallest}{'' if backbone.fixed else ' or more'}"
-        raise TrunkError(f"--image-size {image_size} does not suit {backbone.name}: expected {expected}")
-
-
-@torch.inference_mode()
-def outputs_of_blank(module: nn.Module, backbone: Backbone, image_size: int) -> dict[str, torch.Tensor]:
-    """What each node gives for one blank image: (1, d), (1, tokens, d) or a map; raises TrunkError for what else."""
-    try:
-        outputs: dict[str, torch.Tensor] = module(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError) as error:  # timm asserts the size of some networks' images
-        raise TrunkError(
-            f"{backbone.name} cannot take images of {image_size} px ({first_line(error)}): "
-            f"give another --image-size, or none for its own {backbone.recipe.image_size}"
-        ) from error
-    for node, output in outputs.items():
-        if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
-            raise TrunkError(f"node {node!r} of {backbone.name} gives no features: expected a vector, tokens or a map")
-    return outputs
-
-
-def _nhwc_nodes(nodes: Sequence[str], backbone: Backbone) -> set[str]:
-    """The nodes whose maps, where they give any, have their channels last."""
-    return {node for node in nodes if backbone.is_nhwc(node)}
 
 
 @contextmanager

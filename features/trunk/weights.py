@@ -1,8 +1,13 @@
-"""A trunk's weights: torchvision's own, a file's, bundled or random ones, checked before they are used."""
+"""Where a network's weights come from: its own package, this project, a file, or chance; checked before they are used.
+
+Weights own their preprocessing: loading them gives the recipe that they want images prepared by. After torchvision's
+`models/_api.py`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -11,43 +16,73 @@ import torch
 from torch import nn
 
 from features.errors import TrunkError, first_line
-from features.storage import file_sha256
-from features.trunk.spec import AUTO_WEIGHTS, NAMED_WEIGHTS
-
-State = dict[str, torch.Tensor]
+from features.trunk.backbone import Backbone, State
+from features.trunk.bundled import bundled_state, is_bundled
+from features.trunk.recipe import Recipe
+from features.trunk.spec import AUTO, BUNDLED, IMAGENET, NAMED_WEIGHTS, RANDOM
 
 SHOWN_KEYS = 6
 """How many keys of a mismatch an error lists before it says how many more there are."""
 
 
-def cached_path(url: str) -> Path:
-    """Where torchvision keeps the weights that it has downloaded from `url`."""
-    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+@dataclass(frozen=True)
+class Weights:
+    """A network's weights, by `name`; those of a `file` are called as it is.
 
+    >>> Weights.parse("imagenet").pretrained, Weights.parse("random").pretrained
+    (True, False)
+    >>> Weights.parse("of/mine.safetensors").name
+    'mine.safetensors'
+    """
 
-def downloaded_state(url: str) -> State:
-    """Torchvision's weights from its cache, downloaded where absent; the hash in the file's name is checked."""
-    path = cached_path(url)
-    prefix = path.name.rsplit("-", 1)[-1].split(".")[0]
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix)
-        except (OSError, RuntimeError) as error:
-            raise TrunkError(
-                f"the imagenet weights are not at {path} and could not be downloaded ({error}): "
-                "put the file there, or give --weights FILE"
-            ) from error
-    if not file_sha256(path).startswith(prefix):
-        raise TrunkError(f"{path} is damaged (its SHA-256 does not begin with {prefix}): delete it and run again")
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    name: str
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Weights:
+        """The weights that a person means: `auto`, one of NAMED_WEIGHTS, or a file's path."""
+        return cls(text) if text in (AUTO, *NAMED_WEIGHTS) else cls(Path(text).name, Path(text))
+
+    @property
+    def reopen(self) -> str:
+        """What `parse` takes to mean the same from any folder: a name or an absolute path."""
+        return str(self.file.resolve()) if self.file else self.name
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether anything was learnt before."""
+        return self.name != RANDOM or self.file is not None
+
+    def chosen_for(self, backbone: Backbone) -> Weights:
+        """For `auto`, torchvision's if they need no download, else ours, else random ones; others as they are."""
+        if self.file or self.name != AUTO:
+            return self
+        if backbone.is_cached():
+            return Weights(IMAGENET)
+        return Weights(BUNDLED if is_bundled(backbone.name) else RANDOM)
+
+    def load(self, backbone: Backbone, module: nn.Module) -> Recipe:
+        """Load these into `module`, the backbone's network or a part of it; returns the recipe that goes with them.
+
+        Raises TrunkError for weights that are not there, are damaged or do not fit.
+        """
+        if not self.pretrained:
+            return backbone.recipe
+        state, recipe = self._published(backbone)
+        where = str(self.file) if self.file else f"the {self.name} file"
+        load_into(module, state, whole_model=backbone.network.state_dict(), where=where)
+        return recipe
+
+    def _published(self, backbone: Backbone) -> tuple[State, Recipe]:
+        if self.file:
+            return file_state(self.file), backbone.recipe
+        return bundled_state(backbone.name) if self.name == BUNDLED else backbone.published()
 
 
 def file_state(path: Path) -> State:
     """The tensors of a .safetensors file, or of a .pth or .pt file that holds nothing else; raises TrunkError."""
     if not path.is_file():
-        expected = ", ".join((AUTO_WEIGHTS, *NAMED_WEIGHTS))
+        expected = ", ".join((AUTO, *NAMED_WEIGHTS))
         raise TrunkError(f"unknown weights {str(path)!r}: expected {expected}, or a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
@@ -66,12 +101,12 @@ def _is_named_tensor(entry: tuple[object, object]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
-def load_into(trunk: nn.Module, state: State, *, whole_model: State, where: str) -> None:
-    """Load a whole model's or only the trunk's tensors; raises TrunkError that lists the keys that do not fit.
+def load_into(module: nn.Module, state: State, *, whole_model: State, where: str) -> None:
+    """Load a whole model's or only the module's tensors; raises TrunkError that lists the keys that do not fit.
 
-    `whole_model` is the state of the network that `trunk` was cut from: its other keys may be there as well.
+    `whole_model` is the state of the network that `module` was cut from: its other keys may be there as well.
     """
-    needed = trunk.state_dict()
+    needed = module.state_dict()
     missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in whole_model]
     shapes = [
@@ -83,7 +118,7 @@ def load_into(trunk: nn.Module, state: State, *, whole_model: State, where: str)
         wrong = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         what = "; ".join(f"{kind}: {_shorten(keys)}" for kind, keys in wrong if keys)
         raise TrunkError(f"the weights in {where} do not fit ({what}): choose the backbone and node they were made for")
-    trunk.load_state_dict({key: state[key] for key in needed if key in state}, strict=False)
+    module.load_state_dict({key: state[key] for key in needed if key in state}, strict=False)
 
 
 def state_sha256(module: nn.Module) -> str:

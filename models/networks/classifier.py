@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
+from features.devices import resolve_precision
 from features.errors import first_line
-from features.trunk.loaded import open_backbone
+from features.trunk.backbone import State
+from features.trunk.loaded import freeze, open_backbone
 from features.trunk.recipe import Recipe
 from features.trunk.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
-from features.trunk.trunk import Trunk, freeze, warn_if_emulated
-from features.trunk.weights import State, state_sha256
+from features.trunk.trunk import Trunk
+from features.trunk.weights import state_sha256
 from models.errors import ClassifierError
 from models.heads.head import Classifier, Probabilities
 from models.networks.network import Network, exported_trunk
@@ -34,7 +36,7 @@ LOGITS = "logits"
 class NetworkClassifier(Classifier):
     """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""
 
-    name: ClassVar[str] = "finetune"
+    name: ClassVar[str] = "network"
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     def __init__(self, *, seed: int, device: torch.device, settings: Mapping[str, Any] | None = None) -> None:
@@ -67,9 +69,8 @@ class NetworkClassifier(Classifier):
     def trunk(self, device: torch.device) -> Trunk:
         """The network as a frozen trunk whose one node gives its logits; raises ClassifierError for other weights."""
         settings = self.settings
-        name, precision = settings["backbone"], settings["training"]["precision"]
+        name, precision = settings["backbone"], resolve_precision(settings["training"]["precision"], device)
         recipe = Recipe.from_json(settings["recipe"])
-        warn_if_emulated(precision, device)
         network = Network(
             open_backbone(name, 0),
             len(self.classes_),

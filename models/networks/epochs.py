@@ -32,7 +32,7 @@ class Pulse:
     share: float
 
 
-OnStep = Callable[[Pulse], None]
+OnPulse = Callable[[Pulse], None]
 """Called after each step."""
 
 OnEpoch = Callable[[list[Epoch], bool], None]

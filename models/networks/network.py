@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
-from features.trunk.backbone import Backbone
+from features.errors import first_line
+from features.trunk.backbone import Backbone, State
 from features.trunk.pooling import channels_second, pool_output, resolve_pool
-from features.trunk.trunk import outputs_of_blank
-from features.trunk.weights import State
+from models.errors import SettingsError
 from models.heads.softmax import Softmax
 
 HEAD_STD = 0.01
@@ -46,8 +46,8 @@ class Network(nn.Module):
 
     A map is pooled over its places by `pool` (see `pooling`). `hidden` units, if any, make the head two dense layers,
     half of the units dropped, instead of one. `image_size` is that of images that the backbone can take, the first
-    weights of what is no trunk are drawn from `seed`. A network that is `taught` can `foretell` what its teacher's
-    features are.
+    weights of what is no trunk are drawn from `seed`. A network that is `taught` has a `regressor` (FitNets), which
+    predicts a teacher's features.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Network(nn.Module):
         self.classes = classes
         self.trunk = backbone.cut([backbone.node])
         self._frozen: tuple[nn.Module, ...] = ()
-        blank = self._at_node(outputs_of_blank(self.eval().trunk, backbone, image_size))
+        blank = backbone.outputs_of_blank(self.eval().trunk, image_size)[backbone.node]
         self.pool = resolve_pool(pool, blank.shape[1:])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = _head(pool_output(blank, self.pool).shape[1], hidden, classes)
-            self.interpreter = nn.Linear(blank.shape[1], blank.shape[1]) if taught else None
+            self.regressor = nn.Linear(blank.shape[1], blank.shape[1]) if taught else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of normalised images (n, 3, s, s) float32."""
@@ -79,22 +79,34 @@ class Network(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """What the trunk gives for normalised images: (n, c) or (n, c, …)."""
-        return self._at_node(self.trunk(images))
-
-    def _at_node(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         node = self.backbone.node
-        return channels_second(outputs[node], nhwc=self.backbone.is_nhwc(node))
+        return channels_second(self.trunk(images)[node], nhwc=self.backbone.is_nhwc(node))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of what the trunk gives."""
         logits: torch.Tensor = self.head(pool_output(features, self.pool))
         return logits
 
-    def foretell(self, features: torch.Tensor) -> torch.Tensor:
+    def predict_teacher(self, features: torch.Tensor) -> torch.Tensor:
         """What a teacher would give, (n, …, c) and normalised, from what the trunk gives."""
-        assert self.interpreter is not None, "a network that is taught"
-        foretold: torch.Tensor = self.interpreter(features.movedim(1, -1))
-        return foretold
+        assert self.regressor is not None, "a network that is taught"
+        predicted: torch.Tensor = self.regressor(features.movedim(1, -1))
+        return predicted
+
+    @torch.inference_mode()
+    def check_first_size(self, first_size: int | None, image_size: int) -> None:
+        """Raise SettingsError where training cannot begin with images of `first_size` px and end at `image_size`."""
+        if first_size is None:
+            return
+        if first_size > image_size:
+            raise SettingsError(f"`first_size={first_size}` is above `image_size={image_size}`: expected at most that")
+        try:
+            self(torch.zeros(1, 3, first_size, first_size))
+        except (RuntimeError, AssertionError) as error:  # too small for a layer, or fewer features than the head takes
+            raise SettingsError(
+                f"`first_size={first_size}` does not suit {self.backbone.name} at `image_size={image_size}` "
+                f"({first_line(error)}): give a larger one, or none"
+            ) from error
 
     def start_from(self, probe: Softmax) -> None:
         """Let the head, one linear layer, be what a linear head has learnt from the network's features."""

@@ -55,5 +55,5 @@ def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
     count = regime.removeprefix(FREEZE)
     if not count.isdecimal() or not 1 <= int(count) <= len(everything):
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(everything, 1))
-        raise SettingsError(f"--regime {regime} names no child of the network: expected freeze:K with K of {numbered}")
+        raise SettingsError(f"`regime={regime}` names no child of the network: expected freeze:K with K of {numbered}")
     return [Phase(name=f"after {everything[int(count) - 1]}", frozen=everything[: int(count)])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
 from models.checks import check_positive, check_ranges, check_shares
@@ -32,21 +32,30 @@ class Views:
     """What training sees of each image.
 
     Attributes:
-        least_area: Share of an image that training sees at least; with 1 it sees what prediction sees.
-        most_stretch: How much the sides of what it sees may differ, as a share.
-        most_degrees: How far what it sees is turned at most, to either side.
-        mirrored: Share of the images that are mirrored.
+        min_area: Share of an image that training sees at least; with 1 it sees what prediction sees.
+        max_stretch: How much the sides of what it sees may differ, as a share.
+        max_degrees: How far what it sees is turned at most, to either side.
+        hflip: Share of the images that are mirrored.
     """
 
-    least_area: float = 0.45
-    most_stretch: float = 0.2
-    most_degrees: float = 0.0
-    mirrored: float = 0.5
+    min_area: float = 0.45
+    max_stretch: float = 0.2
+    max_degrees: float = 0.0
+    hflip: float = 0.5
 
     def __post_init__(self) -> None:
-        check_shares(self, "most_stretch", "mirrored")
-        check_positive(self, least_area=1)
-        check_ranges(self, {"most_degrees": (0, 180)})
+        check_shares(self, "max_stretch", "hflip")
+        check_positive(self, min_area=1)
+        check_ranges(self, {"max_degrees": (0, 180)})
+
+    def to_json(self) -> dict[str, float]:
+        """By the names that they have had on disk since the first release: others would be other classifiers."""
+        return {
+            "least_area": self.min_area,
+            "most_stretch": self.max_stretch,
+            "most_degrees": self.max_degrees,
+            "mirrored": self.hflip,
+        }
 
     @property
     def whole(self) -> bool:
@@ -54,10 +63,10 @@ class Views:
         return self == WHOLE
 
 
-PHOTOGRAPHS = Views(least_area=0.5, most_degrees=10.0)
+PHOTOGRAPHS = Views(min_area=0.5, max_degrees=10.0)
 """For a network that has seen many photographs before."""
 
-WHOLE = Views(least_area=1.0, most_stretch=0.0, mirrored=0.0)
+WHOLE = Views(min_area=1.0, max_stretch=0.0, hflip=0.0)
 """Every image as prediction sees it: what suits digits and letters, which are others in the mirror."""
 
 
@@ -66,17 +75,17 @@ class AskedViews:
     """What training sees of each image, where something else is wanted than suits the images.
 
     Attributes:
-        least_area: Share of an image that training sees at least; with 1 it sees what prediction sees. Else 0.5, and 1
+        min_area: Share of an image that training sees at least; with 1 it sees what prediction sees. Else 0.5, and 1
             of digits and letters.
-        most_stretch: How much the sides of what it sees may differ, as a share. Else 0.2, and 0 of digits and letters.
-        most_degrees: How far what it sees is turned at most, to either side. Else 10, and 0 of digits and letters.
-        mirrored: Share of the images that are mirrored. Else 0.5, and 0 of digits and letters.
+        max_stretch: How much the sides of what it sees may differ, as a share. Else 0.2, and 0 of digits and letters.
+        max_degrees: How far what it sees is turned at most, to either side. Else 10, and 0 of digits and letters.
+        hflip: Share of the images that are mirrored. Else 0.5, and 0 of digits and letters.
     """
 
-    least_area: float | None = None
-    most_stretch: float | None = None
-    most_degrees: float | None = None
-    mirrored: float | None = None
+    min_area: float | None = None
+    max_stretch: float | None = None
+    max_degrees: float | None = None
+    hflip: float | None = None
 
     def over(self, usual: Views) -> Views:
         """These, and what was not asked for as usual."""
@@ -89,10 +98,11 @@ class TrainingSettings:
 
     Attributes:
         epochs: Passes over the training images.
-        minutes: Time to train for, whatever --epochs says; the schedule is fitted to it, the last pass cut short.
+        minutes: Time to train for, instead of a number of epochs; the schedule is fitted to it, the last pass cut
+            short.
         batch_images: Images in a step at most; all steps have as many.
-        first_size: Pixels that training begins with, growing to --image-size in steps of 32 (progressive resizing:
-            small images take less time); by default all is done at --image-size.
+        first_size: Pixels that training begins with, growing to the image size in steps of 32 (progressive resizing:
+            small images take less time); by default all images have that size.
         optimizer: sgd, with Nesterov's momentum, or adam, with the weight decay apart (AdamW).
         learning_rate: The schedule's highest; by default 0.15 from scratch and 0.01 from trained weights, for adam
             1e-3 and 1e-4.
@@ -137,7 +147,20 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
+class GentleTraining(TrainingSettings):
+    """Of a network that knows most of what is wanted: fewer epochs, smaller steps.
+
+    Without label smoothing: of few photographs, a linear head on thousands of frozen features learns less with it.
+    """
+
+    epochs: int = 10
+    batch_images: int = 32
+    warm_up: float = 0.1
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainSettings:
     """How a network is retrained.
 
     Attributes:
@@ -149,26 +172,15 @@ class FinetuneSettings:
 
     regime: str = "finetune"
     hidden: int = 0
+    training: GentleTraining = field(default_factory=GentleTraining)
+    views: AskedViews = field(default_factory=AskedViews)
 
     def __post_init__(self) -> None:
         check_ranges(self, {"hidden": (0, 10**5)})
         if self.regime not in REGIMES and not self.regime.startswith(FREEZE):
-            raise SettingsError(f"unknown --regime {self.regime!r}: expected one of {', '.join(REGIMES)}")
+            raise SettingsError(f"unknown `regime={self.regime}`: expected one of {', '.join(REGIMES)}")
         if self.hidden and starts_from_probe(self.regime):
             raise SettingsError(
-                f"--hidden {self.hidden} does not go with {self.regime}, whose head is one linear layer: "
-                "leave it out, or give another --regime"
+                f"`hidden={self.hidden}` does not go with {self.regime}, whose head is one linear layer: "
+                "leave it out, or give another `regime`"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneTraining(TrainingSettings):
-    """Gentler than from scratch: most of what is wanted is there.
-
-    Without label smoothing: of few photographs, a linear head on thousands of frozen features learns less with it.
-    """
-
-    epochs: int = 10
-    batch_images: int = 32
-    warm_up: float = 0.1
-    label_smoothing: float = 0.0

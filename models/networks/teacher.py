@@ -1,4 +1,4 @@
-"""A trained network whose features another of the same architecture learns to foretell, besides its labels.
+"""A trained network whose features another of the same architecture learns to predict, besides its labels.
 
 Method: Romero et al., FitNets (2015), at the last node, with the teacher's features normalised as in Wei et al.,
 Feature distillation (2022), so that faint images count as loud ones do; the teacher sees the very crop that the pupil
@@ -31,10 +31,10 @@ class Teacher:
         return channels_second(self._trunk.module(images)[node], nhwc=node in self._trunk.nhwc)
 
 
-def distance(foretold: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of what was foretold, (n, …, c), from a teacher's features, (n, c) or (n, c, …).
+def distance(predicted: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of what was predicted, (n, …, c), from a teacher's features, (n, c) or (n, c, …).
 
-    The features are normalised over the channels of each place, so that zeros foretold everywhere are 1 away.
+    The features are normalised over the channels of each place, so that zeros predicted everywhere are 1 away.
     """
     wanted = features.movedim(1, -1).float()
-    return mse_loss(foretold.float(), layer_norm(wanted, wanted.shape[-1:]))
+    return mse_loss(predicted.float(), layer_norm(wanted, wanted.shape[-1:]))

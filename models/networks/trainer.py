@@ -27,7 +27,7 @@ from features.devices import PRECISIONS, is_out_of_memory, resolve_precision, to
 from features.errors import first_line
 from features.storage import replacing
 from models.errors import TrainingError
-from models.networks.epochs import Epoch, OnEpoch, OnStep, Pulse
+from models.networks.epochs import Epoch, OnEpoch, OnPulse, Pulse
 from models.networks.examples import Examples
 from models.networks.network import Network, decayed
 from models.networks.schedules import learning_rate
@@ -41,10 +41,10 @@ LARGEST_GRADIENT = 1.0
 
 
 class Trainer:
-    """Trains `network`, which takes `examples` to (n, k) logits; what is frozen of it stays as it is.
+    """Trains `network`, which takes `examples` to (n, k) logits, where it is; what is frozen of it stays as it is.
 
     `before` are the epochs of earlier phases, of which `network` is the best: `history` goes on from them, and `best`
-    is the epoch of the highest validation accuracy of all. With a `teacher` a Network that is taught learns to foretell
+    is the epoch of the highest validation accuracy of all. With a `teacher` a Network that is taught learns to predict
     its features as well.
     """
 
@@ -55,15 +55,14 @@ class Trainer:
         settings: TrainingSettings,
         *,
         seed: int,
-        device: torch.device,
         before: Sequence[Epoch] = (),
         teacher: Teacher | None = None,
     ) -> None:
-        self.network = convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)
+        self.network = convert_conv2d_weight_memory_format(network, torch.channels_last)
         self.examples = examples
         self.settings = settings
         self.seed = seed
-        self.device = device
+        self.device = device = next(network.parameters()).device
         self.teacher = teacher
         self.precision = resolve_precision(settings.precision, device)
         self.history = list(before)
@@ -80,7 +79,7 @@ class Trainer:
         """The epoch of the highest validation accuracy, of several the one with the lowest validation loss."""
         return max(self.history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
 
-    def run(self, checkpoint: Path, on_step: OnStep, on_epoch: OnEpoch) -> None:
+    def run(self, checkpoint: Path, on_pulse: OnPulse, on_epoch: OnEpoch) -> None:
         """Train to the end, from `checkpoint` on where there is one; the network then is what it was at its best.
 
         Raises TrainingError where the loss is no number, memory is too small, or the checkpoint is damaged.
@@ -90,7 +89,7 @@ class Trainer:
                 self._resume(checkpoint)
             start = perf_counter() - self._spent
             while self._share(len(self.history) - self._before, self._spent) < 1 and not self._out_of_patience:
-                self.history.append(self._run_epoch(start, on_step))
+                self.history.append(self._run_epoch(start, on_pulse))
                 improved = self.best is self.history[-1]
                 if improved:
                     self._best_state = _copied(self.network)
@@ -113,7 +112,7 @@ class Trainer:
         minutes = self.settings.minutes
         return epochs / self.settings.epochs if minutes is None else seconds / (60 * minutes)
 
-    def _run_epoch(self, start: float, on_step: OnStep) -> Epoch:
+    def _run_epoch(self, start: float, on_pulse: OnPulse) -> Epoch:
         began = perf_counter()
         number, done = len(self.history) + 1, len(self.history) - self._before
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
@@ -128,14 +127,14 @@ class Trainer:
             total += self._step(self.examples.seen(kept, share, generator), labels) * len(labels)
             images += len(labels)
             share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
-            on_step(Pulse(epoch=number, images=images, share=min(1.0, share)))
+            on_pulse(Pulse(epoch=number, images=images, share=min(1.0, share)))
             if self.settings.minutes is not None and share >= 1:
                 break
         loss = float(total) / images  # waits for the device
         steps_seconds = perf_counter() - began
         validation_loss, accuracy = self._validate()
         if not math.isfinite(loss + validation_loss):
-            raise TrainingError(f"the loss is {loss + validation_loss} in epoch {number}: give a lower --learning-rate")
+            raise TrainingError(f"the loss is {loss + validation_loss} in epoch {number}: give a lower `learning_rate`")
         return Epoch(
             epoch=number,
             images=images,
@@ -193,12 +192,13 @@ class Trainer:
         return loss.detach()
 
     def _outputs(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """Logits, and how far what the network foretells is from what its teacher gives."""
+        """Logits, and how far what the network predicts is from what its teacher gives."""
         if self.teacher is None:
             return self.network(inputs), 0.0
         assert isinstance(self.network, Network)
         features = self.network.features(inputs)
-        return self.network.classify(features), distance(self.network.foretell(features), self.teacher.features(inputs))
+        predicted = self.network.predict_teacher(features)
+        return self.network.classify(features), distance(predicted, self.teacher.features(inputs))
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
@@ -229,7 +229,7 @@ class Trainer:
                 raise
             raise TrainingError(
                 f"{self.settings.batch_images} {self.examples.kind} do not fit the memory of {self.device}: "
-                "give fewer --batch-images, or a smaller --image-size"
+                "give fewer `batch_images`, or a smaller `image_size`"
             ) from error
 
     def _save(self, checkpoint: Path) -> None:

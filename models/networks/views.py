@@ -17,14 +17,14 @@ def random_views(images: torch.Tensor, size: int, views: Views, generator: torch
     not be far below s. What is drawn comes from `generator`, on the CPU: the same for every device.
     """
     count, side = len(images), images.shape[-1]
-    most = size / side if views.least_area == 1 else 1.0  # prediction crops the centre
+    most = size / side if views.min_area == 1 else 1.0  # prediction crops the centre
     draws = torch.rand(6, count, generator=generator)
-    area = views.least_area + (1 - views.least_area) * draws[0]
-    stretch = torch.exp((2 * draws[1] - 1) * math.log1p(views.most_stretch))
+    area = views.min_area + (1 - views.min_area) * draws[0]
+    stretch = torch.exp((2 * draws[1] - 1) * math.log1p(views.max_stretch))
     width, height = (most * (area * stretch).sqrt().clamp(max=1), most * (area / stretch).sqrt().clamp(max=1))
     left, top = (2 * draws[2] - 1) * (most - width), (2 * draws[3] - 1) * (most - height)
-    mirror = torch.where(draws[4] < views.mirrored, -1.0, 1.0)
-    angle = (2 * draws[5] - 1) * math.radians(views.most_degrees)
+    mirror = torch.where(draws[4] < views.hflip, -1.0, 1.0)
+    angle = (2 * draws[5] - 1) * math.radians(views.max_degrees)
     theta = torch.zeros(count, 2, 3)  # from places in the crop to places in the image, both from -1 to 1
     theta[:, 0, 0], theta[:, 0, 1], theta[:, 0, 2] = angle.cos() * width * mirror, -angle.sin() * height, left
     theta[:, 1, 0], theta[:, 1, 1], theta[:, 1, 2] = angle.sin() * width * mirror, angle.cos() * height, top

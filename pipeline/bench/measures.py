@@ -20,7 +20,7 @@ from features.sources.decode import decode
 from features.sources.registry import open_source
 from features.sources.source import Source
 from features.table.shard import name_shards, write_shard
-from features.trunk.spec import DEPTHS, TrunkOptions
+from features.trunk.spec import DEPTHS, RANDOM, TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk
 from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
@@ -54,8 +54,8 @@ def measure(job: Job) -> Measured:
     """Do one job; meant for a process of its own."""
     source = open_source(job.dataset, data_dir=job.data_dir)
     source = replace(source, items=source.items.iloc[: job.images])
-    nodes = (DEPTHS,) if job.what == "ours, five depths" else ()
-    options = TrunkOptions(backbone="alexnet", nodes=nodes, precision=job.precision)
+    node = DEPTHS if job.what == "ours, five depths" else None
+    options = TrunkOptions(backbone="alexnet", weights=RANDOM, node=node, precision=job.precision)
     trunk = build_trunk(options, resolve_device(job.device))
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
         rate = MEASURES[job.what](source, trunk, replace(job, scratch=Path(scratch)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -19,15 +19,15 @@ from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
 from models.errors import ModelsError
 from models.heads.head import Classifier, Probabilities
-from pipeline.config import FINETUNE, CompareConfig
+from pipeline.config import NETWORK, CompareConfig
 from pipeline.console import remark, result, warn
 from pipeline.report.page import Metrics, summary_table, write_report
 from pipeline.report.statistics import paired_difference, score
 from pipeline.stages.depths import best_nodes, run_depths
-from pipeline.stages.finetune import plan_finetune, run_finetune
+from pipeline.stages.finetune import plan_beside, run_retraining
 from pipeline.stages.heads import Trained, train_heads, unfitted_head
 from pipeline.stages.search import tune_heads
-from pipeline.stages.tables import check_testable, run_features, us_per_image
+from pipeline.stages.tables import check_testable, make_table, open_run, us_per_image
 
 FORMAT = 6
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
@@ -38,24 +38,27 @@ PREDICT_REPEATS = 3
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
     names = config.head_names()
-    plan = plan_finetune(config.features.dataset, config.finetuning()) if FINETUNE in names else None
-    heads = [unfitted_head(name, config) for name in names if name != FINETUNE]
-    features = run_features(config.features)
-    check_testable(features.table)
-    depths = run_depths(features.table, config)
+    heads = [unfitted_head(name, config) for name in names if name != NETWORK]
+    opened = open_run(config.features)
+    plan = None
+    if NETWORK in names:
+        plan = plan_beside(opened, config.features.trunk, config.network, config.features.run.seed)
+    table = make_table(opened, config.features)
+    check_testable(table)
+    depths = run_depths(table, config)
     if config.select_node:
-        features = replace(features, table=best_nodes(features.table, depths))
-    heads, searches = tune_heads(heads, features.table, config)
-    trained = train_heads(heads, features, config.features.out)
+        table = best_nodes(table, depths)
+    heads, searches = tune_heads(heads, table, config)
+    trained = train_heads(heads, table, weights=opened.loaded.weights.reopen, out=config.features.run.out)
     failed = {}
     if plan:
         try:
-            retrained = run_finetune(plan)
-            order_of(_test_keys(features.table), _test_keys(retrained.table), retrained.table.folder)
-            trained[FINETUNE] = retrained
+            retrained = run_retraining(plan, config.features.run)
+            order_of(_test_keys(table), _test_keys(retrained.table), retrained.table.folder)
+            trained[NETWORK] = retrained
         except (FeaturesError, ModelsError) as error:
-            failed[FINETUNE] = str(error)
-            warn(f"{FINETUNE} failed, the others go on: {error}")
+            failed[NETWORK] = str(error)
+            warn(f"{NETWORK} failed, the others go on: {error}")
     scores = asdict(depths) if depths else None
     classifiers = sorted(item.path.parent.name for item in trained.values())
     made_from = {
@@ -65,10 +68,10 @@ def run_compare(config: CompareConfig) -> None:
         "depths": scores,
         "failed": failed,
     }
-    folder = config.features.out / "compare" / f"{features.table.name}-{digest(made_from)[:8]}"
+    folder = config.features.run.out / "compare" / f"{table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder, trained)
     if metrics is None:
-        metrics = measure(features.table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
+        metrics = measure(table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
         write_report(folder / "report.html", metrics)
         write_json(folder / "metrics.json", metrics)
     if metrics["test_duplicates"]:

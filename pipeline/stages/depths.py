@@ -21,7 +21,7 @@ def run_depths(table: JoinedTable, config: XgbConfig) -> Depths | None:
     """Score the nodes of a table on validation rows, or find them scored; None where there is one node only."""
     if len(table.tables) == 1:
         return None
-    folder = config.features.out / "models" / table.name
+    folder = config.features.run.out / "models" / table.name
     path = folder / f"depths-{digest({'format': FORMAT, 'table': table.identity})[:8]}.json"
     if path.exists():
         return _read(json.loads(path.read_text(encoding="utf-8")))
@@ -29,7 +29,7 @@ def run_depths(table: JoinedTable, config: XgbConfig) -> Depths | None:
     with progress("depths are compared", count * (count + 1) // 2) as advance:
         depths = score_depths(
             table,
-            resolve_device(config.features.device),
+            resolve_device(config.features.run.device),
             lambda score: advance(1, f"{' + '.join(score.nodes)} {score.accuracy:.1%}"),
         )
     write_json(path, asdict(depths))

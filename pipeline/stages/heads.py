@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipeline.console import progress, remark
 from pipeline.report.statistics import score
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.search import tune_heads
-from pipeline.stages.tables import Features, run_features
+from pipeline.stages.tables import make_table, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,12 @@ class Trained:
 def run_xgb(config: XgbConfig) -> Trained:
     """Train the trees that `config` asks for, or find them trained."""
     head = unfitted_head("xgb", config)
-    features = run_features(config.features)
+    opened = open_run(config.features)
+    table = make_table(opened, config.features)
     if config.select_node:
-        features = replace(features, table=best_nodes(features.table, run_depths(features.table, config)))
-    tuned, _ = tune_heads([head], features.table, config)
-    return train_heads(tuned, features, config.features.out)["xgb"]
+        table = best_nodes(table, run_depths(table, config))
+    tuned, _ = tune_heads([head], table, config)
+    return train_heads(tuned, table, weights=opened.loaded.weights.reopen, out=config.features.run.out)["xgb"]
 
 
 def unfitted_head(name: str, config: XgbConfig) -> Head:
@@ -47,26 +48,25 @@ def unfitted_head(name: str, config: XgbConfig) -> Head:
     if name == "hybrid":
         settings, features = HEAD_SETTINGS[name], config.features
         parts = [unfitted_head(part, config) for part in settings.parts]
-        return HybridHead(settings, seed=features.seed, device=resolve_device(features.device), parts=parts)
+        return HybridHead(settings, seed=features.run.seed, device=resolve_device(features.run.device), parts=parts)
     if name != "xgb":
-        return make_head(name, seed=config.features.seed, device=resolve_device(config.features.device))
-    device = "cuda" if config.trees.tree_method == "gpu_hist" else config.features.device
-    return make_head(name, settings=config.trees, seed=config.features.seed, device=resolve_device(device))
+        return make_head(name, seed=config.features.run.seed, device=resolve_device(config.features.run.device))
+    device = "cuda" if config.trees.tree_method == "gpu_hist" else config.features.run.device
+    return make_head(name, settings=config.trees, seed=config.features.run.seed, device=resolve_device(device))
 
 
-def train_heads(heads: Sequence[Head], features: Features, out: Path) -> dict[str, Trained]:
+def train_heads(heads: Sequence[Head], table: JoinedTable, *, weights: str, out: Path) -> dict[str, Trained]:
     """Train heads on a table, or find them trained with the same settings on the same table, in the order given.
 
-    What hybrid is made of is trained once.
+    What hybrid is made of is trained once. `weights` are what the table's trunk can be built from again.
     """
     parts: dict[str, Trained] = {}
     for head in sorted(heads, key=lambda head: isinstance(head, HybridHead)):
-        parts[head.name] = _train_head(head, features, out, parts)
+        parts[head.name] = _train_head(head, table, weights, out, parts)
     return {head.name: parts[head.name] for head in heads}
 
 
-def _train_head(head: Head, features: Features, out: Path, parts: Mapping[str, Trained]) -> Trained:
-    table = features.table
+def _train_head(head: Head, table: JoinedTable, weights: str, out: Path, parts: Mapping[str, Trained]) -> Trained:
     folder = out / "models" / table.name / classifier_folder(head, table)
     path = folder / f"{head.name}{head.suffixes[0]}"
     if path.with_suffix(".json").exists():
@@ -75,12 +75,12 @@ def _train_head(head: Head, features: Features, out: Path, parts: Mapping[str, T
         remark(f"{head.name}: reused {path}")
         return Trained(head=learnt, card=card, path=path, table=table)
     if isinstance(head, HybridHead):
-        taken = [parts.get(part.name) or _train_head(part, features, out, parts) for part in head.parts]
+        taken = [parts.get(part.name) or _train_head(part, table, weights, out, parts) for part in head.parts]
         head.take([part.head for part in taken if isinstance(part.head, Head)])
     with progress(f"{head.name} learns", head.steps(table)) as advance:
         head.fit(table, lambda step: advance(1, step.note))
     head.learned_ |= head.tuning
-    save_classifier(head, table, folder, weights=features.weights, validation=_validation_scores(head, table))
+    save_classifier(head, table, folder, weights=weights, validation=_validation_scores(head, table))
     learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
     remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
     return Trained(head=head, card=read_card(path.with_suffix(".json")), path=path, table=table)

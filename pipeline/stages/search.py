@@ -36,7 +36,7 @@ def tune_heads(heads: Sequence[Head], table: JoinedTable, config: XgbConfig) -> 
 def _tune(head: Head, table: JoinedTable, config: XgbConfig) -> tuple[Head, Trials]:
     from models.search import study_name, tune  # Optuna is for those who tune
 
-    path = config.features.out / "tune" / table.name / f"{study_name(head, table)}.db"
+    path = config.features.run.out / "tune" / table.name / f"{study_name(head, table)}.db"
     with progress(f"{head.name} is tuned", config.tune) as advance:
         found = tune(
             head,

@@ -1,22 +1,24 @@
-"""The feature tables that a stage asks for, made once and then reused."""
+"""Images and a network opened once, and the feature tables that come of them, made once and then reused."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+import torch
 
 from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
-from features.sources.source import Source
+from features.sources.source import SPLITS, Source
 from features.storage import check_writable, write_json
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
-from features.trunk.spec import AUTO_WEIGHTS, NAMED_WEIGHTS, TrunkOptions, parse_nodes
-from features.trunk.trunk import Trunk, build_trunk
-from pipeline.config import FeaturesConfig
+from features.trunk.loaded import Loaded, open_network
+from features.trunk.trunk import Trunk, cut_trunk
+from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
@@ -26,11 +28,58 @@ TIMING = "timing.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
-    """Feature tables, and the `--weights` that their trunk can be built from: a name or an absolute path."""
+class Opened:
+    """What a run is about: labelled images, a network with its weights, and the device that works on them."""
 
-    table: JoinedTable
-    weights: str
+    source: Source
+    loaded: Loaded
+    device: torch.device
+
+
+def open_run(config: FeaturesConfig) -> Opened:
+    """Look at the images and the network that `config` asks for, before time is spent on them."""
+    device = resolve_device(config.run.device)
+    source = open_images(config.dataset, config.run)
+    loaded = open_network(config.trunk, node=config.trunk.node, seed=config.run.seed)
+    return Opened(source=source, loaded=loaded, device=device)
+
+
+def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS) -> Source:
+    """List the images of `dataset`, and see that what comes of them can be written."""
+    check_writable(run.out)
+    return open_source(dataset, data_dir=run.data_dir, train_limit=run.train_limit, seed=run.seed, splits=splits)
+
+
+def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
+    """Make the feature tables that `config` asks for, one a node, or find them finished."""
+    trunk = cut_trunk(opened.loaded, config.trunk, opened.device)
+    if not trunk.spec.pretrained:
+        warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
+    return extract_table(opened.source, trunk, config.run)
+
+
+def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: float | None = None) -> JoinedTable:
+    """Take the images of `source` through `trunk`, or find that done, and say what it took.
+
+    `max_bad` stands in for that of `run`.
+    """
+    start = time.perf_counter()
+    with progress(f"features of {source.name}", len(source.items)) as advance:
+        done = extract(
+            source,
+            trunk,
+            run.out / "features",
+            max_bad=run.max_bad if max_bad is None else max_bad,
+            retry_bad=run.retry_bad,
+            on_images=lambda count: advance(count, ""),
+        )
+    seconds = time.perf_counter() - start
+    table = JoinedTable(done.tables)
+    _say_features(table, done, seconds)
+    if done.extracted:
+        remark(spent(done.seconds, trunk.device))
+        _write_timing(done, seconds, trunk.device)
+    return table
 
 
 def check_testable(table: JoinedTable) -> None:
@@ -48,64 +97,14 @@ def us_per_image(table: JoinedTable) -> float | None:
         return None
 
 
-def run_features(config: FeaturesConfig) -> Features:
-    """Make the feature table that `config` asks for, or find it finished."""
-    device = resolve_device(config.device)
-    check_writable(config.out)
-    source = open_source(config.dataset, data_dir=config.data_dir, train_limit=config.train_limit, seed=config.seed)
-    trunk = build_trunk(trunk_options(config), device)
-    if not trunk.spec.pretrained:
-        warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
-    table = extract_table(source, trunk, config.out, max_bad=config.max_bad, retry_bad=config.retry_bad)
-    named = config.weights in (AUTO_WEIGHTS, *NAMED_WEIGHTS)
-    return Features(table=table, weights=trunk.spec.weights if named else str(Path(config.weights).resolve()))
-
-
-def extract_table(source: Source, trunk: Trunk, out: Path, *, max_bad: float, retry_bad: bool = False) -> JoinedTable:
-    """Take the images of `source` through `trunk`, or find that done, and say what it took."""
-    start = time.perf_counter()
-    with progress(f"features of {source.name}", len(source.items)) as advance:
-        done = extract(
-            source,
-            trunk,
-            out / "features",
-            max_bad=max_bad,
-            retry_bad=retry_bad,
-            on_images=lambda count: advance(count, ""),
-        )
-    seconds = time.perf_counter() - start
-    table = JoinedTable(done.tables)
-    _say_features(table, done, seconds)
-    if done.extracted:
-        remark(spent(done.seconds, trunk.device))
-        timing = {
-            "images": done.extracted,
-            "seconds": seconds,
-            "device": str(trunk.device),
-            "stages": dict(done.seconds),
-        }
-        for each in done.tables:
-            write_json(each.folder / TIMING, timing)
-    return table
-
-
-def trunk_options(config: FeaturesConfig) -> TrunkOptions:
-    """The trunk that `config` asks for."""
-    return TrunkOptions(
-        backbone=config.backbone,
-        weights=config.weights,
-        nodes=parse_nodes(config.node),
-        pool=config.pool,
-        image_size=config.image_size,
-        precision=config.precision,
-        compiled=config.compile,
-        decoder=config.decoder,
-        seed=config.seed,
-    )
+def _write_timing(done: Extraction, seconds: float, device: torch.device) -> None:
+    timing = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
+    for table in done.tables:
+        write_json(table.folder / TIMING, timing)
 
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
-    counts = ", ".join(f"{table.rows.get(split, 0):,} {split}" for split in ("train", "validation", "test"))
+    counts = ", ".join(f"{table.rows.get(split, 0):,} {split}" for split in SPLITS)
     how = f"{done.extracted:,} images in {seconds:.1f} s, {done.extracted / seconds:.0f} a second"
     if not done.extracted:
         how = "reused"

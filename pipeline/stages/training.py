@@ -9,48 +9,29 @@ from pathlib import Path
 from typing import get_args
 
 import pandas as pd
-import torch
 
-from features.errors import first_line
 from features.sources.source import LearningSplit, Source
 from features.squares import Squares, decode_once
 from features.storage import replacing
 from features.table.ledger import LEDGER
 from features.trunk.recipe import Recipe
 from models.networks.epochs import Epoch, Pulse
-from models.networks.network import Network
 from models.networks.settings import Views
 from models.networks.trainer import Trainer
+from pipeline.config import RunConfig
 from pipeline.console import progress, remark, warn
-from pipeline.errors import ConfigError
 from pipeline.report.plots import history_plot
 
 
-@torch.inference_mode()
-def check_first_size(network: Network, first_size: int | None, image_size: int) -> None:
-    """Raise ConfigError where training of `network` cannot begin with images of `first_size` px."""
-    if first_size is None:
-        return
-    if first_size > image_size:
-        raise ConfigError(f"--first-size {first_size} is above --image-size {image_size}: expected at most that")
-    try:
-        network(torch.zeros(1, 3, first_size, first_size))
-    except (RuntimeError, AssertionError) as error:  # too small for a layer, or fewer features than the head takes
-        raise ConfigError(
-            f"--first-size {first_size} does not suit {network.backbone.name} at --image-size {image_size} "
-            f"({first_line(error)}): give a larger one, or none"
-        ) from error
-
-
-def squares_of(source: Source, recipe: Recipe, out: Path, *, max_bad: float, retry_bad: bool) -> Squares:
-    """The images of `source` that may be learnt from, decoded in `out`, or found there."""
+def decode_images(source: Source, recipe: Recipe, run: RunConfig) -> Squares:
+    """The images of `source` that may be learnt from, decoded, or found there."""
     with progress(f"images of {source.name}", int((source.items["split"] != "test").sum())) as advance:
         squares = decode_once(
             source,
             recipe,
-            out / "images",
-            max_bad=max_bad,
-            retry_bad=retry_bad,
+            run.out / "images",
+            max_bad=run.max_bad,
+            retry_bad=run.retry_bad,
             on_images=lambda count: advance(count, ""),
         )
     counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in get_args(LearningSplit))
@@ -66,14 +47,9 @@ def retried_too_late(folder: Path) -> None:
 
 
 def train(
-    trainer: Trainer,
-    folder: Path,
-    checkpoint: Path,
-    *,
-    what: str,
-    on_best: Callable[[], None] = lambda: None,
+    trainer: Trainer, checkpoint: str, what: str, *, folder: Path, on_best: Callable[[], None] = lambda: None
 ) -> None:
-    """Train to the end, from `checkpoint` on; the history is in `folder` after each epoch.
+    """Train to the end, from the file `checkpoint` in `folder` on; the history is beside it after each epoch.
 
     `on_best` is called after each epoch that is the best by now.
     """
@@ -85,7 +61,7 @@ def train(
         remark(f"  {_describe(history[-1])}")
 
     with progress(f"{what}, %", 100) as advance:
-        trainer.run(checkpoint, _meter(advance), on_epoch)
+        trainer.run(folder / checkpoint, _meter(advance), on_epoch)
     _write_history(trainer.history, folder)  # if the run was killed between its last checkpoint and its history
 
 
@@ -94,7 +70,7 @@ def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
     shown = 0.0
     began = (0, 0, time.perf_counter())
 
-    def on_step(pulse: Pulse) -> None:
+    def on_pulse(pulse: Pulse) -> None:
         nonlocal shown, began
         now = time.perf_counter()
         if pulse.epoch != began[0]:
@@ -103,7 +79,7 @@ def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
         advance(100 * pulse.share - shown, f"epoch {pulse.epoch}, {rate:,.0f} images/s")
         shown = 100 * pulse.share
 
-    return on_step
+    return on_pulse
 
 
 def _describe(epoch: Epoch) -> str:
@@ -120,8 +96,8 @@ def views_in_words(views: Views) -> str:
     if views.whole:
         return "every image as it is"
     return (
-        f"{views.least_area:.0%} or more of each image, stretched by up to {views.most_stretch:.0%}, "
-        f"turned by up to {views.most_degrees:g}°, {views.mirrored:.0%} of them mirrored"
+        f"{views.min_area:.0%} or more of each image, stretched by up to {views.max_stretch:.0%}, "
+        f"turned by up to {views.max_degrees:g}°, {views.hflip:.0%} of them mirrored"
     )
 
 

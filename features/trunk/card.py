@@ -1,0 +1,48 @@
+"""The card of a trunk that was trained here: what it is, how it wants images prepared, and the SHA-256 of its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import TrunkError, first_line
+from features.storage import file_sha256
+from features.trunk.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkScores:
+    """How the trunk did with its classifier, on validation images: `accuracy` (share), `log_loss` (nats)."""
+
+    accuracy: float
+    log_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkCard:
+    """What of a card is read again; `sha256` is that of the trunk's file."""
+
+    sha256: str
+    recipe: Recipe
+    validation: TrunkScores
+
+    @classmethod
+    def read(cls, path: Path) -> TrunkCard:
+        """The card at `path`; raises TrunkError where there is none."""
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            scores = TrunkScores(**content["validation"])
+            return cls(sha256=content["trunk"]["sha256"], recipe=Recipe.from_json(content["recipe"]), validation=scores)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrunkError(f"{path} is no card of a trunk ({first_line(error)})") from error
+
+    def check(self, trunk: Path) -> None:
+        """Raise TrunkError unless the file `trunk` is the card's."""
+        try:
+            found = file_sha256(trunk)
+        except OSError as error:
+            raise TrunkError(f"{trunk} cannot be read ({error.strerror})") from error
+        if found != self.sha256:
+            raise TrunkError(f"{trunk} is not the file its card names (its SHA-256 differs)")

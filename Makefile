@@ -1,7 +1,8 @@
-# `make help` lists the targets. Variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON
+# `make help` lists the targets. Variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON CONSTRAINTS VENV
 PYTHON ?= python3
 OUT ?= artifacts
 BENCH ?= features
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -16,13 +17,13 @@ SETTINGS = --out "$(OUT)" \
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON, as in: make compare DATASET=photos WEIGHTS=imagenet"
+	@echo "  variables: DATASET BACKBONE WEIGHTS NODE DEVICE OUT ARGS IMAGE BENCH PYTHON CONSTRAINTS VENV, as in: make compare DATASET=photos WEIGHTS=imagenet"
 
 setup: $(READY) ## make .venv with the tested versions; does nothing while they are unchanged
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint "$(CONSTRAINTS)" --editable ".[dev]"
 	@touch $@
 
 features: $(READY) ## images to a feature table

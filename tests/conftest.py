@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sysconfig
+import venv
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,7 @@ from features.trunk.spec import TrunkSpec
 from features.trunk.trunk import Trunk
 from pipeline import cli
 
+ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 
@@ -174,3 +180,36 @@ def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) ->
     assert len(lines) == 1
     assert lines[0].startswith("treehead: ")
     return lines[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An environment that has treehead from its `wheel`, in the folder `site`, and all else from this one."""
+
+    wheel: Path
+    site: Path
+    python: Path
+
+    def run(self, *command: object, folder: Path) -> str:
+        """What the environment's Python prints in `folder`; neither that nor this checkout is on its path."""
+        program = [str(self.python), "-I", *map(str, command)]
+        return subprocess.run(program, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel of this checkout, built from a copy so that no earlier build is in it, and installed; takes a while."""
+    folder = tmp_path_factory.mktemp("installed")
+    for part in ("treehead", "features", "models", "pipeline", "benchmarks", "tests"):
+        shutil.copytree(ROOT / part, folder / "source" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in filter(Path.is_file, ROOT.iterdir()):
+        shutil.copy(path, folder / "source")
+    venv.create(folder / "environment", symlinks=True, with_pip=True)
+    (site,) = (folder / "environment" / "lib").glob("python3*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # an editable install of treehead is not in there
+    python = folder / "environment" / "bin" / "python"
+    pip = [str(python), "-I", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, folder / "source"], check=True)
+    (wheel,) = folder.glob("treehead-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
+    return Installed(wheel=wheel, site=site, python=python)

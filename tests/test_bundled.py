@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sysconfig
-import tomllib
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,8 @@ from features.trunk.loaded import open_backbone
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
 from features.trunk.weights import file_state, load_into
-from tests.conftest import CPU
+from tests.conftest import CPU, Installed
 
-ROOT = Path(__file__).parent.parent
 CARDS = sorted(bundled.FOLDER.glob("*.json"))
 
 
@@ -102,12 +97,6 @@ def test_auto_takes_what_is_there(shelf: Path) -> None:
         build("auto")
 
 
-def test_weights_and_cards_go_into_the_wheel() -> None:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]["features"]
-    assert data == ["trunk/bundled_weights/*"]
-
-
 def test_alexnets_are_bundled_and_what_a_person_gets_who_asks_for_none() -> None:
     assert "alexnet" in {card.stem for card in CARDS}
     assert build("auto").spec.weights == "bundled"
@@ -125,22 +114,13 @@ def test_what_is_bundled_fits(card: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_brings_its_weights(tmp_path: Path, split_photos: Path) -> None:
-    environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    venv.create(environment, symlinks=True, with_pip=True)
-    site = next((environment / "lib").glob("python3*/site-packages"))
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # torch and the rest; this project is not in there
-    python = environment / "bin" / "python"
-
-    def run(*command: object) -> str:
-        program = [str(python), "-I", *map(str, command)]
-        return subprocess.run(program, cwd=elsewhere, check=True, capture_output=True, text=True).stdout.strip()
-
-    run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", ROOT)
-    folder = run("-c", "import features.trunk.bundled as b; print(b.FOLDER)")
-    assert Path(folder).is_relative_to(site)
-    model = run("-m", "pipeline", "xgb", "--dataset", split_photos, "--weights", "bundled", "--device", "cpu")
-    answer = run("-m", "pipeline", "predict", model, split_photos / "test/red/200.png", "--json")
+def test_an_installed_wheel_brings_its_weights(installed: Installed, tmp_path: Path, split_photos: Path) -> None:
+    folder = installed.run("-c", "import features.trunk.bundled as b; print(b.FOLDER)", folder=tmp_path)
+    assert Path(folder).is_relative_to(installed.site)
+    command = installed.python.with_name("treehead")
+    model = installed.run(
+        command, "xgb", "--dataset", split_photos, "--weights", "bundled", "--device", "cpu", folder=tmp_path
+    )
+    answer = installed.run(command, "predict", model, split_photos / "test/red/200.png", "--json", folder=tmp_path)
     (prediction,) = json.loads(answer)["images"]
     assert prediction["class"] in ("red", "green", "blue")

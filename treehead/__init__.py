@@ -1,0 +1,69 @@
+"""Labelled images in, the classifier to ship out: what a program of your own takes from treehead.
+
+    FrozenTrunk       images to the features of a frozen network, as a scikit-learn transformer
+    open_table        a feature table that `treehead features` has written
+    load_classifier   a classifier that `treehead xgb`, `compare` or `finetune` has trained
+    __version__       the installed release
+
+What is not named here may change with any release. torch and the rest are imported when something needs them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from treehead._hidden import refuse_hidden
+
+if TYPE_CHECKING:
+    from features.frozen_trunk import FrozenTrunk
+    from features.table.table import FeatureTable
+    from treehead._classifier import TrainedClassifier
+
+    __version__: str
+
+__all__ = ["FrozenTrunk", "__version__", "load_classifier", "open_table"]
+
+refuse_hidden(Path(__file__).parent.parent)
+
+
+def open_table(folder: str | Path) -> FeatureTable:
+    """Open the feature table in `folder`, and check that it is whole.
+
+    `read`, `batches` and `to_pandas` give its rows, `ledger` what could not be read, `spec.classes` the names that
+    labels number. Raises TableError where the table is missing, cut short or changed.
+    """
+    from features.table.table import FeatureTable
+
+    return FeatureTable.open(Path(folder))
+
+
+def load_classifier(path: str | Path) -> TrainedClassifier:
+    """Read a classifier, such as `xgb.joblib`, with the card beside it.
+
+    A pickle runs code when it is read: the card's SHA-256 proves that nothing was damaged, not who wrote it. Raises
+    ClassifierError where the file or its card is missing, cut short, changed, or of another format.
+    """
+    from models.card import load_classifier
+    from treehead._classifier import TrainedClassifier
+
+    return TrainedClassifier(*load_classifier(Path(path)))
+
+
+if not TYPE_CHECKING:  # mypy would take every name for one that is there
+
+    def __getattr__(name: str) -> object:
+        """FrozenTrunk and __version__ when they are first asked for (PEP 562)."""
+        if name == "FrozenTrunk":
+            from features.frozen_trunk import FrozenTrunk
+
+            return FrozenTrunk
+        if name == "__version__":
+            from pipeline.release import release
+
+            return release()
+        raise AttributeError(f"treehead has no {name!r}: expected one of {', '.join(__all__)}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

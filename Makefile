@@ -27,31 +27,31 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 features: $(READY) ## images to a feature table
-	@$(BIN)/python -m pipeline features $(SETTINGS)
+	@$(BIN)/treehead features $(SETTINGS)
 
 xgb: $(READY) ## boosted trees on the feature table
-	@$(BIN)/python -m pipeline xgb $(SETTINGS)
+	@$(BIN)/treehead xgb $(SETTINGS)
 
 compare: $(READY) ## trees against the linear and the neural head, with a report
-	@$(BIN)/python -m pipeline compare $(SETTINGS)
+	@$(BIN)/treehead compare $(SETTINGS)
 
 predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@test -n "$(IMAGE)" || { echo "make predict needs an image: make predict IMAGE=photo.jpg" >&2; exit 2; }
-	@model=$$($(BIN)/python -m pipeline xgb $(SETTINGS)) && $(BIN)/python -m pipeline predict "$$model" "$(IMAGE)" \
+	@model=$$($(BIN)/treehead xgb $(SETTINGS)) && $(BIN)/treehead predict "$$model" "$(IMAGE)" \
 		$(if $(DEVICE),--device "$(DEVICE)")
 
 finetune: $(READY) ## retrain BACKBONE itself on DATASET, as in: make finetune DATASET=photos ARGS="--minutes 30"
-	@$(BIN)/python -m pipeline finetune --dataset "$(or $(DATASET),digits)" --out "$(OUT)" \
+	@$(BIN)/treehead finetune --dataset "$(or $(DATASET),digits)" --out "$(OUT)" \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
 		$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
 pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretrain DATASET=photos ARGS="--minutes 60"
 	@test -n "$(DATASET)" || { echo "make pretrain needs images: make pretrain DATASET=photos" >&2; exit 2; }
-	@$(BIN)/python -m pipeline pretrain --dataset "$(DATASET)" --out "$(OUT)" \
+	@$(BIN)/treehead pretrain --dataset "$(DATASET)" --out "$(OUT)" \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
 bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=finetune training, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
-	@$(BIN)/python -m $(if $(filter features,$(BENCH)),pipeline bench,benchmarks) $(BENCH) $(SETTINGS)
+	@$(BIN)/$(if $(filter features,$(BENCH)),treehead bench,python -m benchmarks) $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"

@@ -27,9 +27,11 @@ from pipeline.config import (
 )
 from pipeline.console import fail, result
 from pipeline.errors import PipelineError
+from pipeline.release import release
 
 app = App(
     name="treehead",
+    version=release,
     suppress_keyboard_interrupt=False,
     help="""Labelled images in, the classifier to ship out: deep features, boosted trees, and an honest comparison.
 

@@ -36,6 +36,12 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
 
     After `fit`: `specs_` has a TrunkSpec for each node, `dims_` their columns, `n_features_out_` is dim. After
     scikit-learn's estimators and skrub's TextEncoder.
+
+    >>> trunk = FrozenTrunk("squeezenet1_1", weights="random", pool="avg", image_size=32)
+    >>> trunk.fit_transform(["photos/oak/0001.jpg", np.zeros((40, 30, 3), np.uint8)]).shape
+    (2, 512)
+    >>> trunk.get_feature_names_out()[:2].tolist()
+    ['features_0', 'features_1']
     """
 
     def __init__(

@@ -33,6 +33,9 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 
 Run = Callable[..., int]
 
+collect_ignore = ["golden"]
+"""Scripts that made what lies beside them; looking for examples in docstrings would import them."""
+
 
 def write_images(folder: Path, colour: str, count: int, start: int = 0) -> None:
     """Write `count` noisy images of 24 × 20 pixels in one colour, each different."""

@@ -32,6 +32,10 @@ def open_table(folder: str | Path) -> FeatureTable:
 
     `read`, `batches` and `to_pandas` give its rows, `ledger` what could not be read, `spec.classes` the names that
     labels number. Raises TableError where the table is missing, cut short or changed.
+
+    >>> table = open_table("table")
+    >>> table.to_pandas("test")[["key", "label", "f0"]].shape
+    (12, 3)
     """
     from features.table.table import FeatureTable
 
@@ -43,6 +47,12 @@ def load_classifier(path: str | Path) -> TrainedClassifier:
 
     A pickle runs code when it is read: the card's SHA-256 proves that nothing was damaged, not who wrote it. Raises
     ClassifierError where the file or its card is missing, cut short, changed, or of another format.
+
+    >>> classifier = load_classifier("linear.joblib")
+    >>> classifier.classes_, classifier.card.trunks[0].backbone
+    (('beech', 'oak'), 'squeezenet1_1')
+    >>> classifier.predict(open_table("table").read("test").x)[[0, -1]].tolist()
+    ['beech', 'oak']
     """
     from models.card import load_classifier
     from treehead._classifier import TrainedClassifier

@@ -24,6 +24,14 @@ def open_source(
 
     `data_dir` is where sets known by name lie or are downloaded to; `splits` are those that are needed: of a set that
     lacks one of them, part of training becomes it. Raises SourceError.
+
+    >>> source = open_source("photos", data_dir=Path("data"))
+    >>> source.classes, source.items["split"].value_counts().to_dict()
+    (('beech', 'oak'), {'train': 30, 'test': 12, 'validation': 6})
+    >>> source.items[["key", "split", "label"]].head(2)
+                  key  split  label
+    0  beech/0001.jpg  train      0
+    2  beech/0003.jpg  train      0
     """
     source = drop_unused_classes(_open(dataset, data_dir))
     check_labelled(dataset, source.items, source.classes)

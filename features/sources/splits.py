@@ -23,6 +23,13 @@ def complete_splits(
     without a validation split, VALIDATION_SHARE of what is left becomes one, so that the limit counts every labelled
     image that a classifier may learn from. Each choice hashes the image's key: adding images never moves old ones, but
     for a class's last training image, which stays where it is until there is another.
+
+    >>> keys = [f"{number:04d}.jpg" for number in range(1000)]
+    >>> items = pd.DataFrame({"key": keys, "split": "train", "label": 0})
+    >>> complete_splits(items, None, seed=0)["split"].value_counts().to_dict()
+    {'train': 703, 'test': 211, 'validation': 86}
+    >>> complete_splits(items, 100, seed=0)["split"].value_counts().to_dict()
+    {'test': 211, 'train': 92, 'validation': 8}
     """
     items = items.copy()
     if "test" in splits and not (items["split"] == "test").any():

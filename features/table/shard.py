@@ -49,6 +49,12 @@ def cut_into_shards(items: pd.DataFrame) -> list[pd.DataFrame]:
 
     An image that is added or removed changes the shard that it belongs to, and the others stay as they are.
     Method: Muthitacharoen et al., A low-bandwidth network file system (2001).
+
+    >>> items = pd.DataFrame({"key": [f"{number:04d}.jpg" for number in range(3000)]})
+    >>> [len(part) for part in cut_into_shards(items)]
+    [416, 477, 364, 257, 1024, 287, 175]
+    >>> [len(part) for part in cut_into_shards(items.drop(index=1000))]
+    [416, 477, 363, 257, 1024, 287, 175]
     """
     cuts = [0]
     for row, key in enumerate(items["key"], start=1):

@@ -23,6 +23,9 @@ def resolve_pool(pool: str, shape: Sequence[int]) -> str:
 
     `shape` is (d,) for a vector, (tokens, d), or (channels, h, w). A vector is never pooled. Raises TrunkError for a
     name that is not known, or a grid over tokens.
+
+    >>> resolve_pool("auto", (256, 6, 6)), resolve_pool("auto", (256, 13, 13)), resolve_pool("avg", (512,))
+    ('none', 'avg4x4', 'none')
     """
     grid = _grid(pool)
     if len(shape) == 1:
@@ -50,6 +53,12 @@ def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
     """Pool (n, d), (n, tokens, d) or (n, channels, h, w) by a name that `resolve_pool` gave; returns (n, columns).
 
     A grid finer than the map is cut down to the map's own.
+
+    >>> maps = torch.arange(16.0).view(1, 1, 4, 4)
+    >>> pool_output(maps, "avg2x2")
+    tensor([[ 2.5000,  4.5000, 10.5000, 12.5000]])
+    >>> pool_output(maps, "max")
+    tensor([[15.]])
     """
     grid = _grid(pool)
     if grid:

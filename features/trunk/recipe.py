@@ -24,7 +24,12 @@ class Recipe:
     std: tuple[float, ...]
 
     def at(self, image_size: int | None) -> Recipe:
-        """The same for another image size, both sizes in proportion."""
+        """The same for another image size, both sizes in proportion.
+
+        >>> recipe = Recipe(image_size=224, resize=256, interpolation="bilinear", mean=(0.5,) * 3, std=(0.2,) * 3)
+        >>> recipe.at(112).resize
+        128
+        """
         if image_size is None:
             return self
         return replace(self, image_size=image_size, resize=round(image_size * self.resize / self.image_size))
@@ -39,6 +44,9 @@ def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: st
     """Resize the shorter side to `resize` px (antialiased), crop the centre.
 
     (…, 3, h, w) to (…, 3, size, size), uint8.
+
+    >>> to_square(torch.zeros(3, 300, 400, dtype=torch.uint8), resize=256, size=224, interpolation="bilinear").shape
+    torch.Size([3, 224, 224])
     """
     height, width = images.shape[-2:]
     longest = MAX_ASPECT * min(height, width)
@@ -49,7 +57,12 @@ def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: st
 
 
 def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Scale 0..255 to 0..1, less `mean`, over `std`, on the images' device: (n, 3, s, s) to channels-last float32."""
+    """Scale 0..255 to 0..1, less `mean`, over `std`, on the images' device: (n, 3, s, s) to channels-last float32.
+
+    >>> white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    >>> normalise(white, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.125)).flatten()
+    tensor([1., 2., 4.])
+    """
     count, _, height, width = images.shape
     # Row by row, three channels side by side: several times as fast as broadcasting over the channels.
     scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).repeat(width)

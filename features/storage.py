@@ -9,12 +9,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypeAliasType
+
 from features.errors import OutputError
+
+Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
+"""What JSON can hold."""
 
 SCRATCH = ".unfinished-"
 """How the names of files begin that are still being written."""

@@ -58,9 +58,7 @@ def test_a_changed_byte_is_an_error(shelf: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(
-        TrunkError, match=r"is not the file its card names .*: install treehead again"
-    ):
+    with pytest.raises(TrunkError, match=r"is not the file its card names .*: install treehead again"):
         build()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.errors import SourceError
@@ -15,6 +15,29 @@ from features.sources.source import SPLITS, Source, check_labelled, check_learna
 from features.sources.splits import complete_splits
 
 KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
+"""The data sets that are known by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How it is told that a data set is of a kind, by what a person calls it, and how it is opened.
+
+    `open` takes that and `data_dir`, where sets known by name lie.
+    """
+
+    is_meant: Callable[[str], bool]
+    open: Callable[[str, Path], Source]
+
+
+KINDS = (
+    Kind(is_meant=lambda name: name.lower() == "digits", open=lambda *_: open_digits()),
+    Kind(is_meant=lambda name: name.lower() in MNIST_KIN, open=lambda name, at: open_mnist_kin(name.lower(), at)),
+    Kind(is_meant=lambda name: name.lower() in TORCHVISION, open=lambda name, at: open_torchvision(name.lower(), at)),
+    Kind(is_meant=lambda path: path != "" and bool(hub_files(Path(path))), open=lambda path, _: open_hub(Path(path))),
+    Kind(is_meant=lambda path: path != "" and Path(path).is_dir(), open=lambda path, _: open_folder(Path(path))),
+    Kind(is_meant=lambda path: Path(path).is_file(), open=lambda path, _: open_manifest(Path(path))),
+)
+"""Where images come from, a row each; the first that is meant is opened."""
 
 
 def open_source(
@@ -48,17 +71,9 @@ def open_source(
 
 
 def _open(dataset: str, data_dir: Path) -> Source:
-    name, path = dataset.lower(), Path(dataset)
-    if name == "digits":
-        return open_digits()
-    if name in MNIST_KIN:
-        return open_mnist_kin(name, data_dir)
-    if name in TORCHVISION:
-        return open_torchvision(name, data_dir)
-    if dataset and path.is_dir():
-        return open_hub(path) if hub_files(path) else open_folder(path)
-    if path.is_file():
-        return open_manifest(path)
+    for kind in KINDS:
+        if kind.is_meant(dataset):
+            return kind.open(dataset, data_dir)
     raise SourceError(
         f"unknown data set {dataset!r}: expected a folder of images, a CSV or Parquet manifest, "
         f"or one of {', '.join(KNOWN)}"

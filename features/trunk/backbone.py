@@ -18,7 +18,7 @@ State = dict[str, torch.Tensor]
 
 
 class Backbone(ABC):
-    """A network with random weights, by name.
+    """A network with random weights drawn from `seed`, by name.
 
     `node` is what its own classifier sees, `depths` are nodes from early to late that end there; `smallest` is the
     least side in px of the images it takes, the only one where `fixed`; `nhwc` is how the names of nodes begin whose
@@ -33,6 +33,9 @@ class Backbone(ABC):
     nhwc: tuple[str, ...] = ()
     network: nn.Module
     recipe: Recipe
+
+    @abstractmethod
+    def __init__(self, name: str, seed: int) -> None: ...
 
     @abstractmethod
     def cut(self, nodes: Sequence[str]) -> nn.Module:

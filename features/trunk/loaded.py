@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 
 from torch import nn
 
 from features.trunk.backbone import Backbone
 from features.trunk.recipe import Recipe
 from features.trunk.spec import NetworkOptions
-from features.trunk.torchvision_backbone import TorchvisionBackbone
 from features.trunk.weights import Weights, state_sha256
 
 TIMM = "timm:"
 """How the names of timm's networks begin."""
+
+BACKBONES = {
+    TIMM: "features.trunk.timm_backbone:TimmBackbone",
+    "": "features.trunk.torchvision_backbone:TorchvisionBackbone",
+}
+"""The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +63,9 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
 
 def open_backbone(name: str, seed: int) -> Backbone:
     """A network with random weights drawn from `seed`; raises TrunkError for a name that is not known."""
-    if name.startswith(TIMM):
-        from features.trunk.timm_backbone import TimmBackbone  # an optional extra
-
-        return TimmBackbone(name.removeprefix(TIMM), seed)
-    return TorchvisionBackbone(name, seed)
+    prefix = next(prefix for prefix in BACKBONES if name.startswith(prefix))
+    kind: type[Backbone] = resolve_name(BACKBONES[prefix])
+    return kind(name.removeprefix(prefix), seed)
 
 
 def freeze(module: nn.Module) -> nn.Module:

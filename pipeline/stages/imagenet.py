@@ -8,6 +8,7 @@ from pathlib import Path
 from torchvision.models import get_model_weights
 
 from features.devices import resolve_device, resolve_precision
+from features.storage import Json
 from features.trunk.loaded import TIMM, open_backbone
 from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
 from features.trunk.weights import Weights
@@ -34,5 +35,5 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     classifier.classes_ = tuple(get_model_weights(name)["DEFAULT"].meta["categories"])
     precision = resolve_precision("auto", device)
     trunk = logits_trunk(backbone.network, name, Path(weights).name, recipe, precision, device)
-    about = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
+    about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
     predict_and_show(classifier, trunk, images, about, config, most=LIKELY)

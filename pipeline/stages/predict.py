@@ -7,9 +7,9 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Column, Table
@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from features.devices import resolve_device
 from features.loop import run_batches
 from features.sources.folders import files_below
+from features.storage import Json
 from features.trunk.trunk import Trunk, rebuild_trunk
 from models.card import Card, load_classifier
 from models.heads.head import Classifier
@@ -25,8 +26,30 @@ from pipeline.config import PredictConfig
 from pipeline.console import progress, result, result_table, warn
 from pipeline.errors import PredictError
 
-Prediction = dict[str, Any]
-"""`image`, then `class`, `probability` and `probabilities` (class to share), or `error` where it cannot be read."""
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a classifier says of an image: `probabilities` by class, or the `error` for which it cannot be read."""
+
+    image: str
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    def likely(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most likely classes and their probabilities, the likeliest first."""
+        return sorted(self.probabilities.items(), key=itemgetter(1), reverse=True)[:count]
+
+    def to_json(self) -> dict[str, Json]:
+        """`image`, then `class`, `probability` and `probabilities`, or `error`."""
+        if self.error:
+            return {"image": self.image, "error": self.error}
+        ((name, probability),) = self.likely(1)
+        return {
+            "image": self.image,
+            "class": name,
+            "probability": probability,
+            "probabilities": dict(self.probabilities),
+        }
 
 
 def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> None:
@@ -39,7 +62,7 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
         how = "began with" if isinstance(head, NetworkClassifier) else "has"
         warn(f"this classifier's network {how} random weights: it is no transfer learning")
     trunks = [trunk.to_json() for trunk in card.trunks]
-    about = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
+    about: dict[str, Json] = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
     predict_and_show(head, trunk, images, about, config)
 
 
@@ -47,7 +70,7 @@ def predict_and_show(
     head: Classifier,
     trunk: Trunk,
     images: Sequence[Path],
-    about: Mapping[str, Any],
+    about: Mapping[str, Json],
     config: PredictConfig,
     most: int = 1,
 ) -> None:
@@ -59,11 +82,11 @@ def predict_and_show(
             predictions.append(prediction)
             advance(1, "")
     _show(predictions, about, config, most)
-    unread = [prediction for prediction in predictions if "error" in prediction]
+    unread = [prediction for prediction in predictions if prediction.error]
     if unread:
         first = unread[0]
         raise PredictError(
-            f"{len(unread)} of {len(paths)} images could not be read (first: {first['image']}, {first['error']})"
+            f"{len(unread)} of {len(paths)} images could not be read (first: {first.image}, {first.error})"
         )
 
 
@@ -87,16 +110,10 @@ def predict_files(head: Classifier, trunk: Trunk, paths: list[Path]) -> Iterator
         rows = iter(head.predict_proba(features)) if len(features) else iter(())
         for path, outcome in zip(part, batch.outcomes, strict=True):
             if outcome.reason:
-                yield {"image": _shown(path), "error": outcome.reason}
-                continue
-            shares = next(rows)
-            best = int(shares.argmax())
-            yield {
-                "image": _shown(path),
-                "class": head.classes_[best],
-                "probability": float(shares[best]),
-                "probabilities": dict(zip(head.classes_, map(float, shares), strict=True)),
-            }
+                yield Prediction(image=_shown(path), error=outcome.reason)
+            else:
+                shares = map(float, next(rows))
+                yield Prediction(image=_shown(path), probabilities=dict(zip(head.classes_, shares, strict=True)))
 
 
 def _shown(path: Path) -> str:
@@ -111,24 +128,31 @@ def _expand(images: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _show(predictions: list[Prediction], about: Mapping[str, Any], config: PredictConfig, most: int) -> None:
+def _show(predictions: list[Prediction], about: Mapping[str, Json], config: PredictConfig, most: int) -> None:
     if config.json:
-        result(json.dumps({**about, "images": predictions}, indent=2, ensure_ascii=False))
+        images = [prediction.to_json() for prediction in predictions]
+        result(json.dumps({**about, "images": images}, indent=2, ensure_ascii=False))
     elif config.csv:
-        lines = io.StringIO()
-        writer = csv.DictWriter(
-            lines, ["image", "class", "probability", "error"], extrasaction="ignore", lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(predictions)
-        result(lines.getvalue().rstrip("\n"))
+        result(_as_csv(predictions))
     else:
-        table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
-        for prediction in predictions:
-            if "error" in prediction:
-                table.add_row(prediction["image"], prediction["error"], "")
-                continue
-            likely = sorted(prediction["probabilities"].items(), key=itemgetter(1), reverse=True)[:most]
-            for number, (name, share) in enumerate(likely):
-                table.add_row("" if number else prediction["image"], name, f"{share:.1%}")
-        result_table(table)
+        result_table(_as_table(predictions, most))
+
+
+def _as_csv(predictions: list[Prediction]) -> str:
+    lines = io.StringIO()
+    names = ["image", "class", "probability", "error"]
+    writer = csv.DictWriter(lines, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(prediction.to_json() for prediction in predictions)
+    return lines.getvalue().rstrip("\n")
+
+
+def _as_table(predictions: list[Prediction], most: int) -> Table:
+    """A row an image, or one for each of its `most` likely classes."""
+    table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
+    for prediction in predictions:
+        if prediction.error:
+            table.add_row(prediction.image, prediction.error, "")
+        for number, (name, share) in enumerate(prediction.likely(most)):
+            table.add_row("" if number else prediction.image, name, f"{share:.1%}")
+    return table

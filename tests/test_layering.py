@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,24 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_modules_are_found() -> None:
     assert len(MODULES) > 20
+
+
+def documented_modules(page: str) -> list[str]:
+    """The modules that have a row in docs/architecture.md, by their paths: a heading names the folder."""
+    found: list[str] = []
+    folder = ""
+    for line in page.splitlines():
+        heading, row = re.fullmatch(r"#+ ([\w/]+/)", line), re.match(r"\| `(\w+\.py)` \|", line)
+        folder = heading[1] if heading else folder
+        found += [folder + row[1]] if row else []
+    return found
+
+
+def test_the_page_on_architecture_names_every_module_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    empty = {"__init__.py"}  # of the packages that hold a docstring and nothing else
+    paths = [path.relative_to(ROOT) for path in MODULES]
+    modules = {path.as_posix() for path in paths if path.name not in empty or path.parts[0] == "treehead"}
+    assert sorted(documented_modules(page)) == sorted(modules)
+    inside = [path for path in paths if path.name in empty and path.parts[0] != "treehead"]
+    assert all(len(ast.parse((ROOT / path).read_text()).body) == 1 for path in inside)

@@ -112,7 +112,7 @@ def _open_file(path: Path) -> _HubFile:
     )
 
 
-def _name_labels(path: Path, column: pd.Series[Any], classes: list[str]) -> list[str]:
+def _name_labels(path: Path, column: pd.Series, classes: list[str]) -> list[str]:
     """Each row's class by name; raises SourceError for rows without a label, or with one that has no name."""
     numbered = pd.api.types.is_numeric_dtype(column)
     unlabelled = column.isna() | (column < 0 if numbered else False)

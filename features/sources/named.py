@@ -8,12 +8,13 @@ import inspect
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torchvision import datasets
@@ -23,11 +24,27 @@ from features.sources.source import Payload, Source, listing
 
 MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
 
-_BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
-_TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
-_THREE = {**_TWO, "validation": {"split": "val"}}
+Arguments = Mapping[str, str | bool]
+"""Of a constructor of torchvision's, by name."""
 
-TORCHVISION: dict[str, tuple[type, dict[str, dict[str, Any]]]] = {
+
+class TorchvisionSet(Protocol):
+    """What torchvision's image sets have in common."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        ...
+
+    def __getitem__(self, row: int, /) -> tuple[Image.Image, int]:
+        """An image and its label."""
+        ...
+
+
+_BY_FLAG: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": False}}
+_TWO: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE: Mapping[str, Arguments] = {**_TWO, "validation": {"split": "val"}}
+
+TORCHVISION: dict[str, tuple[Callable[..., TorchvisionSet], Mapping[str, Arguments]]] = {
     "caltech101": (datasets.Caltech101, {"train": {}}),
     "caltech256": (datasets.Caltech256, {"train": {}}),
     "cifar10": (datasets.CIFAR10, _BY_FLAG),
@@ -67,15 +84,15 @@ MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn
 
 def open_digits() -> Source:
     """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
-    bunch: Any = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    values, labels = map(np.asarray, load_digits(return_X_y=True))
+    pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     rows = np.arange(len(pixels))
-    rest, test = train_test_split(rows, test_size=0.25, stratify=bunch.target, random_state=0)
-    _, validation = train_test_split(rest, test_size=0.2, stratify=bunch.target[rest], random_state=0)
+    rest, test = train_test_split(rows, test_size=0.25, stratify=labels, random_state=0)
+    _, validation = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=0)
     splits = np.full(len(rows), "train", dtype=object)
     splits[test], splits[validation] = "test", "validation"
-    classes = tuple(str(name) for name in bunch.target_names)
-    return _pixel_source("digits", classes, [("", splits.tolist(), pixels, bunch.target)])
+    classes = tuple(map(str, range(10)))
+    return _pixel_source("digits", classes, [("", splits.tolist(), pixels, labels)])
 
 
 def open_mnist_kin(name: str, data_dir: Path) -> Source:
@@ -126,7 +143,7 @@ def open_torchvision(name: str, data_dir: Path) -> Source:
 
 
 def _pixel_source(
-    name: str, classes: tuple[str, ...], groups: Iterable[tuple[str, list[str], NDArray[np.uint8], NDArray[Any]]]
+    name: str, classes: tuple[str, ...], groups: Iterable[tuple[str, list[str], NDArray[np.uint8], NDArray[np.integer]]]
 ) -> Source:
     """A source held in memory, from groups of (key prefix, splits, pixels, labels)."""
     images = [image for _, _, pixels, _ in groups for image in pixels]
@@ -176,12 +193,13 @@ def _unpack(kind: type[datasets.MNIST], raw: Path, target: Path) -> None:
             raise SourceError(f"cannot read {source} ({error}): fetch the file again") from error
 
 
-def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
+def _construct(name: str, data_dir: Path, arguments: Arguments) -> TorchvisionSet:
     kind, _ = TORCHVISION[name]
     try:
         return kind(str(data_dir), **arguments)
     except (RuntimeError, FileNotFoundError) as absent:
-        downloads = issubclass(kind, datasets.MNIST) or "download" in inspect.signature(kind).parameters
+        is_kin = isinstance(kind, type) and issubclass(kind, datasets.MNIST)
+        downloads = is_kin or "download" in inspect.signature(kind).parameters
         if not downloads:
             raise SourceError(f"{name} is not in {data_dir} and cannot be downloaded: {absent}") from absent
     try:
@@ -193,11 +211,10 @@ def _construct(name: str, data_dir: Path, arguments: dict[str, Any]) -> Any:
         ) from error
 
 
-def _labels(part: Any) -> NDArray[np.int32]:
+def _labels(part: TorchvisionSet) -> NDArray[np.int32]:
     """The labels of a torchvision set, without decoding its images where it lists them."""
     for attribute in ("targets", "labels", "_labels", "y"):
         if hasattr(part, attribute):
             return np.asarray(getattr(part, attribute)).reshape(len(part), -1)[:, 0].astype(np.int32)
-    if hasattr(part, "_samples"):
-        return np.asarray([sample[1] for sample in part._samples], dtype=np.int32)
-    return np.asarray([part[row][1] for row in range(len(part))], dtype=np.int32)
+    samples = getattr(part, "_samples", None) or (part[row] for row in range(len(part)))
+    return np.asarray([sample[1] for sample in samples], dtype=np.int32)

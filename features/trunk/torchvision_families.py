@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torchvision
 from torchvision.models import list_models
@@ -30,7 +29,7 @@ class Family:
     smallest: int
     fixed: bool = False
     nhwc: tuple[str, ...] = ()
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, int | bool] = field(default_factory=dict)
 
 
 def _vgg(*blocks: int) -> Family:

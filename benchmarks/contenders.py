@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import joblib
 import numpy as np
@@ -21,9 +21,9 @@ from xgboost import XGBClassifier
 from features.devices import resolve_device
 from features.table.joined import JoinedTable
 from features.table.table import FeatureTable
-from models.heads.head import Head, Probabilities, Step
-from models.heads.hybrid import HybridHead
-from models.heads.registry import make_head
+from models.columns.workspace import Workspace
+from models.heads.head import Head, JsonObject, Probabilities, Step
+from models.heads.registry import HeadSettings, make_head
 from models.heads.settings import XgbSettings
 from pipeline.costs import peak_bytes
 from pipeline.report.statistics import Scores, score
@@ -36,7 +36,7 @@ LEARNING = ("train", "validation")
 
 @dataclass(frozen=True, kw_only=True)
 class HeadJob:
-    """One measurement: `what` of MEASURES, on the tables in `folders`; in `scratch` heads are left for `hybrid`."""
+    """One measurement: `what` of MEASURES, on the tables in `folders`; heads are left in `scratch` for others."""
 
     what: str
     folders: tuple[Path, ...]
@@ -56,11 +56,11 @@ class Measured:
     peak_bytes: int
     gpu_bytes: int
     scores: Scores
-    learned: dict[str, Any]
+    learned: JsonObject
     predicted: NDArray[np.intp]
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures."""
+    def to_json(self) -> JsonObject:
+        """What `heads.json` holds of it, but for what was predicted."""
         return {
             "fit_seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
@@ -68,6 +68,18 @@ class Measured:
             **asdict(self.scores),
             "learned": self.learned,
         }
+
+
+class Learner(Protocol):
+    """A classifier as scikit-learn's users know them."""
+
+    def fit(self, x: NDArray[np.float32], y: NDArray[np.int32], /) -> object:
+        """Learn from features (n, d) and labels (n,)."""
+        ...
+
+    def predict_proba(self, x: NDArray[np.float32], /) -> Probabilities:
+        """Class probabilities (n, k) of features (n, d)."""
+        ...
 
 
 def measure(job: HeadJob) -> Measured:
@@ -81,10 +93,9 @@ def open_tables(folders: tuple[Path, ...]) -> JoinedTable:
 
 
 def _head(table: JoinedTable, job: HeadJob) -> Measured:
-    """A head on all rows; hybrid takes the parts that were measured before it."""
+    """A head on all rows; one that is made of others takes those, which were measured before it."""
     head = make_head(job.what, seed=job.seed, device=resolve_device(job.device))
-    if isinstance(head, HybridHead):
-        head.take([joblib.load(job.scratch / part.name) for part in head.parts])
+    head.take([joblib.load(job.scratch / part.name) for part in head.parts])
     measured = _fit_head(head, table)
     joblib.dump(head, job.scratch / head.name)
     return measured
@@ -119,29 +130,29 @@ def _rival(table: JoinedTable, job: HeadJob) -> Measured:
     return _scored(raw, model.predict_proba, seconds=time.perf_counter() - start)
 
 
-def _xgb_classifier(job: HeadJob) -> Any:
+def _xgb_classifier(job: HeadJob) -> Learner:
     return XGBClassifier(random_state=job.seed, device=job.device)
 
 
-def _hist_gradient_boosting(job: HeadJob) -> Any:
+def _hist_gradient_boosting(job: HeadJob) -> Learner:
     return HistGradientBoostingClassifier(random_state=job.seed)
 
 
-def _lightgbm(job: HeadJob) -> Any:
+def _lightgbm(job: HeadJob) -> Learner:
     from lightgbm import LGBMClassifier  # this alone needs it
 
-    return LGBMClassifier(random_state=job.seed, verbosity=-1)
+    return cast(Learner, LGBMClassifier(random_state=job.seed, verbosity=-1))  # it may return what it never does here
 
 
-def _logistic_regression(_: HeadJob) -> Any:
+def _logistic_regression(_: HeadJob) -> Learner:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=100))
 
 
-def _random_forest(job: HeadJob) -> Any:
+def _random_forest(job: HeadJob) -> Learner:
     return RandomForestClassifier(random_state=job.seed, n_jobs=-1)  # its default is one core, the others take all
 
 
-RIVALS: dict[str, Callable[[HeadJob], Any]] = {
+RIVALS: dict[str, Callable[[HeadJob], Learner]] = {
     "xgbclassifier": _xgb_classifier,
     "hist-gradient-boosting": _hist_gradient_boosting,
     "lightgbm": _lightgbm,
@@ -187,7 +198,8 @@ def _learning_rows(table: JoinedTable) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def _fit_trees(settings: XgbSettings, table: JoinedTable, job: HeadJob) -> Measured:
-    return _fit_head(make_head("xgb", settings=settings, seed=job.seed, device=resolve_device(job.device)), table)
+    head = make_head("xgb", HeadSettings(xgb=settings), seed=job.seed, device=resolve_device(job.device))
+    return _fit_head(head, table)
 
 
 def _fit_head(head: Head, table: JoinedTable) -> Measured:
@@ -198,7 +210,8 @@ def _fit_head(head: Head, table: JoinedTable) -> Measured:
         nonlocal most
         most = max(most, _gpu_bytes_in_use(head.device))
 
-    head.fit(table, note_memory)
+    with Workspace() as workspace:
+        head.fit(table, workspace, note_memory)
     measured = _scored(table, head.predict_proba, seconds=head.fit_seconds_)
     return replace(measured, gpu_bytes=most - before, learned=head.learned_)
 

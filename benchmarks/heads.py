@@ -7,19 +7,19 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from benchmarks.config import BenchHeadsConfig
 from benchmarks.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, HeadJob, Measured, measure
-from benchmarks.memory import TIMES, Held, MemoryJob, growth, measure_memory
+from benchmarks.memory import TIMES, MemoryJob, PeakMemory, growth, measure_memory
 from benchmarks.tables import in_proportion, write_some
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
 from features.table.joined import JoinedTable
-from models.heads.settings import HEAD_SETTINGS
+from models.heads.head import JsonObject
+from models.heads.registry import DEFAULTS, HEADS
 from pipeline.bench.common import measure_in_turn
 from pipeline.console import result, result_table
 from pipeline.errors import ConfigError
@@ -69,9 +69,10 @@ def names_to_skip(config: BenchHeadsConfig) -> set[str]:
     unknown = sorted(names - set(choices))
     if unknown:
         raise ConfigError(f"--skip {', '.join(unknown)} is not measured: expected some of {', '.join(choices)}")
-    parts = sorted(names & set(HEAD_SETTINGS["hybrid"].parts))
-    if parts and "hybrid" not in names:
-        raise ConfigError(f"--skip {', '.join(parts)} leaves hybrid, which is made of it: add hybrid to --skip")
+    for whole in MEASURES:
+        parts = sorted(names & set(_parts_of(whole)))
+        if parts and whole not in names:
+            raise ConfigError(f"--skip {', '.join(parts)} leaves {whole}, which is made of it: add {whole} to --skip")
     if "lightgbm" not in names and not find_spec("lightgbm"):
         raise ConfigError('lightgbm is not installed: pip install "treehead[bench]", or add lightgbm to --skip')
     return names
@@ -98,26 +99,33 @@ def _jobs(
     }
 
 
-def _measure_memory(table: JoinedTable, seed: int) -> list[Held]:
+def _measure_memory(table: JoinedTable, seed: int) -> list[PeakMemory]:
     folders = tuple(each.folder for each in table.tables)
     jobs = {(MEMORY, f"{times} times"): MemoryJob(folders=folders, times=times, seed=seed) for times in TIMES}
     return [held for (held,) in measure_in_turn(measure_memory, jobs, 1).values()]
 
 
 def _runs_of(runs: dict[Name, Measured], kind: str) -> dict[str, Measured]:
-    """What was measured on all rows, or on some; the hybrid holds what its parts hold, one after the other."""
+    """What was measured on all rows, or on some; who is made of others holds what they hold, one after the other."""
     found = {what: run for (rows, what), run in runs.items() if rows == kind}
-    if "hybrid" in found:
-        parts = (*HEAD_SETTINGS["hybrid"].parts, "hybrid")
-        most = max(found[part].peak_bytes for part in parts), max(found[part].gpu_bytes for part in parts)
-        found["hybrid"] = replace(found["hybrid"], peak_bytes=most[0], gpu_bytes=most[1])
-    return found
+    return {what: _with_parts(run, [found[part] for part in _parts_of(what)]) for what, run in found.items()}
 
 
-def section(table: JoinedTable, runs: dict[str, Measured]) -> dict[str, Any]:
+def _parts_of(what: str) -> tuple[str, ...]:
+    """The heads that one of MEASURES is made of."""
+    return DEFAULTS.of(what).parts if what in HEADS else ()
+
+
+def _with_parts(run: Measured, parts: list[Measured]) -> Measured:
+    every = [run, *parts]
+    most, most_on_gpu = max(each.peak_bytes for each in every), max(each.gpu_bytes for each in every)
+    return replace(run, peak_bytes=most, gpu_bytes=most_on_gpu)
+
+
+def section(table: JoinedTable, runs: dict[str, Measured]) -> JsonObject:
     """The figures on one table, and how many times as long as each of ours everything took."""
     ours = [name for name in runs if name in OURS]
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         "rows": table.rows,
         "columns": table.dims,
         "measured": {name: run.to_json() for name, run in runs.items()},
@@ -130,12 +138,12 @@ def section(table: JoinedTable, runs: dict[str, Measured]) -> dict[str, Any]:
     return figures
 
 
-def memory_section(held: list[Held]) -> dict[str, Any] | None:
+def memory_section(held: list[PeakMemory]) -> JsonObject | None:
     """The trees' memory on the table, and on its training rows several times over."""
     return {"measured": [asdict(each) for each in held], **growth(*held)} if held else None
 
 
-def _show(figures: dict[str, Any]) -> None:
+def _show(figures: JsonObject) -> None:
     for kind in (ALL, SOME):
         if figures[kind]["measured"]:
             _show_section(figures[kind])
@@ -143,7 +151,7 @@ def _show(figures: dict[str, Any]) -> None:
         _show_memory(figures[MEMORY])
 
 
-def _show_section(figures: dict[str, Any]) -> None:
+def _show_section(figures: JsonObject) -> None:
     rows = figures["rows"]
     title = f"{rows.get('train', 0):,} + {rows.get('validation', 0):,} images to learn from, {rows['test']:,} for test"
     table = _table(title, ["accuracy %", "95 % interval", "log-loss", "fit s", "peak GiB"])
@@ -165,7 +173,7 @@ def _show_ratios(over: dict[str, dict[str, float]]) -> None:
     result_table(table)
 
 
-def _show_memory(figures: dict[str, Any]) -> None:
+def _show_memory(figures: JsonObject) -> None:
     table = _table("memory of the trees on the CPU", ["peak GiB", "of these quantised"])
     for held in figures["measured"]:
         sizes = (held["peak_bytes"], held["quantised_bytes"])

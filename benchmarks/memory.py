@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import open_tables
 from benchmarks.tables import Repeated
+from models.columns.workspace import Workspace
 from models.heads.boosted import BoostedHead
 from models.heads.quantised import ABSENT
 from models.heads.settings import XgbSettings
@@ -36,7 +36,7 @@ class MemoryJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class PeakMemory:
     """Training rows, the most memory that the process held, and the part of it that quantised rows are, in bytes."""
 
     rows: int
@@ -44,18 +44,19 @@ class Held:
     quantised_bytes: int
 
 
-def measure_memory(job: MemoryJob) -> Held:
+def measure_memory(job: MemoryJob) -> PeakMemory:
     """Grow a few trees on the CPU; meant for a process of its own."""
     table = Repeated(open_tables(job.folders), job.times)
     head = BoostedHead(replace(XgbSettings(), rounds=ROUNDS), seed=job.seed, device=torch.device("cpu"))
-    head.fit(table, lambda _: None)
+    with Workspace() as workspace:
+        head.fit(table, workspace, lambda _: None)
     peak = peak_bytes()
     present = sum(
         np.count_nonzero(head.model_.named_steps["reduce"].transform(rows.x) != ABSENT, axis=0)
         for rows in table.batches("train")
     )
     rows = table.rows["train"]
-    return Held(rows=rows, peak_bytes=peak, quantised_bytes=quantised_bytes(np.asarray(present), rows))
+    return PeakMemory(rows=rows, peak_bytes=peak, quantised_bytes=quantised_bytes(np.asarray(present), rows))
 
 
 def quantised_bytes(present: NDArray[np.intp], rows: int) -> int:
@@ -71,7 +72,7 @@ def quantised_bytes(present: NDArray[np.intp], rows: int) -> int:
     return int(width * present.sum() + 8 * rows + values * (1 + 8 * sparse.any()) + values / 8)
 
 
-def growth(once: Held, repeated: Held) -> dict[str, Any]:
+def growth(once: PeakMemory, repeated: PeakMemory) -> dict[str, float]:
     """How much more was held for the longer table, beyond its quantised rows, as a share of what the shorter held."""
     more = repeated.peak_bytes - once.peak_bytes
     quantised = repeated.quantised_bytes - once.quantised_bytes

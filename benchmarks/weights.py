@@ -12,11 +12,14 @@ from features.devices import resolve_device
 from features.storage import check_writable, write_json
 from features.table.joined import JoinedTable
 from features.trunk.loaded import open_network
-from pipeline.config import XgbConfig
+from models.columns.workspace import Workspace
+from models.heads.registry import DEFAULTS
+from pipeline.config import RunConfig
 from pipeline.console import result, result_table
 from pipeline.provenance import about
 from pipeline.report.statistics import score
-from pipeline.stages.heads import train_heads, unfitted_head
+from pipeline.stages.heads import make_heads, train_heads
+from pipeline.stages.search import Candidate
 from pipeline.stages.tables import check_testable, make_table, open_images, open_run
 
 HEADS = ("linear", "xgb")
@@ -44,18 +47,19 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
     """The accuracy of each head on the test images, for each weights."""
     measured: dict[str, Figures] = {}
     for name in names:
-        asked = XgbConfig(features=config.of(dataset, name))
-        opened = open_run(asked.features)
-        table = make_table(opened, asked.features)
-        measured[name] = _accuracies(table, opened.loaded.weights.reopen, asked)
+        asked = config.of(dataset, name)
+        opened = open_run(asked)
+        table = make_table(opened, asked)
+        measured[name] = _accuracies(table, opened.loaded.weights.reopen, config.run)
     return {"dataset": table.dataset, "rows": table.rows, "measured": measured, "share": shares(measured)}
 
 
-def _accuracies(table: JoinedTable, weights: str, config: XgbConfig) -> Figures:
+def _accuracies(table: JoinedTable, weights: str, run: RunConfig) -> Figures:
     check_testable(table)
     test = table.read("test")
-    heads = [unfitted_head(name, config) for name in HEADS]
-    trained = train_heads(heads, table, weights=weights, out=config.features.run.out)
+    candidates = [Candidate(head=head) for head in make_heads(HEADS, DEFAULTS, run)]
+    with Workspace() as workspace:
+        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
     return {name: asdict(score(item.head.predict_proba(test.x), test.y)) for name, item in trained.items()}
 
 

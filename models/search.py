@@ -1,18 +1,19 @@
 """The search for a head's settings: Optuna's TPE on validation log-loss, kept in SQLite and gone on with later.
 
-The settings that are given are tried first, so that a search never ends with worse. After a tenth of its steps, two
-tenths and so on, a trial is held against the earlier ones, and given up where it lags behind their median (pruned).
-Test rows are never seen. Hybrid has nothing of its own to search: its parts do.
+What is tried of each setting stands in the registry. The settings that are given come first, so that a search never
+ends with worse. After a tenth of its steps, two tenths and so on, a trial is held against the earlier ones, and given
+up where it lags behind their median (pruned). Test rows are never seen. A head that is made of others has nothing of
+its own to search: its parts do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf, isnan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -32,40 +33,11 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from features.storage import digest
 from features.table.joined import JoinedTable
 from models.card import classifier_folder
+from models.columns.workspace import Workspace
 from models.errors import StudyError
 from models.heads.head import Head, Step
-from models.heads.registry import make_head
-
-Space = dict[str, BaseDistribution]
-"""What to try of each setting, by its name in the head's settings; layers are spelt 512x512, as a study holds them."""
-
-SPACES: dict[str, Space] = {
-    "xgb": {
-        "learning_rate": FloatDistribution(0.03, 0.4, log=True),
-        "max_depth": IntDistribution(2, 8),
-        "max_bin": CategoricalDistribution((16, 64, 256)),
-        "columns": CategoricalDistribution((128, 256, 512, 1024)),
-        "column_share": FloatDistribution(0.02, 0.5, log=True),
-        "discriminant_columns": CategoricalDistribution((0, 4096)),
-    },
-    "linear": {
-        "columns": CategoricalDistribution((2048, 4096, 8192)),
-        "iterations": IntDistribution(25, 400, log=True),
-    },
-    "knn": {
-        "columns": CategoricalDistribution((1024, 4096)),
-        "components": CategoricalDistribution((64, 128, 256)),
-    },
-    "mlp": {
-        "learning_rate": FloatDistribution(5e-5, 2e-3, log=True),
-        "dropout": FloatDistribution(0.0, 0.7),
-        "input_dropout": FloatDistribution(0.0, 0.5),
-        "weight_decay": FloatDistribution(1e-4, 1e-1, log=True),
-        "hidden": CategoricalDistribution(("512x512", "1024x1024", "2048x2048")),
-        "epochs": IntDistribution(6, 30),
-    },
-}
-"""The heads that have settings to search."""
+from models.heads.registry import HEADS, Choice, Range
+from models.heads.settings import Settings
 
 CHECKPOINTS = 10
 """How often a trial is held against others. After each boosting round SQLite would take longer than the trees."""
@@ -75,6 +47,9 @@ UNTOUCHED_CHECKPOINTS = 3
 
 UNTOUCHED_TRIALS = 5
 """Nor before this many trials are complete: a median of fewer says little."""
+
+Setting = float | tuple[int, ...]
+"""The value of a setting that can be searched."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -98,7 +73,7 @@ class Search:
     `reused` where no trial was left to do.
     """
 
-    settings: Any
+    settings: Settings
     tried: tuple[Tried, ...]
     seconds: float
     reused: bool
@@ -125,7 +100,15 @@ def study_name(head: Head, table: JoinedTable) -> str:
     return f"{head.name}-{digest({'from': classifier_folder(head, table), 'space': space})[:8]}"
 
 
-def tune(head: Head, table: JoinedTable, path: Path, *, trials: int, on_trial: Callable[[float], None]) -> Search:
+def search(
+    head: Head,
+    table: JoinedTable,
+    workspace: Workspace,
+    path: Path,
+    *,
+    trials: int,
+    on_trial: Callable[[float], None],
+) -> Search:
     """Find settings for a head yet to be fitted: the best of its own and `trials` − 1 others, on validation rows.
 
     The study in `path` is made where absent, and only what it lacks is tried: each trial draws from the seed, its own
@@ -137,7 +120,7 @@ def tune(head: Head, table: JoinedTable, path: Path, *, trials: int, on_trial: C
         found = len(_finished(study))
         for number in range(trials):
             if number >= found:
-                _try_next(study, head, table)
+                _try_next(study, head, table, workspace)
             on_trial(min(map(_loss, _finished(study)[: number + 1])))
         done = _finished(study)[:trials]
     return Search(
@@ -174,18 +157,18 @@ def _open(path: Path) -> optuna.Study:
     )
 
 
-def _try_next(study: optuna.Study, head: Head, table: JoinedTable) -> None:
+def _try_next(study: optuna.Study, head: Head, table: JoinedTable, workspace: Workspace) -> None:
     """Try the given settings first, then what the sampler draws. A trial that does not end stays behind, uncounted."""
     space = _space(head)
     if not study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.WAITING)):
-        study.enqueue_trial({name: _spelt(getattr(head.settings, name)) for name in space})
+        study.enqueue_trial({name: _encode(getattr(head.settings, name)) for name in space})
     seed = np.random.SeedSequence((head.seed, len(_finished(study)))).generate_state(1)[0]
     study.sampler = TPESampler(seed=int(seed), constant_liar=False)  # which would believe in trials left behind
     trial = study.ask(space)
-    candidate = make_head(head.name, settings=_settings(head, trial.params), seed=head.seed, device=head.device)
+    candidate = head.with_settings({head.name: _settings(head, trial.params)})
     checkpoints = _Checkpoints(trial, candidate.steps(table))
     try:
-        candidate.fit(table, checkpoints)
+        candidate.fit(table, workspace, checkpoints)
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     else:
@@ -218,33 +201,35 @@ class _Checkpoints:
             self._trial.report(loss, checkpoint)
 
 
-def _space(head: Head) -> Space:
+def _space(head: Head) -> dict[str, BaseDistribution]:
     """The head's search space, made wide enough for the settings that it has."""
-    return {name: _reaching(values, _spelt(getattr(head.settings, name))) for name, values in SPACES[head.name].items()}
+    space = HEADS[head.name].space
+    return {name: _distribution(values, getattr(head.settings, name)) for name, values in space.items()}
 
 
-def _reaching(values: BaseDistribution, given: Any) -> BaseDistribution:
-    if isinstance(values, CategoricalDistribution):
-        return CategoricalDistribution(tuple(dict.fromkeys((*values.choices, given))))
-    if isinstance(values, IntDistribution):
-        return IntDistribution(min(values.low, given), max(values.high, given), log=values.log)
-    if isinstance(values, FloatDistribution):
-        return FloatDistribution(min(values.low, given), max(values.high, given), log=values.log)
-    raise TypeError(values)
+def _distribution(values: Range | Choice, given: Setting) -> BaseDistribution:
+    """What Optuna draws from: `values`, and as far as it takes the value that was `given`."""
+    if isinstance(values, Choice):
+        return CategoricalDistribution(tuple(dict.fromkeys(map(_encode, (*values.values, given)))))
+    assert not isinstance(given, tuple)  # several values are not in any range
+    low, high = min(values.low, given), max(values.high, given)
+    if isinstance(values.low, int):
+        return IntDistribution(int(low), int(high), log=values.log)
+    return FloatDistribution(low, high, log=values.log)
 
 
-def _spelt(setting: Any) -> Any:
-    """Layers as text, the rest as it is."""
+def _encode(setting: Setting) -> float | str:
+    """A setting as a study holds it: layers as text, 512x512, the rest as it is."""
     return "x".join(map(str, setting)) if isinstance(setting, tuple) else setting
 
 
-def _meant(value: Any) -> Any:
-    """The opposite of `_spelt`."""
+def _decode(value: float | str) -> Setting:
+    """The opposite of `_encode`."""
     return tuple(map(int, value.split("x"))) if isinstance(value, str) else value
 
 
-def _settings(head: Head, params: dict[str, Any]) -> Any:
-    return replace(head.settings, **{name: _meant(value) for name, value in params.items()})
+def _settings(head: Head, params: Mapping[str, float | str]) -> Settings:
+    return replace(head.settings, **{name: _decode(value) for name, value in params.items()})
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -9,6 +9,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from features.errors import FeaturesError
 from models.errors import ModelsError
+from models.heads.settings import XgbSettings
 from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.config import (
     CompareConfig,
@@ -25,7 +28,7 @@ from pipeline.config import (
     PretrainConfig,
     XgbConfig,
 )
-from pipeline.console import fail, result
+from pipeline.console import as_options, fail, result, warn
 from pipeline.errors import PipelineError
 from pipeline.release import release
 
@@ -33,6 +36,7 @@ app = App(
     name="treehead",
     version=release,
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative_iterable=()),
     help="""Labelled images in, the classifier to ship out: deep features, boosted trees, and an honest comparison.
 
     A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
@@ -45,6 +49,15 @@ bench = App(name="bench", help="Measure this machine; every figure is a ratio of
 app.command(bench)
 
 Flat = Parameter(name="*")
+
+_TREES = [each.name.replace("_", "-") for each in fields(XgbSettings)] + ["no-external-memory"]
+_OF_TREES = {f"--{name}": f"--{XgbSettings.head}.{name}" for name in _TREES}
+RENAMED: dict[str, dict[str, str]] = {"xgb": _OF_TREES, "compare": _OF_TREES}
+"""By command, the options of the last release that have another name now; these go with the next one.
+
+One that ends in a dot stands for all that begin with it, and the first that fits is taken.
+"""
+
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
@@ -133,10 +146,12 @@ def main() -> None:
 
 def run_app(app: App) -> None:
     """Run an app's command with the process's arguments: what went wrong on purpose is a line, and the exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="! %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_AsOptions("! %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.simplefilter("ignore")  # libraries' advice to programmers is of no use to who runs a command
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        app(with_new_names(sys.argv[1:]), exit_on_error=False, print_error=False)
     except (FeaturesError, ModelsError, PipelineError, CycloptsError) as error:
         fail(str(error))
         sys.exit(2)
@@ -150,3 +165,26 @@ def run_app(app: App) -> None:
     except KeyboardInterrupt:
         fail("interrupted: what was finished is kept, and the same command goes on from there")
         sys.exit(2)
+
+
+def with_new_names(arguments: list[str]) -> list[str]:
+    """A command's arguments, options of RENAMED by the name that they have now; a line for each says so."""
+    renamed = RENAMED.get(arguments[0], {}) if arguments else {}
+    return [_with_new_name(argument, renamed) for argument in arguments]
+
+
+def _with_new_name(argument: str, renamed: Mapping[str, str]) -> str:
+    option, equals, value = argument.partition("=")
+    for old, new in renamed.items():
+        if option == old or (old.endswith(".") and option.startswith(old)):
+            now = new + option.removeprefix(old)
+            warn(f"{option} is now {now}: the old name goes with the next release")
+            return now + equals + value
+    return argument
+
+
+class _AsOptions(logging.Formatter):
+    """Says what a library of ours logs as the command line says it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_options(super().format(record))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
-from models.heads.settings import HEAD_SETTINGS, XgbSettings
+from models.heads.registry import DEFAULTS, HEADS, HeadSettings
+from models.heads.settings import XgbSettings
 from models.networks.settings import AskedViews, GentleTraining, RetrainSettings, TrainingSettings, Views
 from pipeline.errors import ConfigError
 
@@ -67,9 +68,10 @@ class FeaturesConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class XgbConfig:
-    """The xgb stage: a feature table and the trees on it.
+class LearningConfig:
+    """What heads learn from, and how their settings are found.
 
     Attributes:
         tune: Settings to try for each head, on validation rows: those given first, then what a search draws. 0 trains
@@ -78,13 +80,20 @@ class XgbConfig:
     """
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    trees: Annotated[XgbSettings, Parameter(name="*")] = field(default_factory=XgbSettings)
     tune: int = 0
     select_node: Annotated[bool, Parameter(negative=())] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class XgbConfig:
+    """The xgb stage: a feature table and the trees on it."""
+
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    xgb: XgbSettings = field(default_factory=XgbSettings)
 
 
 @Parameter(name="*")
@@ -98,7 +107,7 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(XgbConfig):
+class CompareConfig:
     """The comparison stage.
 
     Attributes:
@@ -107,13 +116,17 @@ class CompareConfig(XgbConfig):
         network: How the network is retrained, as treehead finetune takes it.
     """
 
+    learning: LearningConfig = field(default_factory=LearningConfig)
     heads: str = "xgb,linear,mlp,hybrid"
-    network: RetrainSettings = field(default_factory=RetrainSettings)
+    settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
+    network: Annotated[RetrainSettings, Parameter(group=Group(NETWORK, sort_key=len(HEADS)))] = field(
+        default_factory=RetrainSettings
+    )
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""
         names = list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
-        choices = (*HEAD_SETTINGS, NETWORK)
+        choices = (*HEADS, NETWORK)
         unknown = [name for name in names if name not in choices]
         if unknown or not names:
             raise ConfigError(
@@ -187,3 +200,6 @@ _FLAT = (NetworkOptions, TrunkOptions, PretrainedBackbone, TrainingSettings, Gen
 
 for _settings in _FLAT:
     Parameter(name="*")(_settings)
+
+for _number, _name in enumerate(HEADS):  # what each head is told stands in a group of its own in --help
+    Parameter(group=Group(_name, sort_key=_number))(type(DEFAULTS.of(_name)))

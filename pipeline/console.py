@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,19 @@ from features.errors import OutputError
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 _stdout = Console(highlight=False, markup=False)
 
+_SETTING = re.compile(r"`(?P<name>[\w.]+)(=(?P<value>[^`]*))?`")
+_QUOTES = "\"'"
+
+
+def as_options(text: str) -> str:
+    """A message in which settings, which it has in backticks (`max_bin=1`), are options of the command line."""
+    return _SETTING.sub(_as_option, text)
+
+
+def _as_option(setting: re.Match[str]) -> str:
+    option = "--" + setting["name"].replace("_", "-")
+    return option if setting["value"] is None else f"{option} {setting['value'].strip(_QUOTES)}"
+
 
 def remark(text: str) -> None:
     """Say how things go, on standard error."""
@@ -31,12 +45,12 @@ def remark(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say what a person should not miss, on standard error."""
-    _stderr.print(f"! {text}", style="yellow")
+    _stderr.print(f"! {as_options(text)}", style="yellow")
 
 
 def fail(text: str) -> None:
     """Say in one line why nothing came of it, on standard error."""
-    _stderr.print(f"treehead: {' '.join(text.split())}", style="red")
+    _stderr.print(f"treehead: {' '.join(as_options(text).split())}", style="red")
 
 
 def result(text: str) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sysconfig
 import venv
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from features.trunk.loaded import freeze
 from features.trunk.recipe import Recipe
 from features.trunk.spec import TrunkSpec
 from features.trunk.trunk import Trunk
+from models.columns.workspace import Workspace
 from pipeline import cli
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +145,13 @@ def no_cached_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny_trunk() -> Trunk:
     return make_tiny_trunk()
+
+
+@pytest.fixture
+def workspace() -> Iterator[Workspace]:
+    """Where heads put rows aside."""
+    with Workspace() as workspace:
+        yield workspace
 
 
 @pytest.fixture

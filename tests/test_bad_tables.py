@@ -19,7 +19,7 @@ from features.extract import extract
 from features.sources.registry import open_source
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import build_trunk
-from models.heads.settings import HEAD_SETTINGS
+from models.heads.registry import HEADS
 from tests.conftest import COLOURS, Run, refused, write_images
 
 NODES = ("avgpool", "flatten")
@@ -177,7 +177,7 @@ def test_test_rows_that_are_not_finite_are_refused_when_they_are_first_read(
     assert "infinite or not a number (first: test/blue/200.png)" in output.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("head", HEAD_SETTINGS)
+@pytest.mark.parametrize("head", HEADS)
 def test_every_head_refuses_a_bad_table(head: str, learn: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "infinite or not a number" in refused(learn, capsys, head, with_value("validation", np.nan), "avgpool")
 

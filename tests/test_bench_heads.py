@@ -9,7 +9,7 @@ import pytest
 from benchmarks import heads
 from benchmarks.config import BenchHeadsConfig
 from benchmarks.contenders import MEASURES, OURS, RIVALS, HeadJob, Measured, measure
-from benchmarks.memory import Held, MemoryJob, growth, measure_memory, quantised_bytes
+from benchmarks.memory import MemoryJob, PeakMemory, growth, measure_memory, quantised_bytes
 from benchmarks.tables import Repeated, in_proportion, write_some
 from features.extract import extract
 from features.sources.registry import open_source
@@ -125,7 +125,7 @@ def test_quantised_bytes_are_those_that_xgboost_holds() -> None:
 
 def test_growth_is_counted_beyond_the_quantised_rows() -> None:
     figures = growth(
-        Held(rows=10, peak_bytes=100, quantised_bytes=10), Held(rows=40, peak_bytes=150, quantised_bytes=40)
+        PeakMemory(rows=10, peak_bytes=100, quantised_bytes=10), PeakMemory(rows=40, peak_bytes=150, quantised_bytes=40)
     )
     assert figures == {"more_bytes": 50, "more_quantised_bytes": 30, "beyond_quantised": 0.2}
 

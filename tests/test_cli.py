@@ -19,10 +19,12 @@ import torch
 from features import loop
 from features.storage import file_sha256
 from features.table import shard
+from models.heads.registry import HEADS
+from pipeline import cli
 from pipeline.stages import tables
 from tests.conftest import Run, refused, write_images
 
-SMALL = ("--backbone", "resnet18", "--image-size", "32", "--rounds", "8")
+SMALL = ("--backbone", "resnet18", "--image-size", "32", "--xgb.rounds", "8")
 REPORT = re.compile(r"report: (.*report\.html)")
 
 
@@ -106,7 +108,7 @@ def test_a_comparison_of_other_files_is_made_again(compared: Path, treehead: Run
 def test_other_settings_overwrite_nothing(compared: Path, treehead: Run, split_photos: Path) -> None:
     before = files(compared)
     assert treehead("compare", "--dataset", split_photos, *SMALL, "--seed", 1, "--heads", "linear") == 0
-    assert treehead("xgb", "--dataset", split_photos, *SMALL, "--max-depth", 2) == 0
+    assert treehead("xgb", "--dataset", split_photos, *SMALL, "--xgb.max-depth", 2) == 0
     after = files(compared)
     assert {name: after[name] for name in before} == before
     assert len(list(compared.glob("features/*"))) == 2
@@ -238,17 +240,58 @@ def test_wrong_settings(
     assert not list(Path().glob("artifacts/*/*"))
 
 
-def test_wrong_settings_of_a_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
+def test_options_of_the_last_release_work_and_say_their_new_names(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert treehead("xgb", "--dataset", split_photos, *SMALL[:4], "--rounds=8") == 0
+    output = capsys.readouterr()
+    assert output.err.startswith("! --rounds is now --xgb.rounds: the old name goes with the next release\n")
+    assert output.out == f"{model}\n"  # found as --xgb.rounds has made it
+    assert "--xgb.max-bin 1 is out of range" in refused(treehead, capsys, "compare", "--max-bin", 1)
     assert "exact" in refused(treehead, capsys, "xgb", "--tree-method", "exact")
-    assert "--max-bin 1 is out of range: expected 2 to 65536" in refused(treehead, capsys, "xgb", "--max-bin", 1)
-    assert "--column-share 0.0 is out of range: expected above 0" in refused(
-        treehead, capsys, "xgb", "--column-share", 0
-    )
+
+
+def test_old_options_by_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(cli.RENAMED, "go", {"--old.least": "--new.min", "--old.": "--new."})
+    assert cli.with_new_names(["go", "--old.least", "--old.x=--old.y", "--older", "-1"]) == [
+        "go",
+        "--new.min",
+        "--new.x=--old.y",
+        "--older",
+        "-1",
+    ]
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "! --old.least is now --new.min",
+        "! --old.x is now --new.x",
+    ]
+    assert cli.with_new_names(["other", "--old.least"]) == ["other", "--old.least"]
+    assert cli.with_new_names([]) == []
+
+
+def test_every_option_of_trees_in_the_last_release_is_known(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    old = ("columns", "discriminant-columns", "rounds", "patience", "learning-rate", "max-depth", "max-bin")
+    for command in ("xgb", "compare"):
+        for name in (*old, "column-share", "tree-method"):
+            assert f"--xgb.{name}" in refused(treehead, capsys, command, f"--{name}", "?")
+        for name in ("external-memory", "no-external-memory"):
+            assert cli.with_new_names([command, f"--{name}"]) == [command, f"--xgb.{name}"]
+
+
+def test_help_has_a_group_for_each_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert treehead("compare", "--help") == 0
+    text = capsys.readouterr().out
+    groups = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
+    assert groups == ["Parameters", *HEADS, "network"]
+    assert "--empty-" not in text.replace(".", "-")
+
+
+def test_a_head_that_there_is_not(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-@pytest.mark.parametrize("option", [("--device", "cuda"), ("--tree-method", "gpu_hist")])
+@pytest.mark.parametrize("option", [("--device", "cuda"), ("--xgb.tree-method", "gpu_hist")])
 def test_a_gpu_that_is_not_there(
     option: tuple[str, str], treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

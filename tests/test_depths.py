@@ -9,6 +9,7 @@ import pytest
 from features.table.table import Rows
 from features.trunk.spec import TrunkSpec
 from models.columns.depths import NodeScore, score_depths
+from models.columns.workspace import Workspace
 from tests.conftest import CPU, Run, tiny_spec
 from tests.test_heads import MemoryTable
 
@@ -39,9 +40,9 @@ def _rows(split: str) -> Rows:
     return Rows(keys=np.array([f"{split}{row}" for row in range(200)], object), x=x, y=y)
 
 
-def test_nodes_are_added_as_long_as_validation_gains() -> None:
+def test_nodes_are_added_as_long_as_validation_gains(workspace: Workspace) -> None:
     heard: list[NodeScore] = []
-    depths = score_depths(ThreeNodes(), CPU, heard.append)
+    depths = score_depths(ThreeNodes(), workspace, CPU, heard.append)
     assert [score.nodes for score in depths.alone] == [(node,) for node in NODES]
     blind, first, second = depths.alone
     assert blind.accuracy < 0.4

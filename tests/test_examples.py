@@ -10,6 +10,7 @@ from features.sources.registry import open_source
 from features.squares import decode_once
 from features.table.joined import JoinedTable
 from features.table.table import FeatureTable
+from models.columns.workspace import Workspace
 from models.networks.examples import FeatureExamples, ImageExamples
 from models.networks.settings import WHOLE, Views
 from tests.conftest import Run, TinyBackbone
@@ -26,12 +27,12 @@ def test_images_seen_as_they_are_are_what_prediction_sees(split_photos: Path, si
     assert not torch.equal(ImageExamples(squares, Views()).seen(kept, 0.5, torch.Generator()), examples.whole(kept))
 
 
-def test_the_rows_of_a_table(treehead: Run, split_photos: Path) -> None:
+def test_the_rows_of_a_table(treehead: Run, split_photos: Path, workspace: Workspace) -> None:
     small = ("--backbone", "squeezenet1_1", "--weights", "random", "--image-size", "32", "--device", "cpu")
     assert treehead("features", "--dataset", split_photos, *small) == 0
     (folder,) = Path("artifacts/features").iterdir()
     table = JoinedTable([FeatureTable.open(folder)])
-    examples = FeatureExamples(table)
+    examples = FeatureExamples(table, workspace)
     for split in ("train", "validation"):
         rows, numbers = table.read(split), np.array([7, 0, 7])
         assert examples.labels(split).tolist() == rows.y.tolist()

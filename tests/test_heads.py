@@ -10,17 +10,19 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from features.table.joined import JoinedTable
 from features.table.table import FeatureTable, Rows, TableSpec
-from models.errors import DataError
+from models.columns.workspace import Chosen, Workspace
+from models.errors import DataError, SettingsError
 from models.heads.boosted import BoostedHead
-from models.heads.head import Head, Step
+from models.heads.head import Head, OnStep, Step
 from models.heads.knn import KnnHead
 from models.heads.linear import LinearHead
-from models.heads.registry import HEADS, make_head
-from models.heads.settings import HEAD_SETTINGS, XgbSettings
+from models.heads.registry import DEFAULTS, HEADS, HeadSettings, make_head
+from models.heads.settings import LinearSettings, MlpSettings, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
 CLASSES = ("a", "b", "c")
@@ -72,17 +74,27 @@ def toy_table(labels: tuple[int, ...] = (0, 1, 2), validation: tuple[int, ...] =
     return MemoryTable(splits | {"test": toy_rows(90, [0, 1, 2], 3)}, CLASSES)
 
 
-def fitted(name: str, table: JoinedTable, seed: int = 0) -> Head:
-    return make_head(name, seed=seed, device=CPU).fit(table, lambda _: None)
+def fit(head: Head, table: JoinedTable, on_step: OnStep = lambda _: None) -> Head:
+    with Workspace() as workspace:
+        return head.fit(table, workspace, on_step)
+
+
+def fitted(name: str, table: JoinedTable, settings: HeadSettings = DEFAULTS, seed: int = 0) -> Head:
+    return fit(make_head(name, settings, seed=seed, device=CPU), table)
+
+
+def pipeline_of(head: Head) -> Pipeline:
+    assert isinstance(head.model_, Pipeline)
+    return head.model_
+
+
+def trees(table: JoinedTable, settings: XgbSettings) -> Head:
+    return fitted("xgb", table, HeadSettings(xgb=settings))
 
 
 @pytest.fixture(params=list(HEADS))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def test_every_head_has_settings() -> None:
-    assert list(HEADS) == list(HEAD_SETTINGS)
 
 
 def test_learns_what_can_be_learnt(name: str) -> None:
@@ -137,8 +149,7 @@ def test_a_class_of_one_training_row(name: str) -> None:
 
 def test_reports_its_steps(name: str) -> None:
     steps: list[Step] = []
-    head = make_head(name, seed=0, device=CPU)
-    head.fit(toy_table(), steps.append)
+    head = fit(make_head(name, seed=0, device=CPU), toy_table(), steps.append)
     assert 1 <= len(steps) <= head.steps(toy_table())
     assert all("validation log-loss" in step.note for step in steps)
     assert min(step.loss for step in steps if step.loss is not None) == pytest.approx(
@@ -165,7 +176,8 @@ def accuracy(head: Head, x: NDArray[np.float32], y: NDArray[np.int32]) -> float:
 def test_the_linear_head_as_one_layer_says_the_same(classes: int) -> None:
     table = toy_table()
     table = MemoryTable({split: _of_classes(rows, classes) for split, rows in table.splits.items()}, CLASSES[:classes])
-    head = LinearHead(replace(HEAD_SETTINGS["linear"], columns=20), seed=0, device=CPU).fit(table, lambda _: None)
+    head = fit(LinearHead(LinearSettings(columns=20), seed=0, device=CPU), table)
+    assert isinstance(head, LinearHead)
     x = table.read("test").x
     logits = head.softmax().logits(torch.from_numpy(x))
     assert logits.shape == (len(x), classes)
@@ -179,9 +191,8 @@ def _of_classes(rows: Rows, classes: int) -> Rows:
 
 def test_trees_stop_once_validation_no_longer_improves() -> None:
     table = toy_table()
-    head = make_head("xgb", settings=replace(XgbSettings(), rounds=400, patience=5), seed=0, device=CPU)
     steps: list[Step] = []
-    head.fit(table, steps.append)
+    head = fit(BoostedHead(XgbSettings(rounds=400, patience=5), seed=0, device=CPU), table, steps.append)
     losses = [step.loss for step in steps if step.loss is not None]
     assert len(losses) < 400
     assert losses[head.learned_["rounds"] - 1] == min(losses)
@@ -194,10 +205,8 @@ def test_trees_see_only_the_columns_that_tell_classes_apart() -> None:
     for split, rows in table.splits.items():
         noise = random.normal(size=(len(rows), 200)).astype(np.float32)
         table.splits[split] = replace(rows, x=np.concatenate([noise, rows.x], axis=1))
-    head = make_head("xgb", settings=replace(XgbSettings(), columns=20), seed=0, device=CPU)
-    head.fit(table, lambda _: None)
-    assert isinstance(head, BoostedHead)
-    chosen = dict(head.model_.named_steps["reduce"].transformer_list)["columns"].get_support(indices=True)
+    head = trees(table, XgbSettings(columns=20))
+    chosen = dict(pipeline_of(head).named_steps["reduce"].transformer_list)["columns"].get_support(indices=True)
     assert len(chosen) == 20
     assert chosen.min() >= 200
 
@@ -205,20 +214,42 @@ def test_trees_see_only_the_columns_that_tell_classes_apart() -> None:
 def test_trees_on_disk_are_the_trees_in_memory() -> None:
     table = toy_table()
     in_memory = fitted("xgb", table)
-    head = make_head("xgb", settings=replace(XgbSettings(), external_memory=True), seed=0, device=CPU)
-    head.fit(table, lambda _: None)
+    head = trees(table, XgbSettings(external_memory=True))
     x = table.read("test").x
     assert head.predict_proba(x) == pytest.approx(in_memory.predict_proba(x), abs=1e-4)
 
 
 def test_trees_without_discriminants() -> None:
     table = toy_table()
-    head = make_head("xgb", settings=replace(XgbSettings(), discriminant_columns=0), seed=0, device=CPU)
-    head.fit(table, lambda _: None)
+    head = trees(table, XgbSettings(discriminant_columns=0))
     assert "shrinkage" not in head.learned_
-    assert head.model_.named_steps["xgb"].n_features_in_ == 40
+    assert pipeline_of(head).named_steps["xgb"].n_features_in_ == 40
     test = table.read("test")
     assert accuracy(head, test.x, test.y) > 0.9
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_a_shrinkage_that_is_too_little_for_so_few_rows(name: str) -> None:
+    settings = HeadSettings(linear=LinearSettings(shrinkages=(1e-12,)), mlp=MlpSettings(shrinkages=(1e-12,)))
+    table = toy_table()
+    table.splits["train"] = toy_rows(20, [0, 1, 2], 1)
+    with pytest.raises(SettingsError, match="a shrinkage of 1e-12 is too little for 20 training rows: give a larger"):
+        fitted(name, table, settings)
+
+
+class SlowWorkspace(Workspace):
+    """Choosing columns takes 100 seconds there, and is said to have taken as long where they are found again."""
+
+    def choose(self, table: JoinedTable, columns: int) -> Chosen:
+        return replace(super().choose(table, columns), seconds=100.0)
+
+
+def test_what_choosing_columns_took_counts_for_each_head(name: str) -> None:
+    head = make_head(name, seed=0, device=CPU)
+    with SlowWorkspace() as workspace:
+        head.fit(toy_table(), workspace, lambda _: None)
+    assert head.fit_seconds_ // 100 == (len(head.parts) or 1)
+    assert head.fit_seconds_ % 100 > 0
 
 
 def test_the_neighbours_that_vote_are_those_that_serve_validation_best() -> None:
@@ -231,7 +262,7 @@ def test_the_neighbours_that_vote_are_those_that_serve_validation_best() -> None
     validation = table.read("validation")
     losses = {}
     for neighbours in head.settings.neighbours:
-        head.model_.set_params(knn__n_neighbors=neighbours)
+        pipeline_of(head).set_params(knn__n_neighbors=neighbours)
         share = head.predict_proba(validation.x)[np.arange(len(validation)), validation.y]
         losses[neighbours] = -np.log(np.maximum(share, 1e-12)).mean()
     assert len(set(losses.values())) == len(losses)
@@ -257,7 +288,7 @@ def test_components_of_many_rows_are_fitted_on_some(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("models.heads.knn.PCA_ROWS", 50)
     table = toy_table()
     head = fitted("knn", table)
-    assert head.model_.named_steps["pca"].n_samples_ == 50
-    assert head.model_.named_steps["knn"].n_samples_fit_ == 150
-    assert head.model_.named_steps["knn"].get_params()["n_jobs"] is None
+    assert pipeline_of(head).named_steps["pca"].n_samples_ == 50
+    assert pipeline_of(head).named_steps["knn"].n_samples_fit_ == 150
+    assert pipeline_of(head).named_steps["knn"].get_params()["n_jobs"] is None
     assert accuracy(head, table.read("test").x, table.read("test").y) > 0.9

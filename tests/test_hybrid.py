@@ -10,15 +10,20 @@ from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from models.heads.head import Step
-from models.heads.hybrid import HybridHead, blend
-from tests.test_heads import fitted, toy_table
+from models.heads.head import Head, Step
+from models.heads.hybrid import blend
+from tests.test_heads import fit, fitted, toy_table
 
 
 def shares(right: NDArray[np.float64], y: NDArray[np.int32]) -> NDArray[np.float32]:
     """Probabilities of two classes that give the true one `right`."""
     found = np.stack([1 - right, right], axis=1)
     return np.where(y[:, None] == 1, found, found[:, ::-1]).astype(np.float32)
+
+
+def voting_of(head: Head) -> VotingClassifier:
+    assert isinstance(head.model_, VotingClassifier)
+    return head.model_
 
 
 def test_heads_that_err_on_different_rows_share_the_weight() -> None:
@@ -47,15 +52,15 @@ def test_few_rows_hardly_move_the_weights() -> None:
 def test_its_parts_travel_in_one_scikit_learn_model() -> None:
     table = toy_table()
     head = fitted("hybrid", table)
-    assert isinstance(head.model_, VotingClassifier)
+    model = voting_of(head)
     weights = head.learned_["weights"]
     assert set(weights) == {"xgb", "linear", "mlp"}
     assert sum(weights.values()) == pytest.approx(1)
-    assert set(head.model_.named_estimators_) == {name for name, weight in weights.items() if weight}
+    assert set(model.named_estimators_) == {name for name, weight in weights.items() if weight}
     x = table.read("test").x
-    by_hand = sum(weights[name] * part.predict_proba(x) for name, part in head.model_.named_estimators_.items())
+    by_hand = sum(weights[name] * part.predict_proba(x) for name, part in model.named_estimators_.items())
     assert head.predict_proba(x) == pytest.approx(by_hand, abs=1e-6)
-    assert np.array_equal(head.model_.predict(x), head.predict_proba(x).argmax(axis=1))
+    assert np.array_equal(model.predict(x), head.predict_proba(x).argmax(axis=1))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -72,7 +77,7 @@ def test_a_clone_of_a_loaded_hybrid_learns_other_data(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_clone_passes_all_of_scikit_learn_s_checks() -> None:
-    model = clone(fitted("hybrid", toy_table()).model_)
+    model = clone(voting_of(fitted("hybrid", toy_table())))
     assert set(model.get_params()) > {"xgb", "linear", "mlp"}
     check_estimator(model.set_params(xgb__xgb__n_estimators=5, mlp__mlp__hidden_layer_sizes=(16,)))
 
@@ -80,11 +85,10 @@ def test_a_clone_passes_all_of_scikit_learn_s_checks() -> None:
 def test_parts_that_have_learnt_do_not_learn_again() -> None:
     table = toy_table()
     whole = fitted("hybrid", table)
-    assert isinstance(whole, HybridHead)
-    again = HybridHead(whole.settings, seed=0, device=whole.device, parts=whole.parts)
+    again = whole.with_settings({})
     again.take(whole.parts)
     steps: list[Step] = []
-    again.fit(table, steps.append)
+    fit(again, table, steps.append)
     assert len(steps) == again.steps(table) == 1
     assert steps[0].loss == again.learned_["validation_log_loss"]
     assert again.fit_seconds_ > sum(part.fit_seconds_ for part in whole.parts)

@@ -2,68 +2,82 @@ from __future__ import annotations
 
 import json
 import resource
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
 
 from features.table.joined import JoinedTable
 from models import search
 from models.card import classifier_folder
+from models.columns.workspace import Workspace
 from models.errors import DataError, StudyError
 from models.heads.boosted import BoostedHead
 from models.heads.head import Head
 from models.heads.mlp import MlpHead
-from models.heads.registry import HEADS, make_head
-from models.heads.settings import HEAD_SETTINGS, XgbSettings
-from models.search import SPACES, Search, study_name, tune
+from models.heads.registry import HEADS, Range, make_head
+from models.heads.settings import XgbSettings
+from models.search import Search, study_name
 from tests.conftest import CPU, Run, refused
 from tests.test_cli import REPORT, SMALL
-from tests.test_heads import toy_table
+from tests.test_heads import fit, toy_table
 
 FAST = XgbSettings(rounds=10, learning_rate=0.05, discriminant_columns=0)
 
 
-def trees(settings: XgbSettings = FAST, seed: int = 0) -> Head:
-    return make_head("xgb", settings=settings, seed=seed, device=CPU)
+SEARCHED = [name for name, entry in HEADS.items() if entry.space]
 
 
-def searched(folder: Path, head: Head, trials: int, table: JoinedTable | None = None) -> Search:
-    return tune(head, table or toy_table(), folder / "study.db", trials=trials, on_trial=lambda _: None)
+def trees(settings: XgbSettings = FAST, seed: int = 0) -> BoostedHead:
+    return BoostedHead(settings, seed=seed, device=CPU)
 
 
-def learnt_loss(settings: Any) -> float:
-    return float(trees(settings).fit(toy_table(), lambda _: None).learned_["validation_log_loss"])
+def searched(
+    folder: Path,
+    head: Head,
+    trials: int,
+    table: JoinedTable | None = None,
+    on_trial: Callable[[float], None] = lambda _: None,
+) -> Search:
+    with Workspace() as workspace:
+        path = folder / "study.db"
+        return search.search(head, table or toy_table(), workspace, path, trials=trials, on_trial=on_trial)
 
 
-def test_every_head_is_searched_over_settings_that_it_has() -> None:
-    assert set(SPACES) == set(HEADS) - {"hybrid"}
-    for name, space in SPACES.items():
-        assert set(space) <= {field.name for field in fields(HEAD_SETTINGS[name])}
+def learnt_loss(head: Head) -> float:
+    return float(fit(head, toy_table()).learned_["validation_log_loss"])
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+def with_space(monkeypatch: pytest.MonkeyPatch, **space: Range) -> None:
+    """Trees are searched over this space."""
+    monkeypatch.setitem(HEADS, "xgb", replace(HEADS["xgb"], space=space))
+
+
+@pytest.mark.parametrize("name", SEARCHED)
 def test_the_settings_given_come_first(name: str, tmp_path: Path) -> None:
     head = make_head(name, seed=0, device=CPU)
     found = searched(tmp_path, head, 1)
     assert found.settings == head.settings
-    assert classifier_folder(make_head(name, settings=found.settings, seed=0, device=CPU), toy_table()) == (
-        classifier_folder(head, toy_table())
-    )
-    expected = make_head(name, seed=0, device=CPU).fit(toy_table(), lambda _: None).learned_["validation_log_loss"]
+    again = head.with_settings({name: found.settings})
+    assert classifier_folder(again, toy_table()) == classifier_folder(head, toy_table())
+    expected = learnt_loss(head)
     assert found.given_loss == found.best_loss == pytest.approx(expected, abs=1e-9)
 
 
 def test_what_is_found_is_never_worse_on_validation(tmp_path: Path) -> None:
     lowest: list[float] = []
-    found = tune(trees(), toy_table(), tmp_path / "study.db", trials=4, on_trial=lowest.append)
+    found = searched(tmp_path, trees(), 4, on_trial=lowest.append)
     assert lowest == sorted(lowest, reverse=True)
-    assert lowest[0] == found.given_loss == pytest.approx(learnt_loss(FAST), abs=1e-9)
-    assert lowest[-1] == found.best_loss == pytest.approx(learnt_loss(found.settings), abs=1e-9)
+    assert lowest[0] == found.given_loss == pytest.approx(learnt_loss(trees()), abs=1e-9)
+    assert (
+        lowest[-1]
+        == found.best_loss
+        == pytest.approx(learnt_loss(trees().with_settings({"xgb": found.settings})), abs=1e-9)
+    )
     assert found.best_loss < found.given_loss
     assert [trial.number for trial in found.tried] == [0, 1, 2, 3]
     assert found.seconds > 0
@@ -115,7 +129,7 @@ def test_more_trials_go_on_and_fewer_are_the_first_ones(tmp_path: Path) -> None:
 
 def test_what_lags_behind_is_pruned_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "UNTOUCHED_TRIALS", 1)
-    monkeypatch.setitem(SPACES, "xgb", {"learning_rate": FloatDistribution(1e-4, 1e-3, log=True)})
+    with_space(monkeypatch, learning_rate=Range(1e-4, 1e-3, log=True))
     head = trees(replace(FAST, learning_rate=1.0))
     found = searched(tmp_path, head, 4)
     states = [trial.state for trial in found.tried]
@@ -138,15 +152,15 @@ def test_a_loss_beyond_all_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_settings_given_outside_the_space(tmp_path: Path) -> None:
     given = replace(FAST, max_bin=24, max_depth=12, learning_rate=0.9)
     found = searched(tmp_path, trees(given), 2)
-    assert found.given_loss == pytest.approx(learnt_loss(given), abs=1e-9)
+    assert found.given_loss == pytest.approx(learnt_loss(trees(given)), abs=1e-9)
 
 
 def test_every_search_has_its_own_study(monkeypatch: pytest.MonkeyPatch) -> None:
     table, other = toy_table(), toy_table()
     other.tables[0].identity = "other"
-    names = [study_name(make_head(name, seed=0, device=CPU), table) for name in SPACES]
+    names = [study_name(make_head(name, seed=0, device=CPU), table) for name in SEARCHED]
     names += [study_name(trees(), table), study_name(trees(seed=1), table), study_name(trees(), other)]
-    monkeypatch.setitem(SPACES, "xgb", {"learning_rate": FloatDistribution(0.1, 0.2)})
+    with_space(monkeypatch, learning_rate=Range(0.1, 0.2))
     names.append(study_name(trees(), table))
     assert len(set(names)) == len(names)
 
@@ -177,7 +191,7 @@ def test_a_table_that_nothing_can_be_learnt_of(tmp_path: Path) -> None:
 def test_xgb_keeps_the_study_and_says_on_the_card_what_it_took(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("xgb", "--dataset", split_photos, *SMALL, "--learning-rate", 0.03, "--tune", 3)
+    command = ("xgb", "--dataset", split_photos, *SMALL, "--xgb.learning-rate", 0.03, "--tune", 3)
     assert treehead(*command) == 0
     output = capsys.readouterr()
     study = next(Path("artifacts/tune").glob("*/xgb-*.db"))

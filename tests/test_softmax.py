@@ -7,24 +7,24 @@ from scipy.special import softmax as shares_of
 from sklearn.linear_model import LogisticRegression
 
 from models.columns.moments import Moments, moments_of_folds
-from models.columns.workspace import Scratch
-from models.heads.registry import make_head
+from models.columns.workspace import StoredRows, Workspace
+from models.heads.linear import LinearHead
 from models.heads.settings import LinearSettings
 from models.heads.softmax import SoftmaxRegression, blend_logits
 from tests.conftest import CPU
-from tests.test_discriminant import rounded_table
+from tests.test_workspace import rounded_table
 
 PENALTY = 0.03
 
 
-def moments(train: Scratch) -> Moments:
+def moments(train: StoredRows) -> Moments:
     (whole,) = moments_of_folds(train, 3, 1, CPU)
     return whole
 
 
 @pytest.mark.parametrize("shrinkage", [1.0, 0.2])
-def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> None:
-    train = Scratch(rounded_table(), "train", np.arange(40))
+def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float, workspace: Workspace) -> None:
+    train = workspace.store(rounded_table(), "train", np.arange(40))
     x, y = train.read(), torch.from_numpy(train.labels).long()
     found = moments(train)
     whitening = found.whitening(shrinkage)
@@ -35,16 +35,16 @@ def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float) -> No
     assert shares_of(logits, axis=1) == pytest.approx(by_hand.predict_proba(whitened), abs=0.01)
 
 
-def test_rows_of_a_class_vary_alike_in_every_whitened_direction() -> None:
-    train = Scratch(rounded_table(), "train", np.arange(39))
+def test_rows_of_a_class_vary_alike_in_every_whitened_direction(workspace: Workspace) -> None:
+    train = workspace.store(rounded_table(), "train", np.arange(39))
     found = moments(train)
     u = found.whitening(1e-4).of(train).float()
     within = torch.cat([u[train.labels == label] - u[train.labels == label].mean(dim=0) for label in range(3)])
     assert (within.T @ within / len(u)).numpy() == pytest.approx(np.eye(39), abs=0.05)
 
 
-def test_a_fit_starts_where_the_one_before_ended() -> None:
-    train = Scratch(rounded_table(), "train", np.arange(40))
+def test_a_fit_starts_where_the_one_before_ended(workspace: Workspace) -> None:
+    train = workspace.store(rounded_table(), "train", np.arange(40))
     found = moments(train)
     whitening = found.whitening(1.0)
     regression = SoftmaxRegression(train.read(), torch.from_numpy(train.labels).long(), whitening, found.counts / 150)
@@ -53,10 +53,9 @@ def test_a_fit_starts_where_the_one_before_ended() -> None:
     assert torch.allclose(first.weights, regression.fit(PENALTY, 1).weights, atol=1e-3)
 
 
-def test_the_head_is_one_linear_model_of_all_shrinkages() -> None:
+def test_the_head_is_one_linear_model_of_all_shrinkages(workspace: Workspace) -> None:
     settings = LinearSettings(shrinkages=(1.0, 0.5), penalties=(PENALTY,))
-    head = make_head("linear", settings=settings, seed=0, device=CPU)
-    head.fit(rounded_table(), lambda _: None)
+    head = LinearHead(settings, seed=0, device=CPU).fit(rounded_table(), workspace, lambda _: None)
     assert isinstance(head.model_.named_steps["linear"], LogisticRegression)
     assert head.learned_["penalties"] == {"1": PENALTY, "0.5": PENALTY}
     assert set(head.learned_["weights"]) == {"1", "0.5"}

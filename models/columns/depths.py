@@ -15,7 +15,7 @@ from features.table.joined import JoinedTable
 from models.columns.discriminant import solve, try_shrinkages
 from models.columns.learnable import check_learnable
 from models.columns.moments import moments_of_folds
-from models.columns.selection import choose
+from models.columns.workspace import Workspace
 
 COLUMNS = 4096
 """Of all nodes together, an equal share of each: what the heads put aside by default."""
@@ -38,13 +38,15 @@ class Depths:
     best: NodeScore
 
 
-def score_depths(table: JoinedTable, device: torch.device, on_score: Callable[[NodeScore], None]) -> Depths:
+def score_depths(
+    table: JoinedTable, workspace: Workspace, device: torch.device, on_score: Callable[[NodeScore], None]
+) -> Depths:
     """Score each node alone; then add to the best one, again and again, the node that lowers log-loss most.
 
     `on_score` hears of every set of nodes that is tried. Raises DataError where the table's rows do not allow it.
     """
     check_learnable(table)
-    chosen = choose(table, COLUMNS)
+    chosen = workspace.choose(table, COLUMNS)
     (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, device)
     rows = chosen.validation.read().to(device).float() - moments.zero
     labels = chosen.validation.labels

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from models.columns.moments import Moments, moments_of_folds
-from models.columns.workspace import Scratch
+from models.columns.workspace import StoredRows
+from models.fitted import as_fitted
 
 FOLDS = 5
 
@@ -61,7 +61,7 @@ class Discriminants:
         return torch.from_numpy(self.model.scalings_)
 
 
-def fit_discriminants(train: Scratch, validation: Scratch, classes: int, device: torch.device) -> Discriminants:
+def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, device: torch.device) -> Discriminants:
     """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
     folds = moments_of_folds(train, classes, FOLDS, device)
     whole = Moments.together(folds)
@@ -123,10 +123,10 @@ def _calibrated_log_loss(scores: NDArray[np.float64], labels: NDArray[np.int32])
 
 def _as_scikit_learn(weights: NDArray[np.float32], shrinkage: float, classes: int) -> LinearDiscriminantAnalysis:
     """The weights as scikit-learn's users know them: `transform` multiplies by them."""
-    model: Any = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
-    model.classes_ = np.arange(classes)
-    model.scalings_ = weights
-    model._max_components = weights.shape[1]
-    model.n_features_in_ = weights.shape[0]
-    fitted: LinearDiscriminantAnalysis = model
-    return fitted
+    return as_fitted(
+        LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage),
+        classes_=np.arange(classes),
+        scalings_=weights,
+        _max_components=weights.shape[1],
+        n_features_in_=weights.shape[0],
+    )

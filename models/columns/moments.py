@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.columns.workspace import Scratch
+from models.columns.workspace import StoredRows
+from models.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +86,15 @@ class Moments:
         return root
 
     def whitening(self, shrinkage: float) -> Whitening:
-        """The coordinates in which the shrunk covariance within classes is the identity; raises as `root_within`."""
-        root = self.root_within(shrinkage)
+        """The coordinates in which the shrunk covariance within classes is the identity.
+
+        Raises SettingsError where `shrinkage` is too little for so few rows.
+        """
+        try:
+            root = self.root_within(shrinkage)
+        except RuntimeError as error:
+            rows = f"{int(self.counts.sum()):,} training rows"
+            raise SettingsError(f"a shrinkage of {shrinkage:g} is too little for {rows}: give a larger one") from error
         identity = torch.eye(len(root), device=root.device)
         inverse = torch.linalg.solve_triangular(root, identity, upper=False)
         return Whitening(mean=self.zero + self.centre, inverse=inverse.contiguous())  # products are so much faster
@@ -102,7 +110,7 @@ class Whitening:
     mean: torch.Tensor
     inverse: torch.Tensor
 
-    def of(self, rows: Scratch) -> torch.Tensor:
+    def of(self, rows: StoredRows) -> torch.Tensor:
         """All rows in these coordinates, (n, d) float16 in the host's memory."""
         whitened = torch.empty(len(rows), rows.dim, dtype=torch.float16)
         for part, x in rows.batches():
@@ -118,7 +126,7 @@ class Whitening:
         return raw @ self.inverse.T
 
 
-def moments_of_folds(rows: Scratch, classes: int, folds: int, device: torch.device) -> list[Moments]:
+def moments_of_folds(rows: StoredRows, classes: int, folds: int, device: torch.device) -> list[Moments]:
     """The moments of each of `folds` folds of the rows (see `fold_of`), all from one pass."""
     zero = next(rows.batches())[1].float().mean(dim=0).to(device)
     found = [_no_rows(zero, classes) for _ in range(folds)]

@@ -1,44 +1,13 @@
-"""Which columns tell classes apart: ANOVA's F value, from one pass over the rows; and the best of them put aside."""
+"""Which columns tell classes apart: ANOVA's F value, from one pass over the rows."""
 
 from __future__ import annotations
-
-import time
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_selection import SelectKBest, f_classif
 
 from features.table.joined import JoinedTable
-from models.columns.workspace import Scratch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A table's best columns, put aside for as long as this lives.
-
-    `select` takes them from whole rows; `places` (d,) ranks all columns of the table, see `rank_by_anova`; `train` and
-    `validation` hold the columns' values; `seconds` is what it took.
-    """
-
-    select: SelectKBest
-    places: NDArray[np.intp]
-    train: Scratch
-    validation: Scratch
-    seconds: float
-
-
-@lru_cache(maxsize=1)
-def choose(table: JoinedTable, columns: int) -> Chosen:
-    """Put the best `columns` of a table aside; heads that learn from one table after another find them there."""
-    start = time.perf_counter()
-    places = rank_by_anova(table)
-    select = select_best(places, columns)
-    support = select.get_support(indices=True)
-    train, validation = Scratch(table, "train", support), Scratch(table, "validation", support)
-    seconds = time.perf_counter() - start
-    return Chosen(select=select, places=places, train=train, validation=validation, seconds=seconds)
+from models.fitted import as_fitted
 
 
 def rank_by_anova(table: JoinedTable) -> NDArray[np.intp]:
@@ -60,9 +29,7 @@ def rank_by_anova(table: JoinedTable) -> NDArray[np.intp]:
 def select_best(places: NDArray[np.intp], columns: int) -> SelectKBest:
     """scikit-learn's selector of the `columns` that come first, as if it had ranked them itself."""
     select = SelectKBest(f_classif, k=min(columns, len(places)))
-    select.scores_ = -places.astype(np.float64)
-    select.n_features_in_ = len(places)
-    return select
+    return as_fitted(select, scores_=-places.astype(np.float64), n_features_in_=len(places))
 
 
 def f_values(table: JoinedTable) -> NDArray[np.float64]:

@@ -1,30 +1,34 @@
-"""A table's chosen columns on disk for the length of a fit: taken from the table once, read as often as a fit needs."""
+"""Rows of a table put aside on disk for the length of some fits: taken from the table once, read as often as needed."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from typing import IO, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.feature_selection import SelectKBest
 
 from features.sources.source import LearningSplit
 from features.table.joined import JoinedTable
+from models.columns.selection import rank_by_anova, select_best
 
 BATCH_ROWS = 4096
 
 
-class Scratch:
-    """`columns` of one split's rows as float16, as the table holds them, in a file without a name; `labels` (n,)."""
+class StoredRows:
+    """Some columns of a split's rows as float16, as the table holds them, in `file`; and their `labels` (n,) int32."""
 
-    def __init__(self, table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this does, and goes with it
-        self.labels: NDArray[np.int32] = table.labels(split)
-        self.dim = len(columns)
-        for rows in table.batches(split):
-            self._file.write(rows.x[:, columns].astype(np.float16).tobytes())
+    def __init__(self, file: IO[bytes], labels: NDArray[np.int32], dim: int) -> None:
+        self._file = file
+        self.labels = labels
+        self.dim = dim
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,3 +56,76 @@ class Scratch:
         for part, x in self.batches():
             whole[part] = x
         return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A table's best columns, put aside in a workspace.
+
+    `select` takes them from whole rows; `places` (d,) ranks all columns of the table, see `rank_by_anova`; `train` and
+    `validation` hold the columns' values; `seconds` is what it took.
+    """
+
+    select: SelectKBest
+    places: NDArray[np.intp]
+    train: StoredRows
+    validation: StoredRows
+    seconds: float
+
+
+class Workspace:
+    """Where fits put rows aside, until the `with` block of it ends.
+
+    Its files have no name, so that a process that is killed leaves nothing behind. They lie in the folder for temporary
+    files, which TMPDIR names.
+    """
+
+    def __init__(self) -> None:
+        self._files, self._files_of_choice = ExitStack(), ExitStack()
+        self._asked: tuple[JoinedTable, int] | None = None
+        self._chosen: Chosen | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget()
+        self._files.close()
+
+    def store(self, table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> StoredRows:
+        """Put `columns` of a split's rows aside."""
+        return self._files.enter_context(_stored(table, split, columns))
+
+    def choose(self, table: JoinedTable, columns: int) -> Chosen:
+        """Put the best `columns` of a table aside, or find them there if they are what was chosen last.
+
+        Another choice takes the place of the one before, whose files are closed.
+        """
+        if self._chosen is None or self._asked != (table, columns):
+            self._forget()
+            self._chosen = _choose(table, columns, self._files_of_choice)
+            self._asked = table, columns
+        return self._chosen
+
+    def _forget(self) -> None:
+        self._asked = self._chosen = None
+        self._files_of_choice.close()
+
+
+def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
+    start = time.perf_counter()
+    places = rank_by_anova(table)
+    select = select_best(places, columns)
+    support = select.get_support(indices=True)
+    train = files.enter_context(_stored(table, "train", support))
+    validation = files.enter_context(_stored(table, "validation", support))
+    seconds = time.perf_counter() - start
+    return Chosen(select=select, places=places, train=train, validation=validation, seconds=seconds)
+
+
+@contextmanager
+def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> Iterator[StoredRows]:
+    with tempfile.TemporaryFile() as file:
+        for rows in table.batches(split):
+            file.write(rows.x[:, columns].astype(np.float16).tobytes())
+        yield StoredRows(file, table.labels(split), len(columns))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,29 +17,41 @@ import numpy as np
 import torch
 import xgboost
 from numpy.typing import NDArray
+from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
 from xgboost.callback import TrainingCallback
 
+from features.devices import resolve_device
 from features.table.joined import JoinedTable
 from models.columns.discriminant import FOLDS, Discriminants, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
-from models.columns.workspace import Scratch
-from models.heads.head import Head, OnStep, Step
+from models.columns.workspace import Chosen, StoredRows
+from models.heads.head import ColumnsHead, Head, JsonObject, OnStep, Step
 from models.heads.quantised import ABSENT, quantise
 from models.heads.settings import XgbSettings
 
 
-class BoostedHead(Head):
+class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
-    name: ClassVar[str] = "xgb"
+    name: ClassVar[str] = XgbSettings.head
     on_gpu: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".joblib", ".ubj")
     settings: XgbSettings
+    model_: Pipeline
 
-    def parameters(self) -> dict[str, Any]:
+    def __init__(self, settings: XgbSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
+        where = resolve_device("cuda") if settings.tree_method == "gpu_hist" else device
+        super().__init__(settings, seed=seed, device=where, parts=parts)
+
+    @property
+    def columns(self) -> int:
+        """As many as the trees or the discriminants see, whichever are more."""
+        return max(self.settings.columns, self.settings.discriminant_columns)
+
+    def parameters(self) -> JsonObject:
         """The settings and the seed; gpu_hist is hist, the device is told apart."""
         return super().parameters() | {"tree_method": "hist"}
 
@@ -45,12 +59,11 @@ class BoostedHead(Head):
         """Boosting rounds."""
         return self.settings.rounds
 
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
+    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         settings, classes = self.settings, len(table.classes)
-        wide = self._choose(table, max(settings.columns, settings.discriminant_columns))
-        train, validation = wide.train, wide.validation
-        select = select_best(wide.places, settings.columns)
-        support = wide.select.get_support(indices=True)
+        train, validation = chosen.train, chosen.validation
+        select = select_best(chosen.places, settings.columns)
+        support = chosen.select.get_support(indices=True)
         discriminants = None
         if settings.discriminant_columns:
             discriminants = fit_discriminants(train, validation, classes, self.device)
@@ -60,17 +73,17 @@ class BoostedHead(Head):
         if discriminants:
             self.learned_["shrinkage"] = discriminants.shrinkage
         self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-        steps: list[tuple[str, Any]] = [("columns", select)]
+        steps: list[tuple[str, SelectKBest | Pipeline]] = [("columns", select)]
         if discriminants:
-            steps.append(("discriminants", Pipeline([("columns", wide.select), ("axes", discriminants.model)])))
+            steps.append(("discriminants", Pipeline([("columns", chosen.select), ("axes", discriminants.model)])))
         self.model_ = Pipeline([("reduce", FeatureUnion(steps)), ("xgb", self._classifier(booster))])
 
     def _boost(
-        self, train: Scratch, validation: Scratch, columns: _Columns, classes: int, on_step: OnStep
+        self, train: StoredRows, validation: StoredRows, columns: _Columns, classes: int, on_step: OnStep
     ) -> xgboost.Booster:
         settings = self.settings
-        with tempfile.TemporaryDirectory() as folder:
-            caches = (Path(folder, "train"), Path(folder, "validation")) if settings.external_memory else (None, None)
+        with tempfile.TemporaryDirectory() if settings.external_memory else nullcontext() as folder:
+            caches = (Path(folder, "train"), Path(folder, "validation")) if folder else (None, None)
             learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
             steer = quantise(validation, columns.of_other_rows, max_bin=settings.max_bin, ref=learn, cache=caches[1])
             booster = xgboost.train(
@@ -85,7 +98,7 @@ class BoostedHead(Head):
             del learn, steer  # their files go before the folder does
         return booster
 
-    def _tree_parameters(self, classes: int) -> dict[str, Any]:
+    def _tree_parameters(self, classes: int) -> dict[str, object]:
         settings = self.settings
         two = {"objective": "binary:logistic", "eval_metric": "logloss"}
         many = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}

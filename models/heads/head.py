@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import joblib
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from features.table.joined import JoinedTable
 from models.columns.learnable import check_learnable
-from models.columns.selection import Chosen, choose
+from models.columns.workspace import Chosen, Workspace
+from models.heads.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,18 @@ OnStep = Callable[[Step], None]
 Probabilities = NDArray[np.float32]
 """(n, k) float32, rows sum to 1, columns in the order of a head's `classes_`."""
 
+JsonObject = dict[str, Any]
+"""What JSON can hold, by name, as it stands on the card."""
 
 PREDICT_ROWS = 4096
 """At a time, so that the steps between features and probabilities need little memory."""
 
 
 class Classifier(ABC):
-    """Class probabilities of features, as `persist` saves and restores them.
+    """Class probabilities of features, as `card` saves and restores them.
 
     Once learnt: `classes_` names the columns of `predict_proba`, `fit_seconds_` is the time it took, `device_` where
-    that was, `learned_` what validation chose. `tuning` is what the search for its settings cost, empty where there was
-    none.
+    that was, `learned_` what validation chose.
     """
 
     name: ClassVar[str]
@@ -59,11 +61,10 @@ class Classifier(ABC):
         self.classes_: tuple[str, ...] = ()
         self.fit_seconds_ = 0.0
         self.device_ = str(device)
-        self.learned_: dict[str, Any] = {}
-        self.tuning: dict[str, Any] = {}
+        self.learned_: JsonObject = {}
 
     @abstractmethod
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> JsonObject:
         """The settings and the seed: with the data, all that decides what is learnt."""
 
     @abstractmethod
@@ -79,32 +80,41 @@ class Classifier(ABC):
         """Take back what `save` wrote under the first suffix."""
 
 
+class Model(Protocol):
+    """What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
+
+    def predict_proba(self, x: NDArray[np.float32], /) -> NDArray[np.floating]:
+        """Class probabilities (n, k) of features (n, d)."""
+        ...
+
+
 class Head(Classifier):
     """A classifier that learns from a feature table, reading it counted in its seconds.
 
-    Subclasses hold their settings in a frozen dataclass, and fit one table at a time.
+    Subclasses hold their settings in a frozen dataclass. `parts` are the heads that it is made of; most have none.
     """
 
     on_gpu: ClassVar[bool]
     """Whether it can learn on a GPU."""
-    model_: Any
-    """What was learnt: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
+    model_: Model
 
-    def __init__(self, settings: Any, *, seed: int, device: torch.device) -> None:
+    def __init__(self, settings: Settings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
         super().__init__(seed=seed, device=device if self.on_gpu else torch.device("cpu"))
         self.settings = settings
+        self.parts = tuple(parts)
+        self._learnt: tuple[Head, ...] = ()
 
-    def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
-        """Train on `table`; raises DataError where its rows do not allow it."""
-        check_learnable(table)
-        self.fit_seconds_ = 0.0
-        start = time.perf_counter()
-        self._fit(table, on_step)
-        self.fit_seconds_ += time.perf_counter() - start
-        self.classes_ = table.classes
-        return self
+    def with_settings(self, settings: Mapping[str, Settings]) -> Self:
+        """The same head yet to be fitted, in which those of it and its parts that are named have other settings."""
+        parts = [part.with_settings(settings) for part in self.parts]
+        own = settings.get(self.name, self.settings)
+        return type(self)(own, seed=self.seed, device=self.device, parts=parts)
 
-    def parameters(self) -> dict[str, Any]:
+    def take(self, learnt: Sequence[Head]) -> None:
+        """Use these, which have learnt from the same table, instead of letting `parts` learn."""
+        self._learnt = tuple(learnt)
+
+    def parameters(self) -> JsonObject:
         """See Classifier."""
         return {**asdict(self.settings), "seed": self.seed}
 
@@ -112,15 +122,9 @@ class Head(Classifier):
     def steps(self, table: JoinedTable) -> int:
         """How many steps training on `table` takes at most."""
 
-    def _choose(self, table: JoinedTable, columns: int) -> Chosen:
-        """The best columns of the table; what it took counts, also where another head has put them aside before."""
-        start = time.perf_counter()
-        chosen = choose(table, columns)
-        self.fit_seconds_ += chosen.seconds - (time.perf_counter() - start)
-        return chosen
-
     @abstractmethod
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None: ...
+    def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
+        """Train on `table`, rows of it put aside in `workspace`; raises DataError where they do not allow it."""
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """See Classifier."""
@@ -134,3 +138,25 @@ class Head(Classifier):
     def restore(self, path: Path) -> None:
         """See Classifier."""
         self.model_ = joblib.load(path)
+
+
+class ColumnsHead(Head):
+    """A head that learns from the best columns of a table."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """How many columns it learns from at most."""
+
+    def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
+        """See Head. What choosing the columns took counts for each head, also where another has had it done before."""
+        check_learnable(table)
+        chosen = workspace.choose(table, self.columns)
+        start = time.perf_counter()
+        self._fit(table, chosen, on_step)
+        self.fit_seconds_ = chosen.seconds + time.perf_counter() - start
+        self.classes_ = table.classes
+        return self
+
+    @abstractmethod
+    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None: ...

@@ -8,11 +8,11 @@ other data as scikit-learn does, with these weights and rounds, but without the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, minimize
 from sklearn.ensemble import VotingClassifier
@@ -20,7 +20,10 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
 from features.table.joined import JoinedTable
-from models.heads.head import Head, OnStep, Step
+from models.columns.learnable import check_learnable
+from models.columns.workspace import Workspace
+from models.fitted import as_fitted
+from models.heads.head import Head, JsonObject, OnStep, Step
 from models.heads.settings import HybridSettings
 
 PRIOR_ROWS = 5.0
@@ -31,24 +34,14 @@ LEAST_WEIGHT = 0.01
 
 
 class HybridHead(Head):
-    """Heads whose probabilities are averaged; `parts` are those to learn, unless `take` has handed them over learnt."""
+    """Heads whose probabilities are averaged: its parts, which learn first, unless `take` has handed them over."""
 
-    name: ClassVar[str] = "hybrid"
+    name: ClassVar[str] = HybridSettings.head
     on_gpu: ClassVar[bool] = True
     settings: HybridSettings
+    model_: VotingClassifier
 
-    def __init__(
-        self, settings: HybridSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()
-    ) -> None:
-        super().__init__(settings, seed=seed, device=device)
-        self.parts = tuple(parts)
-        self._learnt: tuple[Head, ...] = ()
-
-    def take(self, learnt: Sequence[Head]) -> None:
-        """Use these, which have learnt from the same table, instead of letting the parts learn."""
-        self._learnt = tuple(learnt)
-
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> JsonObject:
         """The parts, each with its own parameters, and the seed."""
         return {"parts": {part.name: part.parameters() for part in self.parts}, "seed": self.seed}
 
@@ -56,16 +49,21 @@ class HybridHead(Head):
         """Those of the parts that are still to learn, and one for the weights."""
         return 1 + (0 if self._learnt else sum(part.steps(table) for part in self.parts))
 
-    def fit(self, table: JoinedTable, on_step: OnStep) -> Self:
-        """Train on `table`; the time that parts took elsewhere counts as well."""
-        super().fit(table, on_step)
-        self.fit_seconds_ += sum(part.fit_seconds_ for part in self._learnt)
+    def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
+        """See Head; the time that its parts took counts, wherever they have learnt."""
+        check_learnable(table)
+        parts = self._learnt or tuple(
+            part.fit(table, workspace, lambda step: on_step(Step(step.note, None))) for part in self.parts
+        )
+        start = time.perf_counter()
+        loss = self._weigh(parts, table)
+        self.fit_seconds_ = sum(part.fit_seconds_ for part in parts) + time.perf_counter() - start
+        self.classes_ = table.classes
+        on_step(Step(f"validation log-loss {loss:.4f}", loss))
         return self
 
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
-        parts = self._learnt or tuple(
-            part.fit(table, lambda step: on_step(Step(step.note, None))) for part in self.parts
-        )
+    def _weigh(self, parts: Sequence[Head], table: JoinedTable) -> float:
+        """Weigh what has been learnt by validation rows; returns their log-loss."""
         rows = list(table.batches("validation"))
         y = np.concatenate([batch.y for batch in rows])
         shares = {part.name: np.concatenate([part.predict_proba(batch.x) for batch in rows]) for part in parts}
@@ -80,7 +78,7 @@ class HybridHead(Head):
         }
         used = [(part, float(weight)) for part, weight in zip(parts, weights, strict=True) if weight > 0]
         self.model_ = _voting(used, len(table.classes))
-        on_step(Step(f"validation log-loss {loss:.4f}", loss))
+        return loss
 
 
 def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
@@ -116,17 +114,18 @@ def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[
     return weights, _log_loss(np.tensordot(weights, np.stack(shares), axes=1), y)
 
 
-def _log_loss(shares: NDArray[Any], y: NDArray[np.int32]) -> float:
+def _log_loss(shares: NDArray[np.floating], y: NDArray[np.int32]) -> float:
     return -float(np.log(np.maximum(shares[np.arange(len(y)), y], 1e-12)).mean())
 
 
 def _voting(parts: list[tuple[Head, float]], classes: int) -> VotingClassifier:
     """The parts as scikit-learn's users know them."""
-    estimators = [(part.name, part.model_) for part, _ in parts]
-    model: Any = VotingClassifier(estimators, voting="soft", weights=[weight for _, weight in parts])
-    model.estimators_ = [estimator for _, estimator in estimators]
-    model.named_estimators_ = Bunch(**dict(estimators))
-    model.le_ = LabelEncoder().fit(np.arange(classes))
-    model.classes_ = model.le_.classes_
-    voting: VotingClassifier = model
-    return voting
+    estimators: list[tuple[str, Any]] = [(part.name, part.model_) for part, _ in parts]
+    labels = LabelEncoder().fit(np.arange(classes))
+    return as_fitted(
+        VotingClassifier(estimators, voting="soft", weights=[weight for _, weight in parts]),
+        estimators_=[estimator for _, estimator in estimators],
+        named_estimators_=Bunch(**dict(estimators)),
+        le_=labels,
+        classes_=labels.classes_,
+    )

@@ -6,7 +6,7 @@ a row's neighbours vote, the nearer the more. How many may vote is chosen on val
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,27 +17,32 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
 from features.table.joined import JoinedTable
-from models.columns.workspace import Scratch
-from models.heads.head import Head, OnStep, Step
+from models.columns.workspace import Chosen, StoredRows
+from models.heads.head import ColumnsHead, OnStep, Step
 from models.heads.settings import KnnSettings
 
 PCA_ROWS = 20_000
 """Training rows that the components are fitted on at most; more hardly move them."""
 
 
-class KnnHead(Head):
+class KnnHead(ColumnsHead):
     """Nearest neighbours on principal components; saved as a scikit-learn Pipeline."""
 
-    name: ClassVar[str] = "knn"
+    name: ClassVar[str] = KnnSettings.head
     on_gpu: ClassVar[bool] = False
     settings: KnnSettings
+    model_: Pipeline
+
+    @property
+    def columns(self) -> int:
+        """Those of its settings."""
+        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Numbers of neighbours to try."""
         return len(self.settings.neighbours)
 
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
-        chosen = self._choose(table, self.settings.columns)
+    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         train, validation = chosen.train, chosen.validation
         reduce = Pipeline([("pca", self._components(train)), ("length", Normalizer())])
         model = KNeighborsClassifier(weights="distance", algorithm="brute")
@@ -50,7 +55,7 @@ class KnnHead(Head):
         self.model_ = Pipeline([("columns", chosen.select), *reduce.steps, ("knn", model)])
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
 
-    def _components(self, train: Scratch) -> PCA:
+    def _components(self, train: StoredRows) -> PCA:
         """Fit the components on PCA_ROWS training rows, drawn by the seed."""
         chosen = np.zeros(len(train), bool)
         chosen[np.random.default_rng(self.seed).permutation(len(train))[:PCA_ROWS]] = True
@@ -78,6 +83,6 @@ def _votes(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     return votes
 
 
-def _reduced(reduce: Any, rows: Scratch) -> NDArray[np.float32]:
+def _reduced(reduce: Pipeline, rows: StoredRows) -> NDArray[np.float32]:
     """All rows through `reduce`, (n, c) float32."""
     return np.concatenate([reduce.transform(batch.float().numpy()) for _, batch in rows.batches()])

@@ -6,7 +6,7 @@ then weighs the logits of these models: together still one linear model.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,25 +17,31 @@ from torch.nn.functional import cross_entropy
 
 from features.table.joined import JoinedTable
 from models.columns.moments import Moments, moments_of_folds
-from models.columns.workspace import Scratch
-from models.heads.head import Head, OnStep, Step
+from models.columns.workspace import Chosen, StoredRows
+from models.fitted import as_fitted
+from models.heads.head import ColumnsHead, OnStep, Step
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
 
 
-class LinearHead(Head):
+class LinearHead(ColumnsHead):
     """Softmax regression in PyTorch; saved as a scikit-learn Pipeline that ends in a LogisticRegression."""
 
-    name: ClassVar[str] = "linear"
+    name: ClassVar[str] = LinearSettings.head
     on_gpu: ClassVar[bool] = True
     settings: LinearSettings
+    model_: Pipeline
+
+    @property
+    def columns(self) -> int:
+        """Those of its settings."""
+        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Penalties to try for each shrinkage, and one for the weights."""
         return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
-        chosen = self._choose(table, self.settings.columns)
+    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
         train, validation = (_on(self.device, rows) for rows in (chosen.train, chosen.validation))
         penalties, models, logits = {}, [], []
@@ -56,7 +62,7 @@ class LinearHead(Head):
 
     def softmax(self) -> Softmax:
         """What was learnt, for all columns of the table; those that were not chosen weigh nothing."""
-        select, regression = self.model_["columns"], self.model_["linear"]
+        select, regression = self.model_.named_steps["columns"], self.model_.named_steps["linear"]
         weights, bias = select.inverse_transform(regression.coef_), regression.intercept_
         if len(bias) == 1:  # the difference between two classes, see _regression
             weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
@@ -84,7 +90,7 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 """Features (n, d) float16 and labels (n,) int64 on the device of training."""
 
 
-def _on(device: torch.device, rows: Scratch) -> Rows:
+def _on(device: torch.device, rows: StoredRows) -> Rows:
     return rows.read().to(device), torch.from_numpy(rows.labels).long().to(device)
 
 
@@ -104,11 +110,9 @@ def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:
 def _regression(softmax: Softmax) -> LogisticRegression:
     """The model as scikit-learn's users know it; of two classes it holds the difference."""
     weights, bias = softmax.weights.cpu().numpy(), softmax.bias.cpu().numpy()
-    model: Any = LogisticRegression()
-    model.classes_ = np.arange(len(bias))
+    classes = np.arange(len(bias))
     if len(bias) == 2:
         weights, bias = weights[1:] - weights[:1], bias[1:] - bias[:1]
-    model.coef_, model.intercept_ = weights, bias
-    model.n_features_in_ = weights.shape[1]
-    regression: LogisticRegression = model
-    return regression
+    return as_fitted(
+        LogisticRegression(), classes_=classes, coef_=weights, intercept_=bias, n_features_in_=weights.shape[1]
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import ceil
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,9 +26,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from features.table.joined import JoinedTable
 from models.columns.moments import Whitening, moments_of_folds
-from models.columns.selection import Chosen
-from models.columns.workspace import BATCH_ROWS
-from models.heads.head import Head, OnStep, Step
+from models.columns.workspace import BATCH_ROWS, Chosen
+from models.fitted import as_fitted
+from models.heads.head import ColumnsHead, OnStep, Step
 from models.heads.settings import MlpSettings
 
 LEAST_BATCH_ROWS = 8
@@ -62,19 +62,24 @@ class Learnt:
     loss: float
 
 
-class MlpHead(Head):
+class MlpHead(ColumnsHead):
     """Dense layers in PyTorch; saved as a scikit-learn Pipeline."""
 
-    name: ClassVar[str] = "mlp"
+    name: ClassVar[str] = MlpSettings.head
     on_gpu: ClassVar[bool] = True
     settings: MlpSettings
+    model_: Pipeline
+
+    @property
+    def columns(self) -> int:
+        """Those of its settings."""
+        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Epochs, of all shrinkages."""
         return self.settings.epochs * len(self.settings.shrinkages)
 
-    def _fit(self, table: JoinedTable, on_step: OnStep) -> None:
-        chosen = self._choose(table, self.settings.columns)
+    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
         learnt: list[Learnt] = []
         for shrinkage in self.settings.shrinkages:
@@ -148,16 +153,18 @@ class MlpHead(Head):
         if classes == 2:
             coefs[-1] = coefs[-1][:, 1:] - coefs[-1][:, :1]
             intercepts[-1] = intercepts[-1][1:] - intercepts[-1][:1]
-        model: Any = MLPClassifier(self.settings.hidden, random_state=self.seed)
-        model.coefs_ = [coef.numpy() for coef in coefs]
-        model.intercepts_ = [intercept.numpy() for intercept in intercepts]
-        model.classes_ = np.arange(classes)
-        model._label_binarizer = LabelBinarizer().fit(model.classes_)
-        model.n_layers_, model.n_outputs_ = len(coefs) + 1, coefs[-1].shape[1]
-        model.out_activation_ = "logistic" if classes == 2 else "softmax"
-        model.n_features_in_ = coefs[0].shape[0]
-        classifier: MLPClassifier = model
-        return classifier
+        numbers = np.arange(classes)
+        return as_fitted(
+            MLPClassifier(self.settings.hidden, random_state=self.seed),
+            coefs_=[coef.numpy() for coef in coefs],
+            intercepts_=[intercept.numpy() for intercept in intercepts],
+            classes_=numbers,
+            _label_binarizer=LabelBinarizer().fit(numbers),
+            n_layers_=len(coefs) + 1,
+            n_outputs_=coefs[-1].shape[1],
+            out_activation_="logistic" if classes == 2 else "softmax",
+            n_features_in_=coefs[0].shape[0],
+        )
 
 
 def _tell(on_step: OnStep, shrinkage: float, lowest: float, loss: float) -> None:

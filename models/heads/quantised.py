@@ -1,4 +1,4 @@
-"""Rows for XGBoost, batch by batch, out of a scratch file: neither the table nor its floats are ever all in memory."""
+"""Rows for XGBoost, batch by batch, out of a workspace: neither the table nor its floats are ever all in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import xgboost
 
-from models.columns.workspace import Scratch
+from models.columns.workspace import StoredRows
 
 ABSENT = 0.0
 """XGBoost is told that this value is absent: a network's ReLU made it, and what is absent costs nothing to train on."""
@@ -19,7 +19,7 @@ MakeColumns = Callable[[slice, torch.Tensor], torch.Tensor]
 
 
 def quantise(
-    rows: Scratch,
+    rows: StoredRows,
     columns: MakeColumns,
     *,
     max_bin: int,
@@ -34,9 +34,9 @@ def quantise(
 
 
 class _Batches(xgboost.DataIter):
-    """Hands XGBoost the columns of a scratch file's rows, as often as it asks."""
+    """Hands XGBoost the columns of stored rows, as often as it asks."""
 
-    def __init__(self, rows: Scratch, columns: MakeColumns, cache: Path | None) -> None:
+    def __init__(self, rows: StoredRows, columns: MakeColumns, cache: Path | None) -> None:
         super().__init__(cache_prefix=str(cache) if cache else None, release_data=True)
         self._rows, self._columns = rows, columns
         self.reset()

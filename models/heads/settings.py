@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from models.checks import check_positive, check_ranges
+from models.checks import check_positive, check_ranges, check_shares
+from models.errors import SettingsError
 
-_RANGES = {
-    "columns": (1, 10**6),
-    "discriminant_columns": (0, 10**5),
-    "rounds": (1, 10**6),
-    "patience": (1, 10**6),
-    "max_depth": (1, 32),
-    "max_bin": (2, 2**16),
-}
+_COLUMNS = (1, 10**6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class XgbSettings:
-    """Settings of the boosted trees.
+class Settings:
+    """What the settings of every head have: the name of their `head`, and the `parts` that it is made of, by name."""
+
+    head: ClassVar[str]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """None for most heads."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class XgbSettings(Settings):
+    """Boosted trees.
 
     Attributes:
         columns: Feature columns that the trees see: those with the highest ANOVA F value on the training rows, as many
@@ -37,6 +43,8 @@ class XgbSettings:
         tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
     """
 
+    head: ClassVar[str] = "xgb"
+
     columns: int = 256
     discriminant_columns: int = 4096
     rounds: int = 600
@@ -49,36 +57,53 @@ class XgbSettings:
     tree_method: Literal["hist", "gpu_hist"] = "hist"
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
+        check_ranges(self, {"columns": _COLUMNS, "discriminant_columns": (0, 10**5)})
+        check_ranges(self, {"rounds": (1, 10**6), "patience": (1, 10**6), "max_depth": (1, 32), "max_bin": (2, 2**16)})
         check_positive(self, learning_rate=1, column_share=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSettings:
-    """Settings of the probe.
+class LinearSettings(Settings):
+    """Softmax regression, the probe.
 
-    `columns`: feature columns that it sees, chosen as for the trees; `shrinkages`: shares of the identity in the
-    covariance within classes that whitens them, 1 for none of the covariance, all of them used together; `penalties`:
-    L2 weights to try for each, strongest first; `iterations`: L-BFGS steps at most for a penalty, starting from the one
-    before.
+    Attributes:
+        columns: Feature columns that it sees, chosen as for the trees.
+        shrinkages: Shares of the identity in the covariance within classes that whitens the columns, 1 for none of the
+            covariance; all of them are used together.
+        penalties: L2 weights to try for each shrinkage, strongest first.
+        iterations: L-BFGS steps at most for a penalty, starting from the one before.
     """
+
+    head: ClassVar[str] = "linear"
 
     columns: int = 4096
     shrinkages: tuple[float, ...] = (1.0, 0.3, 0.03)
     penalties: tuple[float, ...] = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     iterations: int = 100
 
+    def __post_init__(self) -> None:
+        check_ranges(self, {"columns": _COLUMNS, "iterations": (1, 10**6)})
+        check_positive(self, shrinkages=1, penalties=10**6)
+
 
 @dataclass(frozen=True, kw_only=True)
-class MlpSettings:
-    """Settings of the dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
+class MlpSettings(Settings):
+    """Dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
 
-    `columns`: feature columns that they see, chosen as for the trees; `shrinkages`: shares of the identity in the
-    covariance within classes that whitens these, the layers learnt with each, the best on validation kept; `hidden`:
-    units of each hidden layer; `input_dropout`: share of the columns dropped; `dropout`: share of the units dropped
-    before each hidden layer but the first; `batches`: batches of an epoch, so that small sets and large ones are learnt
-    in as many steps; `learning_rate`: the schedule's highest.
+    Attributes:
+        columns: Feature columns that they see, chosen as for the trees.
+        shrinkages: Shares of the identity in the covariance within classes that whitens the columns; the layers are
+            learnt with each, and those kept that are best on validation.
+        hidden: Units of each hidden layer.
+        input_dropout: Share of the columns dropped.
+        dropout: Share of the units dropped before each hidden layer but the first.
+        epochs: Passes over the training rows.
+        batches: Batches of an epoch, so that small sets and large ones are learnt in as many steps.
+        learning_rate: The schedule's highest.
+        weight_decay: L2 penalty of the weights.
     """
+
+    head: ClassVar[str] = "mlp"
 
     columns: int = 4096
     shrinkages: tuple[float, ...] = (0.9, 0.1)
@@ -90,32 +115,49 @@ class MlpSettings:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
 
+    def __post_init__(self) -> None:
+        check_ranges(self, {"columns": _COLUMNS, "hidden": (1, 10**5), "epochs": (1, 10**5), "batches": (1, 10**6)})
+        check_shares(self, "input_dropout", "dropout", "weight_decay")
+        check_positive(self, shrinkages=1, learning_rate=1)
+
 
 @dataclass(frozen=True, kw_only=True)
-class KnnSettings:
-    """Settings of the nearest neighbours.
+class KnnSettings(Settings):
+    """Nearest neighbours, the cheap floor.
 
-    `columns`: feature columns that they see, chosen as for the trees; `components`: principal components of these at
-    most; `neighbours`: how many may vote, each tried on validation.
+    Attributes:
+        columns: Feature columns that they see, chosen as for the trees.
+        components: Principal components of the columns at most.
+        neighbours: How many may vote, each tried on validation.
     """
+
+    head: ClassVar[str] = "knn"
 
     columns: int = 4096
     components: int = 128
     neighbours: tuple[int, ...] = (1, 3, 5, 10, 20)
 
+    def __post_init__(self) -> None:
+        check_ranges(self, {"columns": _COLUMNS, "components": (1, 10**5), "neighbours": (1, 10**6)})
+
 
 @dataclass(frozen=True, kw_only=True)
-class HybridSettings:
-    """Settings of the hybrid: the names of the heads that it is made of."""
+class HybridSettings(Settings):
+    """Other heads, their probabilities averaged.
+
+    Attributes:
+        parts: The heads that it is made of, two or more.
+    """
+
+    head: ClassVar[str] = "hybrid"
 
     parts: tuple[str, ...] = ("xgb", "linear", "mlp")
 
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2 or len(set(self.parts)) < len(self.parts):
+            raise SettingsError(f"{said_of_parts(self)} came: expected two heads or more, each once")
 
-HEAD_SETTINGS: dict[str, Any] = {
-    "xgb": XgbSettings(),
-    "linear": LinearSettings(),
-    "mlp": MlpSettings(),
-    "knn": KnnSettings(),
-    "hybrid": HybridSettings(),
-}
-"""The heads there are, each with its default settings."""
+
+def said_of_parts(settings: Settings) -> str:
+    """The parts of a head as messages name them."""
+    return " ".join(f"`{settings.head}.parts={part}`" for part in settings.parts) or f"`{settings.head}.parts=()`"

@@ -17,7 +17,7 @@ from features.squares import Squares
 from features.table.joined import JoinedTable
 from features.trunk.recipe import normalise, to_square
 from models.columns.learnable import check_learnable
-from models.columns.workspace import Scratch
+from models.columns.workspace import Workspace
 from models.networks.schedules import size_at
 from models.networks.settings import Views
 from models.networks.views import random_views
@@ -86,11 +86,12 @@ class ImageExamples:
 
 
 class FeatureExamples:
-    """The rows of a feature table, (m, d), put aside on disk, where they can be read in any order."""
+    """The rows of a feature table, (m, d), put aside in `workspace`, where they can be read in any order."""
 
-    def __init__(self, table: JoinedTable) -> None:
+    def __init__(self, table: JoinedTable, workspace: Workspace) -> None:
         check_learnable(table)
-        self._rows = {split: Scratch(table, split, np.arange(table.dim)) for split in get_args(LearningSplit)}
+        columns = np.arange(table.dim)
+        self._rows = {split: workspace.store(table, split, columns) for split in get_args(LearningSplit)}
         self.kind = f"rows of {table.dim:,} features"
 
     def labels(self, split: LearningSplit) -> torch.Tensor:

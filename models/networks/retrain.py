@@ -18,6 +18,7 @@ from features.storage import digest
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
 from models.card import FORMAT as CARD_FORMAT
+from models.columns.workspace import Workspace
 from models.heads.softmax import Softmax
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
@@ -165,7 +166,8 @@ def retrain(plan: Retraining, supply: Supply, train: Train) -> tuple[NetworkClas
 def _lesson(plan: Retraining, phase: Phase, supply: Supply) -> Iterator[tuple[nn.Module, Examples]]:
     """What is trained in a phase, and on what: the head alone on features where the trunk's never change."""
     if plan.is_unchanging(phase):
-        yield plan.network.head, FeatureExamples(supply.table())
+        with Workspace() as workspace:
+            yield plan.network.head, FeatureExamples(supply.table(), workspace)
     else:
         yield plan.network, ImageExamples(supply.squares(), plan.views, plan.training.first_size)
 

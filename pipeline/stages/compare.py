@@ -17,6 +17,7 @@ from features.errors import FeaturesError
 from features.storage import digest, write_json
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
+from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.heads.head import Classifier, Probabilities
 from pipeline.config import NETWORK, CompareConfig
@@ -25,8 +26,8 @@ from pipeline.report.page import Metrics, summary_table, write_report
 from pipeline.report.statistics import paired_difference, score
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.finetune import plan_beside, run_retraining
-from pipeline.stages.heads import Trained, train_heads, unfitted_head
-from pipeline.stages.search import tune_heads
+from pipeline.stages.heads import Trained, make_heads, train_heads
+from pipeline.stages.search import find_settings
 from pipeline.stages.tables import check_testable, make_table, open_run, us_per_image
 
 FORMAT = 6
@@ -38,22 +39,30 @@ PREDICT_REPEATS = 3
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
     names = config.head_names()
-    heads = [unfitted_head(name, config) for name in names if name != NETWORK]
-    opened = open_run(config.features)
+    learning, features = config.learning, config.learning.features
+    heads = make_heads([name for name in names if name != NETWORK], config.settings, features.run)
+    opened = open_run(features)
     plan = None
     if NETWORK in names:
-        plan = plan_beside(opened, config.features.trunk, config.network, config.features.run.seed)
-    table = make_table(opened, config.features)
+        plan = plan_beside(opened, features.trunk, config.network, features.run.seed)
+    table = make_table(opened, features)
     check_testable(table)
-    depths = run_depths(table, config)
-    if config.select_node:
-        table = best_nodes(table, depths)
-    heads, searches = tune_heads(heads, table, config)
-    trained = train_heads(heads, table, weights=opened.loaded.weights.reopen, out=config.features.run.out)
+    with Workspace() as workspace:
+        depths = run_depths(table, workspace, learning)
+        if learning.select_node:
+            table = best_nodes(table, depths)
+        candidates = find_settings(heads, table, workspace, learning)
+        weights = opened.loaded.weights.reopen
+        trained = train_heads(candidates, table, workspace, weights=weights, out=features.run.out)
+    searches = {
+        name: [asdict(trial) for trial in search.tried]
+        for candidate in candidates
+        for name, search in candidate.searches.items()
+    }
     failed = {}
     if plan:
         try:
-            retrained = run_retraining(plan, config.features.run)
+            retrained = run_retraining(plan, features.run)
             order_of(_test_keys(table), _test_keys(retrained.table), retrained.table.folder)
             trained[NETWORK] = retrained
         except (FeaturesError, ModelsError) as error:
@@ -68,7 +77,7 @@ def run_compare(config: CompareConfig) -> None:
         "depths": scores,
         "failed": failed,
     }
-    folder = config.features.run.out / "compare" / f"{table.name}-{digest(made_from)[:8]}"
+    folder = features.run.out / "compare" / f"{table.name}-{digest(made_from)[:8]}"
     metrics = _measured_before(folder, trained)
     if metrics is None:
         metrics = measure(table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
@@ -153,7 +162,7 @@ def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> lis
     words += [f"{name} is behind by {_interval(against[name])}" for name in behind]
     lines = ["; ".join(words) + "."]
     if "xgb" in behind:
-        lines.append(f"Trees {'alone ' if best == 'hybrid' else ''}do not win here.")
+        lines.append(f"Trees {'alone ' if 'xgb' in heads[best]['parameters'].get('parts', ()) else ''}do not win here.")
     elif first == ["xgb"] and against and not level:
         lines.append("Trees win here.")
     return lines
@@ -180,7 +189,7 @@ def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: 
     return {
         **asdict(score(probabilities, test.y)),
         "fit_seconds": item.card.fit_seconds,
-        "tune_seconds": item.head.tuning.get("tune_seconds", 0.0),
+        "tune_seconds": item.tune_seconds,
         "bytes": item.card.bytes,
         "sha256": item.card.sha256,
         "file": str(item.path),

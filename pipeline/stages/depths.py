@@ -10,14 +10,15 @@ from features.devices import resolve_device
 from features.storage import digest, write_json
 from features.table.joined import JoinedTable
 from models.columns.depths import Depths, NodeScore, score_depths
-from pipeline.config import XgbConfig
+from models.columns.workspace import Workspace
+from pipeline.config import LearningConfig
 from pipeline.console import progress, remark
 
 FORMAT = 1
 """Raised when what is written changes, so that older scores are not taken for newer."""
 
 
-def run_depths(table: JoinedTable, config: XgbConfig) -> Depths | None:
+def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig) -> Depths | None:
     """Score the nodes of a table on validation rows, or find them scored; None where there is one node only."""
     if len(table.tables) == 1:
         return None
@@ -29,6 +30,7 @@ def run_depths(table: JoinedTable, config: XgbConfig) -> Depths | None:
     with progress("depths are compared", count * (count + 1) // 2) as advance:
         depths = score_depths(
             table,
+            workspace,
             resolve_device(config.features.run.device),
             lambda score: advance(1, f"{' + '.join(score.nodes)} {score.accuracy:.1%}"),
         )

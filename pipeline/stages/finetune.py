@@ -21,6 +21,7 @@ from features.trunk.loaded import open_network
 from features.trunk.spec import RANDOM, NetworkOptions, TrunkOptions
 from features.trunk.trunk import cut_trunk
 from models.card import load_classifier, read_card, save_classifier
+from models.columns.workspace import Workspace
 from models.heads.linear import LinearHead
 from models.heads.registry import make_head
 from models.networks.classifier import NetworkClassifier
@@ -30,6 +31,7 @@ from models.networks.settings import RetrainSettings, is_from_scratch
 from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import remark, warn
 from pipeline.stages.heads import Trained, train_heads
+from pipeline.stages.search import Candidate
 from pipeline.stages.tables import Opened, extract_table, open_images
 from pipeline.stages.training import accuracy_in_words, decode_images, retried_too_late, train, views_in_words
 
@@ -122,9 +124,11 @@ class _Supply:
         return self._table
 
     def probe(self) -> Probe:
-        head = make_head(LinearHead.name, seed=self.plan.seed, device=self.plan.device)
         weights = self.plan.loaded.weights.reopen
-        trained = train_heads([head], self._table, weights=weights, out=self.run.out)[head.name]
+        probe = Candidate(head=make_head(LinearHead.name, seed=self.plan.seed, device=self.plan.device))
+        with Workspace() as workspace:
+            heads = train_heads([probe], self._table, workspace, weights=weights, out=self.run.out)
+        trained = heads[LinearHead.name]
         assert isinstance(trained.head, LinearHead)
         validation = trained.card.validation
         remark(f"  training starts from it, {accuracy_in_words(validation['accuracy'])}")

@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from features.table.joined import JoinedTable
+from models.columns.workspace import Workspace
 from models.heads.head import Head
-from models.heads.hybrid import HybridHead
-from models.heads.registry import make_head
-from pipeline.config import XgbConfig
+from pipeline.config import LearningConfig
 from pipeline.console import progress, remark
 
-Trials = list[dict[str, Any]]
-"""`number`, `loss` and `state` of each of the settings that a search tried, in order."""
+if TYPE_CHECKING:
+    from models.search import Search
 
 
-def tune_heads(heads: Sequence[Head], table: JoinedTable, config: XgbConfig) -> tuple[list[Head], dict[str, Trials]]:
-    """The heads with the best settings that were found for them, and the searches by head.
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A head yet to be trained, and the searches that found its settings, by the head that these are of.
 
-    A head that is part of a hybrid as well is searched once. Without --tune they are the heads that came.
+    There are none where nothing was searched; of a head that is made of others there are those of its parts.
+    """
+
+    head: Head
+    searches: Mapping[str, Search] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[Candidate]:
+        """The heads that it is made of, each with its own search."""
+        found = [
+            {name: search for name, search in self.searches.items() if name == part.name} for part in self.head.parts
+        ]
+        return [Candidate(head=part, searches=own) for part, own in zip(self.head.parts, found, strict=True)]
+
+    @property
+    def tune_seconds(self) -> float:
+        """What the searches took, whenever they were made."""
+        return sum((search.seconds for search in self.searches.values()), 0.0)
+
+    @property
+    def tried(self) -> int:
+        """How many settings they tried."""
+        return sum(len(search.tried) for search in self.searches.values())
+
+
+def find_settings(
+    heads: Sequence[Head], table: JoinedTable, workspace: Workspace, config: LearningConfig
+) -> list[Candidate]:
+    """The heads with the best settings that a search finds for each, or as they came, without --tune.
+
+    A head that is part of another as well is searched once.
     """
     if not config.tune:
-        return list(heads), {}
-    tuned: dict[str, Head] = {}
-    searches: dict[str, Trials] = {}
+        return [Candidate(head=head) for head in heads]
+    found: dict[str, Search] = {}
     for head in heads:
-        for part in head.parts if isinstance(head, HybridHead) else (head,):
-            if part.name not in tuned:
-                tuned[part.name], searches[part.name] = _tune(part, table, config)
-    return [_of_tuned(head, tuned) if isinstance(head, HybridHead) else tuned[head.name] for head in heads], searches
+        for each in head.parts or (head,):
+            if each.name not in found:
+                found[each.name] = _search(each, table, workspace, config)
+    settings = {name: search.settings for name, search in found.items()}
+    return [
+        Candidate(
+            head=head.with_settings(settings), searches={each.name: found[each.name] for each in head.parts or (head,)}
+        )
+        for head in heads
+    ]
 
 
-def _tune(head: Head, table: JoinedTable, config: XgbConfig) -> tuple[Head, Trials]:
-    from models.search import study_name, tune  # Optuna is for those who tune
+def _search(head: Head, table: JoinedTable, workspace: Workspace, config: LearningConfig) -> Search:
+    from models.search import search, study_name  # Optuna is for those who tune
 
     path = config.features.run.out / "tune" / table.name / f"{study_name(head, table)}.db"
     with progress(f"{head.name} is tuned", config.tune) as advance:
-        found = tune(
+        found = search(
             head,
             table,
+            workspace,
             path,
             trials=config.tune,
             on_trial=lambda loss: advance(1, f"lowest validation log-loss {loss:.4f}"),
@@ -49,14 +85,4 @@ def _tune(head: Head, table: JoinedTable, config: XgbConfig) -> tuple[Head, Tria
     how = "reused" if found.reused else "study"
     tried = f"tuned in {found.seconds:.1f} s, {len(found.tried)} settings tried ({found.pruned} pruned)"
     remark(f"{head.name}: {tried}, {losses}, {how} {path}")
-    tuned = make_head(head.name, settings=found.settings, seed=head.seed, device=head.device)
-    tuned.tuning = {"tune_seconds": found.seconds, "tried": len(found.tried)}
-    return tuned, [asdict(trial) for trial in found.tried]
-
-
-def _of_tuned(hybrid: HybridHead, tuned: dict[str, Head]) -> HybridHead:
-    """The hybrid of tuned parts; their searches' costs are its own."""
-    parts = [tuned[part.name] for part in hybrid.parts]
-    whole = HybridHead(hybrid.settings, seed=hybrid.seed, device=hybrid.device, parts=parts)
-    whole.tuning = {name: sum(part.tuning[name] for part in parts) for name in ("tune_seconds", "tried")}
-    return whole
+    return found

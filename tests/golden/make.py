@@ -1,27 +1,23 @@
-"""Makes the files beside it: `python -m tests.golden.make`, to be run only where `models.persist.FORMAT` is raised.
+"""Makes the files beside it: `python -m tests.golden.make`, to be run only where `models.card.FORMAT` is raised.
 
 They stand for the classifiers that people have kept: later code must read them and say the same of the same rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from models.card import save_classifier
-from models.heads.registry import make_head
 from models.heads.settings import XgbSettings
-from tests.conftest import CPU
-from tests.test_heads import toy_table
+from tests.test_heads import toy_table, trees
 
 
 def main() -> None:
     """Train a few small trees on a toy table, and keep what they say of its first test rows."""
     table = toy_table()
-    head = make_head("xgb", settings=replace(XgbSettings(), rounds=10, max_depth=3), seed=0, device=CPU)
-    head.fit(table, lambda _: None)
+    head = trees(table, XgbSettings(rounds=10, max_depth=3))
     folder = Path(__file__).parent
     save_classifier(head, table, folder, weights="random", validation={"accuracy": 1.0})
     x = table.read("test").x[:30]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.columns.workspace import Workspace
+from models.heads.registry import make_head
+from tests.conftest import CPU
+from tests.test_heads import MemoryTable, fit, toy_table
+
+
+def rounded_table() -> MemoryTable:
+    """Rows that float16 can hold."""
+    table = toy_table()
+    for split, rows in table.splits.items():
+        table.splits[split] = replace(rows, x=rows.x.astype(np.float16).astype(np.float32))
+    return table
+
+
+def open_files(folder: Path) -> int:
+    """How many files in `folder`, deleted ones included, this process holds open."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(link.readlink().is_relative_to(folder) for link in links)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files lie."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_stored_rows_are_the_columns_of_a_split(workspace: Workspace) -> None:
+    table = rounded_table()
+    stored, rows = workspace.store(table, "train", np.array([3, 7])), table.read("train")
+    assert np.array_equal(stored.read().numpy(), rows.x[:, [3, 7]])
+    assert np.array_equal(stored.labels, rows.y)
+    numbers = np.array([140, 2, 2])
+    assert np.array_equal(stored.rows(numbers).numpy(), rows.x[numbers][:, [3, 7]])
+    parts = [part for part, _ in stored.batches(64)]
+    assert [(part.start, part.stop) for part in parts] == [(0, 64), (64, 128), (128, 150)]
+
+
+def test_the_last_choice_is_found_again(workspace: Workspace) -> None:
+    table = toy_table()
+    chosen = workspace.choose(table, 20)
+    assert chosen.train.dim == chosen.validation.dim == 20
+    assert workspace.choose(table, 20) is chosen
+    assert workspace.choose(toy_table(), 20) is not chosen
+
+
+@pytest.mark.parametrize("again", [(False, 10), (True, 20)])
+def test_another_choice_closes_the_files_of_the_one_before(again: tuple[bool, int], folder: Path) -> None:
+    table = toy_table()
+    other, columns = again
+    with Workspace() as workspace:
+        stored = workspace.store(table, "train", np.arange(5))
+        first = workspace.choose(table, 20)
+        assert open_files(folder) == 3
+        workspace.choose(toy_table() if other else table, columns)
+        assert open_files(folder) == 3
+        with pytest.raises(ValueError, match="closed file"):
+            first.train.read()
+        assert len(stored.read()) == 150
+
+
+def test_it_leaves_no_file_open_and_none_behind(folder: Path) -> None:
+    with Workspace() as workspace:
+        chosen = workspace.choose(toy_table(), 20)
+        stored = workspace.store(toy_table(), "validation", np.arange(5))
+        assert open_files(folder) == 3
+        assert list(folder.iterdir()) == []  # a kill would leave nothing
+    assert open_files(folder) == 0
+    for rows in (chosen.train, chosen.validation, stored):
+        with pytest.raises(ValueError, match="closed file"):
+            rows.read()
+
+
+def test_what_goes_wrong_on_the_way_leaves_no_file_open(folder: Path) -> None:
+    table = toy_table()
+    del table.splits["validation"]
+    with Workspace() as workspace, pytest.raises(KeyError):
+        workspace.choose(table, 20)
+    assert open_files(folder) == 0
+
+
+@pytest.mark.parametrize("name", ["xgb", "hybrid"])
+def test_a_fit_leaves_no_file_behind(name: str, folder: Path) -> None:
+    head = make_head(name, seed=0, device=CPU)
+    fit(head, toy_table(), lambda _: _expect_empty(folder))
+    assert open_files(folder) == 0
+
+
+def _expect_empty(folder: Path) -> None:
+    assert list(folder.iterdir()) == []

@@ -36,7 +36,7 @@ app = App(
     name="treehead",
     version=release,
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(negative_iterable=()),
+    default_parameter=Parameter(negative=()),
     help="""Labelled images in, the classifier to ship out: deep features, boosted trees, and an honest comparison.
 
     A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
@@ -50,9 +50,23 @@ app.command(bench)
 
 Flat = Parameter(name="*")
 
-_TREES = [each.name.replace("_", "-") for each in fields(XgbSettings)] + ["no-external-memory"]
+_TREES = [each.name.replace("_", "-") for each in fields(XgbSettings)]
 _OF_TREES = {f"--{name}": f"--{XgbSettings.head}.{name}" for name in _TREES}
-RENAMED: dict[str, dict[str, str]] = {"xgb": _OF_TREES, "compare": _OF_TREES}
+_TRUNK = {"--compile": "--compiled"}
+_VIEWS = {
+    "--least-area": "--min-area",
+    "--most-stretch": "--max-stretch",
+    "--most-degrees": "--max-degrees",
+    "--mirrored": "--hflip",
+}
+_NETWORK = {old.replace("--", "--finetune."): new.replace("--", "--network.") for old, new in _VIEWS.items()}
+RENAMED: dict[str, dict[str, str]] = {
+    "features": _TRUNK,
+    "xgb": _TRUNK | _OF_TREES,
+    "compare": _TRUNK | _OF_TREES | _NETWORK | {"--finetune.": "--network."},
+    "finetune": _VIEWS,
+    "pretrain": _VIEWS,
+}
 """By command, the options of the last release that have another name now; these go with the next one.
 
 One that ends in a dot stands for all that begin with it, and the first that fits is taken.

@@ -14,12 +14,16 @@ from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
 from models.networks.settings import AskedViews, GentleTraining, RetrainSettings, TrainingSettings, Views
+from pipeline.console import warn
 from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
 
 NETWORK = "network"
 """The contender of a comparison that is no head on a table: the network itself, which learns from images."""
+
+FORMER_NETWORK = "finetune"
+"""What it was called in the first release, on the command line and on disk."""
 
 
 @Parameter(name="*")
@@ -42,7 +46,7 @@ class RunConfig:
     train_limit: int | None = None
     device: str = "auto"
     max_bad: float = 0.01
-    retry_bad: Annotated[bool, Parameter(negative=())] = False
+    retry_bad: bool = False
     seed: int = 0
     out: Path = Path("artifacts")
 
@@ -81,7 +85,7 @@ class LearningConfig:
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     tune: int = 0
-    select_node: Annotated[bool, Parameter(negative=())] = False
+    select_node: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:
@@ -125,7 +129,7 @@ class CompareConfig:
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""
-        names = list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
+        names = list(dict.fromkeys(map(_head_name, filter(None, map(str.strip, self.heads.split(","))))))
         choices = (*HEADS, NETWORK)
         unknown = [name for name in names if name not in choices]
         if unknown or not names:
@@ -182,7 +186,7 @@ class PredictConfig:
     """
 
     weights: str | None = None
-    imagenet: Annotated[bool, Parameter(negative=())] = False
+    imagenet: bool = False
     backbone: str | None = None
     device: str = "auto"
     json: bool = False
@@ -193,6 +197,14 @@ class PredictConfig:
             raise ConfigError(f"--backbone {self.backbone} came without --imagenet: a classifier knows its own network")
         if self.json and self.csv:
             raise ConfigError("--json and --csv were both given: choose one")
+
+
+def _head_name(name: str) -> str:
+    """The head's name as it is now."""
+    if name != FORMER_NETWORK:
+        return name
+    warn(f"the head {name} is now called {NETWORK}: the old name goes with the next release")
+    return NETWORK
 
 
 _FLAT = (NetworkOptions, TrunkOptions, PretrainedBackbone, TrainingSettings, GentleTraining, Views, AskedViews)

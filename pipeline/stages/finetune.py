@@ -28,15 +28,12 @@ from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
 from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
 from models.networks.settings import RetrainSettings, is_from_scratch
-from pipeline.config import FinetuneConfig, RunConfig
+from pipeline.config import FORMER_NETWORK, FinetuneConfig, RunConfig
 from pipeline.console import remark, warn
 from pipeline.stages.heads import Trained, train_heads
 from pipeline.stages.search import Candidate
 from pipeline.stages.tables import Opened, extract_table, open_images
 from pipeline.stages.training import accuracy_in_words, decode_images, retried_too_late, train, views_in_words
-
-FORMER_NAME = "finetune"
-"""What the files of a retrained network were called in the first release."""
 
 
 def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
@@ -87,7 +84,8 @@ def network_path(plan: Retraining, out: Path) -> Path:
     folder = out / "models" / dataset_folder(plan.source.name, f"-{plan.loaded.backbone.name}")
     (suffix,) = NetworkClassifier.suffixes
     path, former = (
-        folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}" for name in (NetworkClassifier.name, FORMER_NAME)
+        folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}"
+        for name in (NetworkClassifier.name, FORMER_NETWORK)
     )
     return former if former.parent.exists() else path
 

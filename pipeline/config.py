@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
-from models.networks.settings import AskedViews, GentleTraining, RetrainSettings, TrainingSettings, Views
+from models.networks.settings import AskedViews, RetrainSettings, TrainingSettings, Views
 from pipeline.console import warn
 from pipeline.errors import ConfigError
 
@@ -207,8 +207,8 @@ def _head_name(name: str) -> str:
     return NETWORK
 
 
-_FLAT = (NetworkOptions, TrunkOptions, PretrainedBackbone, TrainingSettings, GentleTraining, Views, AskedViews)
-"""On the command line their fields stand by their own names, whatever they are a part of."""
+_FLAT = (BackboneOptions, TrainingSettings, Views, AskedViews)
+"""On the command line their fields, and those of their kind, stand by their own names, whatever they are a part of."""
 
 for _settings in _FLAT:
     Parameter(name="*")(_settings)

@@ -52,7 +52,7 @@ def run_bench_finetune(config: BenchFinetuneConfig) -> None:
     jobs = {(what,): Job(what=what, photos=photos, config=config) for what in (OURS, ALONE)}
     rates = {what: runs for (what,), runs in measure_in_turn(measure, jobs, config.rounds).items()}
     figures = {"images_per_second": rates, "ours / steps alone": ratio(rates[OURS], rates[ALONE])}
-    write_json(folder / "finetune.json", {**about(asdict(config), device), **figures})
+    write_json(folder / "finetune.json", asdict(about(asdict(config), device)) | figures)
     _show(config.backbone, rates)
     result(f"written to {folder / 'finetune.json'}")
 

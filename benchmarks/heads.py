@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +17,13 @@ from benchmarks.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, Head
 from benchmarks.memory import TIMES, MemoryJob, PeakMemory, growth, measure_memory
 from benchmarks.tables import in_proportion, write_some
 from features.devices import resolve_device
-from features.storage import check_writable, write_json
+from features.storage import Json, check_writable, write_json
 from features.table.joined import JoinedTable
-from models.heads.head import JsonObject
 from models.heads.registry import DEFAULTS, HEADS
 from pipeline.bench.common import measure_in_turn
 from pipeline.console import result, result_table
 from pipeline.errors import ConfigError
-from pipeline.provenance import about
+from pipeline.provenance import Provenance, about
 from pipeline.stages.tables import check_testable, make_table, open_run
 
 MEMORY = "memory"
@@ -34,9 +34,43 @@ Name = tuple[str, str]
 """ALL or SOME, and what is measured."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What was measured on one table: its images by split and its columns by node, and the runs.
+
+    `seconds_over` has how many times as long as each of ours everything took to fit; `gpu_and_cpu_agree` the share of
+    test images of which trees grown on either say the same, None unless both were measured.
+    """
+
+    rows: Mapping[str, int]
+    columns: tuple[int, ...]
+    measured: Mapping[str, Measured]
+    seconds_over: Mapping[str, Mapping[str, float]]
+    gpu_and_cpu_agree: float | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """What is written of it; without the last where that is None."""
+        content: dict[str, Json] = {
+            "rows": self.rows,
+            "columns": self.columns,
+            "measured": {name: run.to_json() for name, run in self.measured.items()},
+            "seconds_over": self.seconds_over,
+        }
+        return content if self.gpu_and_cpu_agree is None else content | {"gpu_and_cpu_agree": self.gpu_and_cpu_agree}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySection:
+    """The trees' memory on the table and on its training rows several times over, and how it grows (see `growth`)."""
+
+    measured: tuple[PeakMemory, ...]
+    more_bytes: float
+    more_quantised_bytes: float
+    beyond_quantised: float
+
+
 def run_bench_heads(config: BenchHeadsConfig) -> None:
     """Measure, print tables, and write `bench/heads.json`."""
-    device = resolve_device(config.features.run.device)
     folder = config.features.run.out / "bench"
     check_writable(folder)
     skipped = names_to_skip(config)
@@ -47,19 +81,27 @@ def run_bench_heads(config: BenchHeadsConfig) -> None:
         jobs = _jobs(config, {ALL: table, SOME: some}, skipped, Path(scratch))
         runs = {name: run for name, (run,) in measure_in_turn(measure, jobs, 1).items()}
         held = [] if MEMORY in skipped else _measure_memory(table, config.features.run.seed)
-    content = about(asdict(config.features) | {"rows": config.rows, "skip": config.skip}, device)
-    if (SOME, "lightgbm") in runs:
-        content["versions"]["lightgbm"] = version("lightgbm")
+    sections = {ALL: section(table, _runs_of(runs, ALL)), SOME: section(some, _runs_of(runs, SOME))}
+    memory = MemorySection(measured=tuple(held), **growth(*held)) if held else None
     figures = {
         "table": table.name,
         "slower": asdict(SLOWER),
-        ALL: section(table, _runs_of(runs, ALL)),
-        SOME: section(some, _runs_of(runs, SOME)),
-        MEMORY: memory_section(held),
+        **{kind: each.to_json() for kind, each in sections.items()},
+        MEMORY: asdict(memory) if memory else None,
     }
-    write_json(folder / "heads.json", content | figures)
-    _show(figures)
+    write_json(folder / "heads.json", asdict(_made(config, with_lightgbm=(SOME, "lightgbm") in runs)) | figures)
+    for each in sections.values():
+        _show_section(each)
+    if memory:
+        _show_memory(memory)
     result(f"written to {folder / 'heads.json'}")
+
+
+def _made(config: BenchHeadsConfig, *, with_lightgbm: bool) -> Provenance:
+    settings = asdict(config.features) | {"rows": config.rows, "skip": config.skip}
+    made = about(settings, resolve_device(config.features.run.device))
+    more = {"lightgbm": version("lightgbm")} if with_lightgbm else {}
+    return replace(made, versions={**made.versions, **more})
 
 
 def names_to_skip(config: BenchHeadsConfig) -> set[str]:
@@ -122,64 +164,53 @@ def _with_parts(run: Measured, parts: list[Measured]) -> Measured:
     return replace(run, peak_bytes=most, gpu_bytes=most_on_gpu)
 
 
-def section(table: JoinedTable, runs: dict[str, Measured]) -> JsonObject:
-    """The figures on one table, and how many times as long as each of ours everything took."""
+def section(table: JoinedTable, runs: Mapping[str, Measured]) -> Section:
+    """What was measured on one table, and how many times as long as each of ours everything took."""
     ours = [name for name in runs if name in OURS]
-    figures: JsonObject = {
-        "rows": table.rows,
-        "columns": table.dims,
-        "measured": {name: run.to_json() for name, run in runs.items()},
-        "seconds_over": {
-            name: {other: run.seconds / runs[name].seconds for other, run in runs.items()} for name in ours
-        },
-    }
+    agree = None
     if "xgb-on-cpu" in runs and "xgb" in runs:
-        figures["gpu_and_cpu_agree"] = float(np.mean(runs["xgb"].predicted == runs["xgb-on-cpu"].predicted))
-    return figures
+        agree = float(np.mean(runs["xgb"].predicted == runs["xgb-on-cpu"].predicted))
+    return Section(
+        rows=table.rows,
+        columns=table.dims,
+        measured=runs,
+        seconds_over={name: {other: run.seconds / runs[name].seconds for other, run in runs.items()} for name in ours},
+        gpu_and_cpu_agree=agree,
+    )
 
 
-def memory_section(held: list[PeakMemory]) -> JsonObject | None:
-    """The trees' memory on the table, and on its training rows several times over."""
-    return {"measured": [asdict(each) for each in held], **growth(*held)} if held else None
-
-
-def _show(figures: JsonObject) -> None:
-    for kind in (ALL, SOME):
-        if figures[kind]["measured"]:
-            _show_section(figures[kind])
-    if figures[MEMORY]:
-        _show_memory(figures[MEMORY])
-
-
-def _show_section(figures: JsonObject) -> None:
-    rows = figures["rows"]
+def _show_section(figures: Section) -> None:
+    if not figures.measured:
+        return
+    rows = figures.rows
     title = f"{rows.get('train', 0):,} + {rows.get('validation', 0):,} images to learn from, {rows['test']:,} for test"
     table = _table(title, ["accuracy %", "95 % interval", "log-loss", "fit s", "peak GiB"])
-    for what, run in figures["measured"].items():
-        interval = f"{100 * run['accuracy_low']:.2f}–{100 * run['accuracy_high']:.2f}"
-        quality = (f"{100 * run['accuracy']:.2f}", interval, f"{run['log_loss']:.4f}")
-        table.add_row(what, *quality, f"{run['fit_seconds']:.1f}", f"{run['peak_bytes'] / 2**30:.2f}")
+    for what, run in figures.measured.items():
+        scores = run.scores
+        interval = f"{100 * scores.accuracy_low:.2f}–{100 * scores.accuracy_high:.2f}"
+        quality = (f"{100 * scores.accuracy:.2f}", interval, f"{scores.log_loss:.4f}")
+        table.add_row(what, *quality, f"{run.seconds:.1f}", f"{run.peak_bytes / 2**30:.2f}")
     result_table(table)
-    if figures["seconds_over"]:
-        _show_ratios(figures["seconds_over"])
-    if "gpu_and_cpu_agree" in figures:
-        result(f"trees grown on the GPU and on the CPU agree on {figures['gpu_and_cpu_agree']:.2%} of the test images")
+    if figures.seconds_over:
+        _show_ratios(figures.seconds_over)
+    if figures.gpu_and_cpu_agree is not None:
+        result(f"trees grown on the GPU and on the CPU agree on {figures.gpu_and_cpu_agree:.2%} of the test images")
 
 
-def _show_ratios(over: dict[str, dict[str, float]]) -> None:
+def _show_ratios(over: Mapping[str, Mapping[str, float]]) -> None:
     table = _table("times as long to fit as", [name.replace("-", " ") for name in over])
     for what in next(iter(over.values())):
         table.add_row(what, *(f"{ratios[what]:.2f}" for ratios in over.values()))
     result_table(table)
 
 
-def _show_memory(figures: JsonObject) -> None:
+def _show_memory(figures: MemorySection) -> None:
     table = _table("memory of the trees on the CPU", ["peak GiB", "of these quantised"])
-    for held in figures["measured"]:
-        sizes = (held["peak_bytes"], held["quantised_bytes"])
-        table.add_row(f"{held['rows']:,} training rows", *(f"{size / 2**30:.2f}" for size in sizes))
+    for held in figures.measured:
+        sizes = (held.peak_bytes, held.quantised_bytes)
+        table.add_row(f"{held.rows:,} training rows", *(f"{size / 2**30:.2f}" for size in sizes))
     result_table(table)
-    result(f"beyond its quantised rows, the longer table raises the peak by {figures['beyond_quantised']:.0%}")
+    result(f"beyond its quantised rows, the longer table raises the peak by {figures.beyond_quantised:.0%}")
 
 
 def _table(title: str, names: list[str]) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
@@ -17,14 +17,26 @@ from models.heads.registry import DEFAULTS
 from pipeline.config import RunConfig
 from pipeline.console import result, result_table
 from pipeline.provenance import about
-from pipeline.report.statistics import score
+from pipeline.report.statistics import Scores, score
 from pipeline.stages.heads import make_heads, train_heads
 from pipeline.stages.search import Candidate
 from pipeline.stages.tables import check_testable, make_table, open_images, open_run
 
 HEADS = ("linear", "xgb")
 
-Figures = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class SetFigures:
+    """How each head does on the test images of one set, by weights and then by head.
+
+    `rows` counts the images of each split; `share` tells how much of the way from the first weights to the last each
+    goes (see `shares`).
+    """
+
+    dataset: str
+    rows: Mapping[str, int]
+    measured: Mapping[str, Mapping[str, Scores]]
+    share: Mapping[str, Mapping[str, float | None]]
 
 
 def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
@@ -38,55 +50,58 @@ def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
     for name in names:
         open_network(config.of(datasets[0], name).trunk, seed=config.run.seed)
     sets = [_measure_set(dataset, names, config) for dataset in datasets]
-    write_json(folder / "weights.json", {**about(asdict(config), device), "sets": sets})
+    figures = {"sets": [asdict(each) for each in sets]}
+    write_json(folder / "weights.json", asdict(about(asdict(config), device)) | figures)
     _show(sets)
     result(f"written to {folder / 'weights.json'}")
 
 
-def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> Figures:
-    """The accuracy of each head on the test images, for each weights."""
-    measured: dict[str, Figures] = {}
+def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> SetFigures:
+    measured = {}
     for name in names:
         asked = config.of(dataset, name)
         opened = open_run(asked)
         table = make_table(opened, asked)
-        measured[name] = _accuracies(table, opened.loaded.weights.reopen, config.run)
-    return {"dataset": table.dataset, "rows": table.rows, "measured": measured, "share": shares(measured)}
+        measured[name] = _scores(table, opened.loaded.weights.reopen, config.run)
+    return SetFigures(dataset=table.dataset, rows=table.rows, measured=measured, share=shares(measured))
 
 
-def _accuracies(table: JoinedTable, weights: str, run: RunConfig) -> Figures:
+def _scores(table: JoinedTable, weights: str, run: RunConfig) -> dict[str, Scores]:
     check_testable(table)
     test = table.read("test")
     candidates = [Candidate(head=head) for head in make_heads(HEADS, DEFAULTS, run)]
     with Workspace() as workspace:
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
-    return {name: asdict(score(item.head.predict_proba(test.x), test.y)) for name, item in trained.items()}
+    return {name: score(item.head.predict_proba(test.x), test.y) for name, item in trained.items()}
 
 
-def shares(measured: dict[str, Figures]) -> dict[str, Figures]:
-    """How much of the way from the first weights to the last each goes, by head; None where there is no way to go."""
+def shares(measured: Mapping[str, Mapping[str, Scores]]) -> dict[str, dict[str, float | None]]:
+    """How much of the way from the first weights' accuracy to the last's each goes, by weights and then by head.
+
+    None where there is no way to go.
+    """
     first, *_, last = measured.values()
 
-    def share(figures: Figures, head: str) -> float | None:
-        whole = last[head]["accuracy"] - first[head]["accuracy"]
-        return (figures[head]["accuracy"] - first[head]["accuracy"]) / whole if whole > 0 else None
+    def share(scores: Mapping[str, Scores], head: str) -> float | None:
+        start, whole = first[head].accuracy, last[head].accuracy - first[head].accuracy
+        return (scores[head].accuracy - start) / whole if whole > 0 else None
 
-    return {name: {head: share(figures, head) for head in HEADS} for name, figures in measured.items()}
+    return {name: {head: share(scores, head) for head in HEADS} for name, scores in measured.items()}
 
 
-def _show(sets: list[Figures]) -> None:
+def _show(sets: list[SetFigures]) -> None:
     for each in sets:
-        counts = ", ".join(f"{count:,} {split}" for split, count in each["rows"].items())
-        table = Table(title=f"{each['dataset']}: {counts}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        counts = ", ".join(f"{count:,} {split}" for split, count in each.rows.items())
+        table = Table(title=f"{each.dataset}: {counts}", title_justify="left", box=None, padding=(0, 2, 0, 0))
         table.add_column("", overflow="fold")
         for head in HEADS:
             for name in (f"{head} %", "95 % interval", "of the way"):
                 table.add_column(name, justify="right", no_wrap=True)
-        for name, figures in each["measured"].items():
-            table.add_row(name, *(cell for head in HEADS for cell in _cells(figures[head], each["share"][name][head])))
+        for name, scores in each.measured.items():
+            table.add_row(name, *(cell for head in HEADS for cell in _cells(scores[head], each.share[name][head])))
         result_table(table)
 
 
-def _cells(figures: Figures, share: float | None) -> tuple[str, str, str]:
-    interval = f"{100 * figures['accuracy_low']:.1f}–{100 * figures['accuracy_high']:.1f}"
-    return f"{100 * figures['accuracy']:.2f}", interval, "" if share is None else f"{share:.0%}"
+def _cells(scores: Scores, share: float | None) -> tuple[str, str, str]:
+    interval = f"{100 * scores.accuracy_low:.1f}–{100 * scores.accuracy_high:.1f}"
+    return f"{100 * scores.accuracy:.2f}", interval, "" if share is None else f"{share:.0%}"

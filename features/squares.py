@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from features.errors import SourceError, TableError, some
 from features.loop import Outcome, Reader, decode_payload, in_order, read_payload
 from features.sources.source import LearningSplit, Source
-from features.storage import dataset_folder, digest, locked, replacing, write_json
+from features.storage import Json, dataset_folder, digest, locked, replacing, write_json
 from features.table.ledger import LEDGER, read_ledger, refuse_many, write_ledger
 from features.table.table import MANIFEST
 from features.trunk.recipe import Recipe, to_square
@@ -97,7 +97,7 @@ def decode_once(
 
 def _folder_name(source: Source, recipe: Recipe) -> str:
     """`<dataset>-<size>px-<8 hex>`, another for every image, label, split, size and way of resizing."""
-    what = {"format": FORMAT, "source": source.digest(), "resize": recipe.resize, "how": recipe.interpolation}
+    what: Json = {"format": FORMAT, "source": source.digest(), "resize": recipe.resize, "how": recipe.interpolation}
     return dataset_folder(source.name, f"-{recipe.resize}px-{digest(what)[:8]}")
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from typing_extensions import TypeAliasType
 
@@ -20,6 +20,8 @@ from features.errors import OutputError
 
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
 """What JSON can hold."""
+
+Kind = TypeVar("Kind")
 
 SCRATCH = ".unfinished-"
 """How the names of files begin that are still being written."""
@@ -93,13 +95,28 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another `out`") from error
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Json) -> None:
     """Write `content` as indented JSON, atomically."""
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def digest(content: Any) -> str:
+def from_json(kind: type[Kind], content: Json) -> Kind:
+    """The dataclass `kind` of which `content`, as JSON holds it, has the fields: lists become tuples where it has some.
+
+    Raises ValueError, in one line, for a field that is missing, unknown or of another type: "5" is no number.
+    """
+    from pydantic import TypeAdapter, ValidationError  # help need not wait for it
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or kind.__name__
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def digest(content: Json) -> str:
     """SHA-256 (64 hex digits) of `content` as canonical JSON: keys sorted, no spaces."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

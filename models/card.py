@@ -14,17 +14,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import torch
 
-from features.storage import digest, file_sha256, replacing, write_json
+from features.storage import Json, digest, file_sha256, from_json, replacing, write_json
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError
 from models.heads.head import Classifier
 from models.heads.registry import HEADS, make_head
-from models.networks.classifier import NetworkClassifier
+from models.networks.classifier import FORMER_NAME, NetworkClassifier
 
 FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
@@ -33,12 +33,25 @@ PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "nump
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file as it was written: the SHA-256 (64 hex digits) of its bytes, and how many these are."""
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The record of the file at `path`, read whole."""
+        return cls(sha256=file_sha256(path), bytes=path.stat().st_size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what
-    `--weights` was given for the trunk: a name or a file's absolute path; `files` maps each file's name
-    to its `sha256` and `bytes`; `validation` holds the head's accuracy and log-loss on that split.
+    `--weights` was given for the trunk: a name or a file's absolute path; `files` has the record of each file by name,
+    first that of the one that prediction reads; `validation` holds the head's accuracy and log-loss on that split.
     """
 
     head: str
@@ -48,13 +61,13 @@ class Card:
     trunks: tuple[TrunkSpec, ...]
     transfer_learning: bool
     weights: str
-    parameters: Mapping[str, Any]
-    learned: Mapping[str, Any]
+    parameters: Mapping[str, Json]
+    learned: Mapping[str, Json]
     validation: Mapping[str, float]
     fit_seconds: float
     device: str
     versions: Mapping[str, str]
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileRecord]
 
     @property
     def main_file(self) -> str:
@@ -64,17 +77,22 @@ class Card:
     @property
     def bytes(self) -> int:
         """The size of that file."""
-        return int(self.files[self.main_file]["bytes"])
+        return self.files[self.main_file].bytes
 
     @property
     def sha256(self) -> str:
         """The checksum of that file."""
-        return str(self.files[self.main_file]["sha256"])
+        return self.files[self.main_file].sha256
+
+    def write(self, path: Path) -> None:
+        """Write the card as JSON, sealed with the SHA-256 of its content."""
+        content = {"format": FORMAT, **asdict(self)}
+        write_json(path, {**content, "card_sha256": digest(content)})
 
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
-    what = {
+    what: Json = {
         "format": FORMAT,
         "head": head.name,
         "parameters": head.parameters(),
@@ -93,7 +111,7 @@ def save_classifier(
         path = folder / f"{head.name}{suffix}"
         with replacing(path) as scratch:
             head.save(scratch, suffix)
-        files[path.name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        files[path.name] = FileRecord.of(path)
     card = Card(
         head=head.name,
         classes=head.classes_,
@@ -110,8 +128,7 @@ def save_classifier(
         versions=package_versions(),
         files=files,
     )
-    content = {"format": FORMAT, **asdict(card), "trunks": [trunk.to_json() for trunk in card.trunks]}
-    write_json(folder / f"{head.name}.json", {**content, "card_sha256": digest(content)})
+    card.write(folder / f"{head.name}.json")
     return folder / card.main_file
 
 
@@ -129,7 +146,7 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
         raise ClassifierError(
             f"{path} is not what predictions are made from: expected {path.with_name(card.main_file)}"
         )
-    if file_sha256(path) != card.files[path.name]["sha256"]:
+    if file_sha256(path) != card.sha256:
         raise ClassifierError(
             f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
         )
@@ -143,18 +160,36 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
 
 def _unfitted(card: Card) -> Classifier:
     device = torch.device("cpu")
-    if card.head == NetworkClassifier.name:
+    if card.head in (NetworkClassifier.name, FORMER_NAME):
         return NetworkClassifier(seed=0, device=device, settings=card.parameters)
+    if card.head not in HEADS:
+        raise ClassifierError(
+            f"a card of the head {card.head!r} came, expected one of {', '.join((*HEADS, NetworkClassifier.name))}: "
+            "use the release that wrote it"
+        )
     return make_head(card.head, seed=0, device=device)
 
 
 def read_card(path: Path) -> Card:
     """Read a card and check that nobody has changed it; raises ClassifierError."""
+    content = _unsealed(path)
+    kept = content.pop("format", None)
+    if kept != FORMAT:
+        raise ClassifierError(
+            f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
+        )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return from_json(Card, content)
+    except ValueError as error:
+        raise ClassifierError(f"{path} is no card of format {FORMAT} ({error}): train it again") from error
+
+
+def _unsealed(path: Path) -> dict[str, Json]:
+    """What is in the card at `path` but for its seal, which is checked."""
+    try:
+        content: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
         seal = content.pop("card_sha256")
         intact = digest(content) == seal
-        kept = content.pop("format")
     except OSError as error:
         raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -163,12 +198,7 @@ def read_card(path: Path) -> Card:
         raise ClassifierError(
             f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
         )
-    if kept != FORMAT or content["head"] not in (*HEADS, NetworkClassifier.name):
-        raise ClassifierError(
-            f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
-        )
-    trunks = tuple(TrunkSpec.from_json(trunk) for trunk in content["trunks"])
-    return Card(**content | {"trunks": trunks, "classes": tuple(content["classes"])})
+    return content
 
 
 def package_versions() -> dict[str, str]:

@@ -9,5 +9,9 @@ class ConfigError(PipelineError):
     """A setting that is out of range, or a name that is not known."""
 
 
+class ResultError(PipelineError):
+    """A comparison that is missing, damaged or of another format, or a head that is not in it."""
+
+
 class PredictError(PipelineError):
     """Images given to predict that could not be read."""

@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
 from models.card import package_versions
 
 
-def about(settings: Mapping[str, object], device: torch.device) -> dict[str, Any]:
-    """When, where and with what something was made or measured."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "versions": package_versions(),
-        "settings": {name: str(value) for name, value in settings.items()},
-    }
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """The `date` (UTC, ISO 8601), the `cores` that the process may use, and the machine: its GPU or its architecture.
+
+    `versions` are those of Python and of packages, `settings` what the run was told, each as text.
+    """
+
+    date: str
+    cores: int
+    machine: str
+    versions: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+def about(settings: Mapping[str, object], device: torch.device) -> Provenance:
+    """The provenance of what this process makes, now, with `settings` on `device`."""
+    return Provenance(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        cores=len(os.sched_getaffinity(0)),
+        machine=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        versions=package_versions(),
+        settings={name: str(value) for name, value in settings.items()},
+    )

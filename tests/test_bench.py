@@ -43,14 +43,14 @@ def test_ratios_are_taken_within_a_round() -> None:
     }
     runs = {what: [Measured(rate=rate, peak_bytes=7) for rate in each] for what, each in rates.items()}
     figures = section("in memory", "fp32", runs, shared=True)
-    assert figures["ratios"]["ours / forward alone"] == 0.9
-    assert figures["ratios"]["ours / textbook, CSV"] == 3
-    assert figures["ratios"]["time of five depths / one"] == 1.125
-    assert figures["images_per_second"]["ours"] == median(rates["ours"]) == 60
+    assert figures.ratios["ours / forward alone"] == 0.9
+    assert figures.ratios["ours / textbook, CSV"] == 3
+    assert figures.ratios["time of five depths / one"] == 1.125
+    assert figures.images_per_second["ours"] == median(rates["ours"]) == 60
     shared = "ours / decode alone + transform alone + forward alone"
-    assert section("JPEG files", "fp32", runs, shared=True)["ratios"][shared] == pytest.approx(0.9 * 1.2)
+    assert section("JPEG files", "fp32", runs, shared=True).ratios[shared] == pytest.approx(0.9 * 1.2)
     beside_a_gpu = "ours / decode alone or transform alone or forward alone"
-    assert section("JPEG files", "fp32", runs, shared=False)["ratios"][beside_a_gpu] == 0.9
+    assert section("JPEG files", "fp32", runs, shared=False).ratios[beside_a_gpu] == 0.9
 
 
 @pytest.mark.slow

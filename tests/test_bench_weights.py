@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.weights import HEADS, shares
+from benchmarks.weights import HEADS, SetFigures, shares
+from features.storage import from_json
+from pipeline.report.statistics import Scores
 from tests.conftest import Run, refused
 
 SMALL = ("--backbone", "squeezenet1_1", "--device", "cpu")
 
 
+def scores(accuracy: float) -> Scores:
+    return Scores(accuracy=accuracy, accuracy_low=0.0, accuracy_high=1.0, macro_f1=accuracy, log_loss=0.5)
+
+
 def test_shares_lead_from_the_first_weights_to_the_last() -> None:
     accuracies = {"random": (0.5, 0.6), "bundled": (0.65, 0.55), "imagenet": (0.7, 0.6)}
     measured = {
-        name: {head: {"accuracy": value} for head, value in zip(HEADS, pair, strict=True)}
+        name: {head: scores(value) for head, value in zip(HEADS, pair, strict=True)}
         for name, pair in accuracies.items()
     }
     found = shares(measured)
@@ -39,7 +45,7 @@ def test_it_measures_each_weights_on_each_set(
     assert [each["dataset"] for each in written["sets"]] == ["split photos", "digits"]
     for each in written["sets"]:
         assert list(each["measured"]) == ["random", str(trunk)]
-        assert each["share"] == shares(each["measured"])
+        assert each["share"] == shares(from_json(SetFigures, each).measured)
         for figures in each["measured"].values():
             assert set(figures) == set(HEADS)
             assert figures["linear"]["accuracy_low"] <= figures["linear"]["accuracy"]

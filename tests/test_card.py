@@ -104,14 +104,26 @@ def test_a_changed_card_is_not_read(tmp_path: Path) -> None:
         load_classifier(path)
 
 
-def test_a_card_of_another_format(tmp_path: Path) -> None:
-    path = saved("xgb", tmp_path)
-    card = path.with_suffix(".json")
-    content = json.loads(card.read_text())
-    del content["card_sha256"]
-    content["format"] = 99
+def resealed(card: Path, **changes: object) -> None:
+    """Change a card as a release that writes it otherwise would."""
+    content = {name: value for name, value in json.loads(card.read_text()).items() if name != "card_sha256"} | changes
     card.write_text(json.dumps({**content, "card_sha256": digest(content)}))
-    with pytest.raises(ClassifierError, match=r"is of format 99, expected 3"):
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, r"is of format 99, expected 3: train it again"),
+        ({"classes": "ab"}, r"is no card of format 3 \(classes: .*\): train it again"),
+        ({"fit_seconds": "1"}, r"is no card of format 3 \(fit_seconds: .*number\)"),
+        ({"colour": "red"}, r"is no card of format 3 \(colour: .*\)"),
+        ({"head": "forest"}, r"a card of the head 'forest' came, expected one of xgb, linear, .*: use the release"),
+    ],
+)
+def test_a_card_of_another_release(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = saved("xgb", tmp_path)
+    resealed(path.with_suffix(".json"), **changes)
+    with pytest.raises(ClassifierError, match=message):
         load_classifier(path)
 
 
@@ -129,7 +141,7 @@ def test_saving_says_which_device_trained(tmp_path: Path) -> None:
 def test_the_same_run_again_writes_the_same_bytes(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from tests.test_persist import HEADS, saved\n"
+        "from tests.test_card import HEADS, saved\n"
         "for name in HEADS: saved(name, pathlib.Path(sys.argv[1]))\n"
     )
     for run in ("1", "2"):

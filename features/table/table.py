@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import TableError
-from features.storage import dataset_folder, digest, write_json
+from features.storage import Json, dataset_folder, digest, from_json, write_json
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.trunk.spec import TrunkSpec
 
@@ -78,10 +78,9 @@ class TableSpec:
         return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TableSpec:
-        """The spec that `to_json` wrote."""
-        trunk = TrunkSpec.from_json(content["trunk"])
-        return cls(**content | {"classes": tuple(content["classes"]), "trunk": trunk})
+    def from_json(cls, content: Json) -> TableSpec:
+        """The spec that `to_json` wrote; raises ValueError for anything else."""
+        return from_json(cls, content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +254,7 @@ class FeatureTable:
 
 def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
     """Declare the table complete."""
-    content = {
+    content: Json = {
         "fingerprint": spec.fingerprint,
         "transfer_learning": spec.trunk.pretrained,
         "rows": rows,

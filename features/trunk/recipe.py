@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torchvision.transforms import v2
+
+from features.storage import Json, from_json
 
 MAX_ASPECT = 4
 """Longer sides are cropped to this multiple of the shorter before resizing: the centre crop drops the rest anyway."""
@@ -35,9 +36,9 @@ class Recipe:
         return replace(self, image_size=image_size, resize=round(image_size * self.resize / self.image_size))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Recipe:
-        """The recipe of which JSON holds the fields."""
-        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
+    def from_json(cls, content: Json) -> Recipe:
+        """The recipe of which JSON holds the fields; raises ValueError for anything else."""
+        return from_json(cls, content)
 
 
 def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: str) -> torch.Tensor:

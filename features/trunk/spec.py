@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from features.errors import TrunkError
+from features.storage import Json, from_json
 
 DEPTHS = "depths"
 """Stands for the spread of nodes that each backbone names."""
@@ -113,11 +114,11 @@ class TrunkSpec:
         """Whether anything was learnt elsewhere: random weights, and what was made of them here, transfer nothing."""
         return self.weights not in (RANDOM, FROM_SCRATCH)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TrunkSpec:
-        """The spec that `to_json` wrote."""
-        return cls(**content | {"mean": tuple(content["mean"]), "std": tuple(content["std"])})
+    def from_json(cls, content: Json) -> TrunkSpec:
+        """The spec that `to_json` wrote; raises ValueError for anything else."""
+        return from_json(cls, content)

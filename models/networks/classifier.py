@@ -32,6 +32,9 @@ from models.networks.network import Network, exported_trunk
 LOGITS = "logits"
 """The node of a network that its head's output is."""
 
+FORMER_NAME = "finetune"
+"""What this classifier was called in the first release, on its card and in the names of its files."""
+
 
 class NetworkClassifier(Classifier):
     """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from features.devices import resolve_precision
 from features.sources.source import Source
 from features.squares import Squares
-from features.storage import digest
+from features.storage import Json, digest
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
 from models.card import FORMAT as CARD_FORMAT
@@ -60,8 +60,14 @@ class Retraining:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of everything that decides what is learnt."""
-        about = {"format": (FORMAT, CARD_FORMAT), "source": self.source.digest(), "device": self.device.type}
-        return digest({**about, "seed": self.seed, **self.settings})
+        what: Json = {
+            "format": (FORMAT, CARD_FORMAT),
+            "source": self.source.digest(),
+            "device": self.device.type,
+            "seed": self.seed,
+            **self.settings,
+        }
+        return digest(what)
 
     @property
     def transfers(self) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +43,22 @@ Name = tuple[str, str, str]
 """Images, precision, and what is measured."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The figures of one set of images at one precision, by what is measured.
+
+    `images_per_second` has medians over the `rounds`, `peak_bytes` the most memory that a process held; `ratios` are
+    medians of ratios within rounds.
+    """
+
+    images: str
+    precision: str
+    images_per_second: Mapping[str, float]
+    rounds: Mapping[str, Sequence[float]]
+    peak_bytes: Mapping[str, int]
+    ratios: Mapping[str, float]
+
+
 def run_bench_features(config: BenchFeaturesConfig) -> None:
     """Measure, print a table, and write `bench/features.json`."""
     device = resolve_device(config.device)
@@ -59,7 +75,8 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
         for kind in sets
         for precision in precisions
     ]
-    write_json(folder / "features.json", {**about(asdict(config), device), "sets": sets, "sections": sections})
+    figures = {"sets": sets, "sections": [asdict(each) for each in sections]}
+    write_json(folder / "features.json", asdict(about(asdict(config), device)) | figures)
     for each in sections:
         _show(each)
     result(f"written to {folder / 'features.json'}")
@@ -99,8 +116,8 @@ def _precision(what: str, precision: str) -> str:
     return "fp32" if what.startswith(TEXTBOOK) else precision
 
 
-def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> dict[str, Any]:
-    """The figures of one set of images at one precision: medians over rounds of rates, and of ratios within rounds.
+def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> Section:
+    """The figures of one set of images at one precision.
 
     `shared` tells whether decoding, transform and forward share the cores (see CEILING).
     """
@@ -113,14 +130,14 @@ def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> dict[str,
         "ours / textbook, nothing written": ratio(rates["ours"], rates["textbook, nothing written"]),
         "time of five depths / one": ratio(rates["ours"], rates["ours, five depths"]),
     }
-    return {
-        "images": kind,
-        "precision": precision,
-        "images_per_second": {what: median(values) for what, values in rates.items()},
-        "rounds": rates,
-        "peak_bytes": {what: max(run.peak_bytes for run in rounds) for what, rounds in runs.items()},
-        "ratios": ratios,
-    }
+    return Section(
+        images=kind,
+        precision=precision,
+        images_per_second={what: median(values) for what, values in rates.items()},
+        rounds=rates,
+        peak_bytes={what: max(run.peak_bytes for run in rounds) for what, rounds in runs.items()},
+        ratios=ratios,
+    )
 
 
 def make_photos(folder: Path, count: int) -> Path:
@@ -139,13 +156,12 @@ def make_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def _show(figures: dict[str, Any]) -> None:
-    title = f"{figures['images']}, {figures['precision']}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+def _show(figures: Section) -> None:
+    table = Table(title=f"{figures.images}, {figures.precision}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("", "images/s", "peak GiB"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for what, rate in figures["images_per_second"].items():
-        table.add_row(what, f"{rate:,.0f}", f"{figures['peak_bytes'][what] / 2**30:.2f}")
-    for what, share in figures["ratios"].items():
+    for what, rate in figures.images_per_second.items():
+        table.add_row(what, f"{rate:,.0f}", f"{figures.peak_bytes[what] / 2**30:.2f}")
+    for what, share in figures.ratios.items():
         table.add_row(what, f"{share:.2f}", "")
     result_table(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from models.columns.depths import Depths
 from models.networks.epochs import Epoch
-from pipeline.report.statistics import wilson
+from models.search import Tried
+from pipeline.report.statistics import Difference, Scores, wilson
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
 LONGEST_NAME = 24
@@ -22,36 +24,36 @@ ANNOTATED_CLASSES = 20
 """Up to this many classes a confusion matrix writes its counts and names; beyond, only its colours are readable."""
 
 
-def accuracy_plot(heads: dict[str, Any]) -> Markup:
+def accuracy_plot(heads: Mapping[str, Scores]) -> Markup:
     """Accuracy of each head with its interval, the best at the top."""
     figure, axes = _row_figure(len(heads))
-    values = [(head["accuracy"], head["accuracy_low"], head["accuracy_high"]) for head in heads.values()]
+    values = [(head.accuracy, head.accuracy_low, head.accuracy_high) for head in heads.values()]
     _draw_intervals(axes, list(heads), values)
     axes.set_xlabel("accuracy on the test images, 95 % interval")
     return _svg(figure)
 
 
-def difference_plot(differences: list[dict[str, Any]]) -> Markup:
+def difference_plot(differences: Sequence[Difference]) -> Markup:
     """Paired differences with their intervals; what crosses zero cannot be told apart."""
     figure, axes = _row_figure(len(differences))
-    values = [(pair["difference"], pair["low"], pair["high"]) for pair in differences]
-    _draw_intervals(axes, [f"{pair['first']} − {pair['second']}" for pair in differences], values)
+    values = [(pair.difference, pair.low, pair.high) for pair in differences]
+    _draw_intervals(axes, [f"{pair.first} − {pair.second}" for pair in differences], values)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.set_xlabel("difference in accuracy on the same images, 95 % interval")
     return _svg(figure)
 
 
-def depth_plot(depths: dict[str, Any], images: int) -> Markup:
+def depth_plot(depths: Depths, images: int) -> Markup:
     """Accuracy on the validation `images` of a discriminant on each node, early to late, and on the best together."""
-    scores = (*depths["alone"], depths["best"])
+    scores = (*depths.alone, depths.best)
     figure, axes = _row_figure(len(scores))
-    values = [(score["accuracy"], *wilson(score["accuracy"], images)) for score in scores]
-    _draw_intervals(axes, [*(score["nodes"][0] for score in depths["alone"]), "together"], values)
+    values = [(score.accuracy, *wilson(score.accuracy, images)) for score in scores]
+    _draw_intervals(axes, [*(score.nodes[0] for score in depths.alone), "together"], values)
     axes.set_xlabel("accuracy on the validation images, 95 % interval")
     return _svg(figure)
 
 
-def confusion_plot(matrix: list[list[int]], classes: list[str]) -> Markup:
+def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
     """A confusion matrix, true classes down, predicted across, coloured by the share of each true class."""
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -72,15 +74,15 @@ def confusion_plot(matrix: list[list[int]], classes: list[str]) -> Markup:
     return _svg(figure)
 
 
-def search_plot(trials: list[dict[str, Any]]) -> Markup:
+def search_plot(trials: Sequence[Tried]) -> Markup:
     """Validation log-loss of each of the settings tried, in order, and the lowest so far; what was pruned is muted."""
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     for state, colour in (("pruned", MUTED), ("complete", ACCENT)):
-        dots = [(trial["number"], _drawn(trial["loss"])) for trial in trials if trial["state"] == state]
+        dots = [(trial.number, _drawn(trial.loss)) for trial in trials if trial.state == state]
         axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", color=colour, markersize=4, label=state)
-    losses = [_drawn(trial["loss"]) if trial["state"] == "complete" else np.nan for trial in trials]
+    losses = [_drawn(trial.loss) if trial.state == "complete" else np.nan for trial in trials]
     axes.plot(np.fmin.accumulate(losses), color=ACCENT, drawstyle="steps-post", linewidth=1, label="lowest so far")
     axes.axhline(losses[0], color=MUTED, linestyle="--", linewidth=1, label="as given")
     axes.set(xlabel="settings tried", ylabel="validation log-loss", yscale="log")

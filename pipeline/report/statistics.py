@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -28,13 +29,31 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Accuracy of `first` less that of `second` on the same images, with its 95 % interval (shares, -1 to 1)."""
+    """Accuracy of `first` less that of `second` on the same images, with its 95 % interval (shares, -1 to 1).
+
+    >>> pair = Difference(first="linear", second="xgb", difference=0.02, low=-0.01, high=0.05)
+    >>> pair.certain
+    False
+    >>> pair.swapped()
+    Difference(first='xgb', second='linear', difference=-0.02, low=-0.05, high=0.01)
+    """
 
     first: str
     second: str
     difference: float
     low: float
     high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out zero, so that these images tell the two apart."""
+        return self.low > 0 or self.high < 0
+
+    def swapped(self) -> Difference:
+        """The same seen from `second`."""
+        return Difference(
+            first=self.second, second=self.first, difference=-self.difference, low=-self.high, high=-self.low
+        )
 
 
 def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
@@ -64,7 +83,7 @@ def wilson(accuracy: float, images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def paired_difference(first: str, second: str, *, right: dict[str, NDArray[np.bool_]]) -> Difference:
+def paired_difference(first: str, second: str, *, right: Mapping[str, NDArray[np.bool_]]) -> Difference:
     """Compare two heads by which images each got right.
 
     The interval is Wald's with one image added to either kind of disagreement (Bonett and Price 2012, Statistical

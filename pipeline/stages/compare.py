@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,37 +14,74 @@ from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
 from features.errors import FeaturesError
-from features.storage import digest, write_json
+from features.storage import Json, digest, write_json
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
+from models.columns.depths import Depths
 from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.heads.head import Classifier, Probabilities
-from pipeline.config import NETWORK, CompareConfig
+from models.networks.retrain import Retraining
+from pipeline.config import NETWORK, CompareConfig, RunConfig
 from pipeline.console import remark, result, warn
-from pipeline.report.page import Metrics, summary_table, write_report
+from pipeline.errors import ResultError
+from pipeline.report.page import summary_table, write_report
+from pipeline.report.result import FORMAT, METRICS, Comparison, HeadResult, Tuning
 from pipeline.report.statistics import paired_difference, score
+from pipeline.report.verdict import verdict
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.finetune import plan_beside, run_retraining
 from pipeline.stages.heads import Trained, make_heads, train_heads
 from pipeline.stages.search import find_settings
 from pipeline.stages.tables import check_testable, make_table, open_run, us_per_image
 
-FORMAT = 6
-"""Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
-
 PREDICT_REPEATS = 3
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """All that is to be compared: the table, who learnt from it by name, and what led there or failed."""
+
+    table: JoinedTable
+    trained: Mapping[str, Trained]
+    tuning: Tuning
+    depths: Depths | None
+    failed: Mapping[str, str]
+
+    @property
+    def folder_name(self) -> str:
+        """`<table>-<8 hex>`, another for all that a report shows but times and paths."""
+        what: Json = {
+            "format": FORMAT,
+            "classifiers": sorted(item.path.parent.name for item in self.trained.values()),
+            "tuning": {name: [asdict(trial) for trial in trials] for name, trials in self.tuning.items()},
+            "depths": asdict(self.depths) if self.depths else None,
+            "failed": self.failed,
+        }
+        return f"{self.table.name}-{digest(what)[:8]}"
 
 
 def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
+    contest = prepare(config)
+    folder = config.learning.features.run.out / "compare" / contest.folder_name
+    comparison = _found(folder, contest)
+    if comparison is None:
+        comparison = measure(contest)
+        write_report(folder / REPORT, comparison)
+        write_json(folder / METRICS, comparison.to_json())
+    _show(comparison, folder)
+
+
+def prepare(config: CompareConfig) -> Contest:
+    """Look at all that was asked for, then make or find the table, the best depths and settings, and the heads."""
     names = config.head_names()
-    learning, features = config.learning, config.learning.features
-    heads = make_heads([name for name in names if name != NETWORK], config.settings, features.run)
+    learning, features, run = config.learning, config.learning.features, config.learning.features.run
+    heads = make_heads([name for name in names if name != NETWORK], config.settings, run)
     opened = open_run(features)
-    plan = None
-    if NETWORK in names:
-        plan = plan_beside(opened, features.trunk, config.network, features.run.seed)
+    plan = plan_beside(opened, features.trunk, config.network, run.seed) if NETWORK in names else None
     table = make_table(opened, features)
     check_testable(table)
     with Workspace() as workspace:
@@ -53,123 +90,76 @@ def run_compare(config: CompareConfig) -> None:
             table = best_nodes(table, depths)
         candidates = find_settings(heads, table, workspace, learning)
         weights = opened.loaded.weights.reopen
-        trained = train_heads(candidates, table, workspace, weights=weights, out=features.run.out)
-    searches = {
-        name: [asdict(trial) for trial in search.tried]
-        for candidate in candidates
-        for name, search in candidate.searches.items()
-    }
-    failed = {}
-    if plan:
-        try:
-            retrained = run_retraining(plan, features.run)
-            order_of(_test_keys(table), _test_keys(retrained.table), retrained.table.folder)
-            trained[NETWORK] = retrained
-        except (FeaturesError, ModelsError) as error:
-            failed[NETWORK] = str(error)
-            warn(f"{NETWORK} failed, the others go on: {error}")
-    scores = asdict(depths) if depths else None
-    classifiers = sorted(item.path.parent.name for item in trained.values())
-    made_from = {
-        "format": FORMAT,
-        "classifiers": classifiers,
-        "tuning": searches,
-        "depths": scores,
-        "failed": failed,
-    }
-    folder = features.run.out / "compare" / f"{table.name}-{digest(made_from)[:8]}"
-    metrics = _measured_before(folder, trained)
-    if metrics is None:
-        metrics = measure(table, trained) | {"tuning": searches, "depths": scores, "failed": failed}
-        write_report(folder / "report.html", metrics)
-        write_json(folder / "metrics.json", metrics)
-    if metrics["test_duplicates"]:
-        warn(f"{metrics['test_duplicates']} test images are, byte for byte, training or validation images as well")
-    summary_table(metrics)
-    for line in metrics["verdict"]:
-        result(line)
-    result(f"report: {folder / 'report.html'}")
+        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
+    tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
+    contest = Contest(table=table, trained=trained, tuning=tuning, depths=depths, failed={})
+    return _with_retrained(contest, plan, run) if plan else contest
 
 
-def _measured_before(folder: Path, trained: dict[str, Trained]) -> Metrics | None:
-    """The metrics of a finished comparison of these very files, or None where there is none that can be read."""
+def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Contest:
+    """The contest with the network retrained as `plan` says, or with the reason why that failed."""
     try:
-        metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        retrained = run_retraining(plan, run)
+        order_of(_test_keys(contest.table), _test_keys(retrained.table), retrained.table.folder)
+    except (FeaturesError, ModelsError) as error:
+        warn(f"{NETWORK} failed, the others go on: {error}")
+        return replace(contest, failed={NETWORK: str(error)})
+    return replace(contest, trained={**contest.trained, NETWORK: retrained})
+
+
+def _found(folder: Path, contest: Contest) -> Comparison | None:
+    """A finished comparison of these very files, or None where there is none that can be read."""
+    try:
+        comparison = Comparison.open(folder)
+    except ResultError:
         return None
-    if not isinstance(metrics, dict) or metrics.get("format") != FORMAT or not (folder / "report.html").exists():
+    if not (folder / REPORT).exists():
         return None
-    if any(metrics["heads"][name]["sha256"] != item.card.sha256 for name, item in trained.items()):
+    kept = sorted(head.sha256 for head in comparison.heads.values())  # their names may be of an earlier release
+    if kept != sorted(item.card.sha256 for item in contest.trained.values()):
         return None  # one was deleted and trained again
-    remark(f"compare: reused {folder / 'metrics.json'}")
-    return metrics
+    remark(f"compare: reused {folder / METRICS}")
+    return comparison
 
 
-def measure(table: JoinedTable, trained: dict[str, Trained]) -> Metrics:
-    """Score each head on the test rows, and each pair of heads against one another; most of `metrics.json`."""
-    test = table.read("test")
-    heads: Metrics = {}
+def measure(contest: Contest) -> Comparison:
+    """Score each head on the test rows, and each pair of heads against one another."""
+    table, test = contest.table, contest.table.read("test")
     right: dict[str, NDArray[np.bool_]] = {}
-    for name, item in trained.items():
-        retrained = item.table is not table  # its features are its own predictions
-        x = _in_order_of(test, item.table) if retrained else test.x
-        probabilities, predict_us = _timed_predictions(item.head, x)
-        own_us = us_per_image(item.table) if retrained else 0.0
+    heads: dict[str, HeadResult] = {}
+    for name, item in contest.trained.items():
+        probabilities, us = _predictions(item, table, test)
         right[name] = probabilities.argmax(axis=1) == test.y
-        heads[name] = _head_metrics(item, table, test, probabilities)
-        heads[name]["predict_us_per_image"] = None if own_us is None else predict_us + own_us
-    order = sorted(heads, key=lambda name: heads[name]["accuracy"], reverse=True)
-    differences = [asdict(paired_difference(a, b, right=right)) for a, b in combinations(order, 2)]
-    return {
-        "format": FORMAT,
-        "dataset": table.dataset,
-        "classes": list(table.classes),
-        "table": table.name,
-        "trunks": [trunk.to_json() for trunk in table.trunks],
-        "transfer_learning": table.trunks[0].pretrained,
-        "rows": table.rows,
-        "unreadable": table.errors,
-        "test_duplicates": table.test_duplicates(),
-        "features_us_per_image": us_per_image(table),
-        "heads": {name: heads[name] for name in order},
-        "differences": differences,
-        "verdict": verdict(heads, order, differences),
-    }
+        heads[name] = _head_result(item, probabilities, test.y, us)
+    heads = dict(sorted(heads.items(), key=lambda each: each[1].accuracy, reverse=True))
+    differences = tuple(paired_difference(*pair, right=right) for pair in combinations(heads, 2))
+    return Comparison(
+        dataset=table.dataset,
+        classes=table.classes,
+        table=table.name,
+        trunks=table.trunks,
+        transfer_learning=table.trunks[0].pretrained,
+        rows=table.rows,
+        unreadable=table.errors,
+        test_duplicates=table.test_duplicates(),
+        features_us_per_image=us_per_image(table),
+        heads=heads,
+        differences=differences,
+        verdict=verdict(heads, differences),
+        tuning=contest.tuning,
+        depths=contest.depths,
+        failed=contest.failed,
+    )
 
 
-def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
-    index = table.index()
-    return index.loc[index["split"] == "test", "key"].to_numpy()
-
-
-def _in_order_of(test: Rows, table: JoinedTable) -> NDArray[np.float32]:
-    """The test rows of another table of the same images."""
-    rows = table.read("test")
-    return rows.x[order_of(test.keys, rows.keys, table.folder)]
-
-
-def verdict(heads: Metrics, order: list[str], differences: list[Metrics]) -> list[str]:
-    """What the figures say, in a line or two: who leads, who cannot be told from it, and whether trees win."""
-    best = order[0]
-    against = {pair["second"]: pair for pair in differences if pair["first"] == best}
-    first = [name for name in order if heads[name]["accuracy"] == heads[best]["accuracy"]]
-    level = [name for name, pair in against.items() if pair["low"] <= 0 and name not in first]
-    behind = [name for name in against if name not in (*first, *level)]
-    have = "has" if len(first) == 1 else "have"
-    words = [f"{' and '.join(first)} {have} the highest accuracy, {heads[best]['accuracy']:.1%}"]
-    if level:
-        words.append(f"these images cannot tell it from {' or '.join(level)}")
-    words += [f"{name} is behind by {_interval(against[name])}" for name in behind]
-    lines = ["; ".join(words) + "."]
-    if "xgb" in behind:
-        lines.append(f"Trees {'alone ' if 'xgb' in heads[best]['parameters'].get('parts', ()) else ''}do not win here.")
-    elif first == ["xgb"] and against and not level:
-        lines.append("Trees win here.")
-    return lines
-
-
-def _interval(pair: Metrics) -> str:
-    return f"{100 * pair['difference']:.1f} points ({100 * pair['low']:.1f} to {100 * pair['high']:.1f})"
+def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:
+    """Probabilities of the test rows of `table`, and the microseconds an image that they take, None if not known."""
+    if item.table is table:
+        return _timed_predictions(item.head, test.x)
+    rows = item.table.read("test")  # a retrained network's own, in another order; its features are its predictions
+    probabilities, us = _timed_predictions(item.head, rows.x[order_of(test.keys, rows.keys, item.table.folder)])
+    own_us = us_per_image(item.table)
+    return probabilities, None if own_us is None else us + own_us
 
 
 def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probabilities, float]:
@@ -182,20 +172,36 @@ def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probab
     return probabilities, min(seconds) / len(x) * 1e6
 
 
-def _head_metrics(item: Trained, table: JoinedTable, test: Rows, probabilities: Probabilities) -> Metrics:
-    predicted = probabilities.argmax(axis=1)
-    labels = np.arange(len(table.classes))
-    report = partial(classification_report, test.y, predicted, labels=labels, target_names=table.classes)
-    return {
-        **asdict(score(probabilities, test.y)),
-        "fit_seconds": item.card.fit_seconds,
-        "tune_seconds": item.tune_seconds,
-        "bytes": item.card.bytes,
-        "sha256": item.card.sha256,
-        "file": str(item.path),
-        "parameters": dict(item.card.parameters),
-        "learned": dict(item.card.learned),
-        "confusion_matrix": confusion_matrix(test.y, predicted, labels=labels).tolist(),
-        "classification_report": report(output_dict=True, zero_division=0),
-        "classification_report_text": report(digits=3, zero_division=0),
-    }
+def _head_result(item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None) -> HeadResult:
+    card, predicted, labels = item.card, probabilities.argmax(axis=1), np.arange(len(item.card.classes))
+    report = partial(classification_report, y, predicted, labels=labels, target_names=card.classes, zero_division=0)
+    by_class = report(output_dict=True)
+    assert isinstance(by_class, dict)
+    return HeadResult(
+        **asdict(score(probabilities, y)),
+        fit_seconds=card.fit_seconds,
+        tune_seconds=item.tune_seconds,
+        bytes=card.bytes,
+        sha256=card.sha256,
+        file=str(item.path),
+        parameters=card.parameters,
+        learned=card.learned,
+        confusion_matrix=tuple(map(tuple, confusion_matrix(y, predicted, labels=labels).tolist())),
+        classification_report=by_class,
+        classification_report_text=str(report(digits=3)),
+        predict_us_per_image=us,
+    )
+
+
+def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
+    index = table.index()
+    return index.loc[index["split"] == "test", "key"].to_numpy()
+
+
+def _show(comparison: Comparison, folder: Path) -> None:
+    if comparison.test_duplicates:
+        warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
+    summary_table(comparison)
+    for line in comparison.verdict:
+        result(line)
+    result(f"report: {folder / REPORT}")

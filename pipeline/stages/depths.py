@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 from features.devices import resolve_device
-from features.storage import digest, write_json
+from features.storage import digest, from_json, write_json
 from features.table.joined import JoinedTable
-from models.columns.depths import Depths, NodeScore, score_depths
+from models.columns.depths import Depths, score_depths
 from models.columns.workspace import Workspace
 from pipeline.config import LearningConfig
 from pipeline.console import progress, remark
@@ -25,7 +24,7 @@ def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig)
     folder = config.features.run.out / "models" / table.name
     path = folder / f"depths-{digest({'format': FORMAT, 'table': table.identity})[:8]}.json"
     if path.exists():
-        return _read(json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Depths, json.loads(path.read_text(encoding="utf-8")))
     count = len(table.tables)
     with progress("depths are compared", count * (count + 1) // 2) as advance:
         depths = score_depths(
@@ -50,8 +49,3 @@ def best_nodes(table: JoinedTable, depths: Depths | None) -> JoinedTable:
     kept = [each for each in table.tables if each.spec.trunk.node in depths.best.nodes]
     remark(f"nodes selected: {', '.join(each.spec.trunk.node for each in kept)}")
     return JoinedTable(kept)
-
-
-def _read(content: dict[str, Any]) -> Depths:
-    scores = [NodeScore(**score | {"nodes": tuple(score["nodes"])}) for score in (*content["alone"], content["best"])]
-    return Depths(alone=tuple(scores[:-1]), best=scores[-1])

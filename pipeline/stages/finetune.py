@@ -24,7 +24,7 @@ from models.card import load_classifier, read_card, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.linear import LinearHead
 from models.heads.registry import make_head
-from models.networks.classifier import NetworkClassifier
+from models.networks.classifier import FORMER_NAME, NetworkClassifier
 from models.networks.epochs import Epoch
 from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
 from models.networks.settings import RetrainSettings, is_from_scratch

@@ -23,7 +23,7 @@ from features.devices import resolve_device, resolve_precision
 from features.errors import TrunkError
 from features.sources.source import LearningSplit, Source
 from features.squares import Squares
-from features.storage import dataset_folder, digest, file_sha256, locked, replacing, write_json
+from features.storage import Json, dataset_folder, digest, file_sha256, locked, replacing, write_json
 from features.trunk.backbone import Backbone
 from features.trunk.card import TrunkCard
 from features.trunk.loaded import open_backbone
@@ -82,14 +82,14 @@ class _Pretraining:
     def folder(self) -> Path:
         """`<dataset>-<backbone>-<8 hex>`, another for every image, setting and kind of device."""
         config = self.config
-        what = {
+        what: Json = {
             "format": FORMAT,
             "source": self.source.digest(),
             "backbone": config.network.backbone,
             "image_size": config.network.image_size,
             "training": asdict(config.training),
             "views": config.views.to_json(),
-            "teacher": self.teacher and self.teacher.spec.weights_sha256,
+            "teacher": self.teacher.spec.weights_sha256 if self.teacher else None,
             "seed": config.run.seed,
             "device": self.device.type,
         }
@@ -186,5 +186,5 @@ def _card(plan: _Pretraining, trainer: Trainer, squares: Squares) -> dict[str, A
         "minutes": trainer.history[-1].seconds / 60,
         "precision": trainer.precision,
         "command": shlex.join(["treehead", *sys.argv[1:]]),
-        **about({**asdict(config.training), **asdict(config.views), "seed": config.run.seed}, trainer.device),
+        **asdict(about({**asdict(config.training), **asdict(config.views), "seed": config.run.seed}, trainer.device)),
     }

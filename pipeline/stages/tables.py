@@ -13,7 +13,7 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import SPLITS, Source
-from features.storage import check_writable, write_json
+from features.storage import Json, check_writable, write_json
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.trunk.loaded import Loaded, open_network
@@ -98,7 +98,7 @@ def us_per_image(table: JoinedTable) -> float | None:
 
 
 def _write_timing(done: Extraction, seconds: float, device: torch.device) -> None:
-    timing = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
+    timing: Json = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
     for table in done.tables:
         write_json(table.folder / TIMING, timing)
 

@@ -1,0 +1,157 @@
+"""A comparison as an object that one can query; `metrics.json` holds it, the page and the terminal are views of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from features.storage import Json, from_json
+from features.trunk.spec import TrunkSpec
+from models.columns.depths import Depths
+from models.search import Tried
+from pipeline.errors import ResultError
+from pipeline.report.statistics import Difference, Scores
+
+FORMAT = 6
+"""Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
+
+METRICS = "metrics.json"
+
+Tuning = Mapping[str, tuple[Tried, ...]]
+"""What was tried in the search for each head's settings, in order, by the head's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadResult(Scores):
+    """How a head did on the test images, what it cost, and what it is.
+
+    `fit_seconds` count reading the table, `tune_seconds` the search before; `bytes`, `sha256` and `file` are of what
+    prediction reads, `predict_us_per_image` microseconds from features to probabilities, of a whole network from image
+    files, None where that is not known. `confusion_matrix[i][j]` counts images of class i taken for class j;
+    `classification_report` has scikit-learn's figures by class, and as its text.
+    """
+
+    fit_seconds: float
+    tune_seconds: float
+    bytes: int
+    sha256: str
+    file: str
+    parameters: Mapping[str, Json]
+    learned: Mapping[str, Json]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    classification_report: Mapping[str, float | Mapping[str, float]]
+    classification_report_text: str
+    predict_us_per_image: float | None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the heads that it is made of."""
+        parts = self.parameters.get("parts")
+        return tuple(parts) if isinstance(parts, Mapping) else ()
+
+
+SHOWN = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "macro_f1",
+    "log_loss",
+    "fit_seconds",
+    "tune_seconds",
+    "predict_us_per_image",
+    "bytes",
+)
+"""The columns of `Comparison.to_pandas`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Heads held against one another on the same test images.
+
+    `table` names the features that they learnt from, one of `trunks` a node. `rows` counts the images of each split,
+    `test_duplicates` the test images that are, byte for byte, training or validation images as well, `unreadable` those
+    that are in no figure; features took `features_us_per_image` microseconds, None where that was not measured. `heads`
+    come best first, `differences` has each pair of them once, the better one first; `failed` says why by name.
+
+    >>> comparison = Comparison.open("comparison")
+    >>> sorted(comparison.heads), comparison.best
+    (['knn', 'linear'], 'linear')
+    >>> print(f"{comparison['knn'].accuracy:.0%} of {comparison.rows['test']} images")
+    100% of 12 images
+    >>> comparison.difference("knn", "linear").certain
+    False
+    >>> comparison.to_pandas()[["accuracy", "log_loss"]].shape
+    (2, 2)
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    table: str
+    trunks: tuple[TrunkSpec, ...]
+    transfer_learning: bool
+    rows: Mapping[str, int]
+    unreadable: int
+    test_duplicates: int
+    features_us_per_image: float | None
+    heads: Mapping[str, HeadResult]
+    differences: tuple[Difference, ...]
+    verdict: tuple[str, ...]
+    tuning: Tuning
+    depths: Depths | None
+    failed: Mapping[str, str]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """The comparison in a `metrics.json`, or in the folder that holds one; raises ResultError."""
+        file = Path(path, METRICS) if Path(path).is_dir() else Path(path)
+        try:
+            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ResultError(
+                f"no comparison at {file} ({error.strerror}): give a folder or metrics.json that compare has written"
+            ) from error
+        except ValueError as error:
+            raise ResultError(f"{file} is no comparison ({error}): delete it and compare again") from error
+
+    @classmethod
+    def from_json(cls, content: Json) -> Self:
+        """The comparison that `to_json` wrote; raises ValueError for anything else."""
+        fields = dict(content) if isinstance(content, Mapping) else {}
+        kept = fields.pop("format", None)
+        if kept != FORMAT:
+            raise ValueError(f"format {kept}, expected {FORMAT}")
+        return from_json(cls, fields)
+
+    def to_json(self) -> dict[str, Json]:
+        """What `metrics.json` holds; `from_json` turns it back."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a head, best first, named after it: scores (shares, nats) and costs."""
+        rows = {name: {column: getattr(head, column) for column in SHOWN} for name, head in self.heads.items()}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(SHOWN))
+
+    @property
+    def best(self) -> str:
+        """The name of the head with the highest accuracy; of several, of the first."""
+        return next(iter(self.heads))
+
+    def __getitem__(self, name: str) -> HeadResult:
+        """The result of a head; raises ResultError for one that was not compared."""
+        if name not in self.heads:
+            raise ResultError(f"no head {name!r} was compared: expected one of {', '.join(self.heads)}")
+        return self.heads[name]
+
+    def difference(self, first: str, second: str) -> Difference:
+        """The accuracy of `first` less that of `second`; raises ResultError unless they are two that were compared."""
+        for pair in self.differences:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.second, pair.first) == (first, second):
+                return pair.swapped()
+        raise ResultError(f"{first!r} and {second!r} came: expected two of {', '.join(self.heads)}")

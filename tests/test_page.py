@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import NETWORK
+from pipeline.report.page import COLUMNS, summary_table, write_report
+from pipeline.report.result import Comparison
+from tests.test_result import GOLDEN
+
+SECTIONS = ("The heads", "Two heads on the same images", "Accuracy by depth", "The search", "Confusion matrices")
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return Comparison.open(GOLDEN)
+
+
+def test_the_page_shows_all_of_a_comparison(comparison: Comparison, tmp_path: Path) -> None:
+    failed = replace(comparison, failed={"mlp": "the loss is nan"})
+    write_report(tmp_path / "report.html", failed)
+    page = (tmp_path / "report.html").read_text()
+    assert all(f"<h2>{section}</h2>" in page for section in SECTIONS)
+    assert page.count("<svg") == 3 + 2 * len(comparison.heads)
+    assert " ".join(comparison.verdict) in page
+    assert "1 of 25 test images are, byte for byte, among the training" in page
+    assert "1 images could not be read" in page
+    assert "mlp failed and is in no figure here: the loss is nan" in page
+    assert "of the whole network" not in page
+
+
+def test_the_page_leaves_out_what_there_is_not(comparison: Comparison, tmp_path: Path) -> None:
+    less = replace(comparison, heads={NETWORK: comparison["xgb"]}, differences=(), depths=None, tuning={})
+    write_report(tmp_path / "report.html", less)
+    page = (tmp_path / "report.html").read_text()
+    assert not any(f"<h2>{section}</h2>" in page for section in SECTIONS[1:4])
+    assert "tune s" not in page
+    assert f"those of {NETWORK} of the whole network" in page
+
+
+def test_the_terminal_shows_one_line_a_head(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = replace(comparison["knn"], predict_us_per_image=None)
+    summary_table(replace(comparison, heads={**comparison.heads, "knn": unknown}))
+    title, columns, *rows = capsys.readouterr().out.splitlines()
+    assert title == "photos, 25 test images, alexnet.features.4 with random weights"
+    assert all(name in columns for name in COLUMNS)
+    assert [row.split()[0] for row in rows] == ["xgb", "linear", "knn"]
+    assert rows[0].split()[1:3] == ["72.00", "52.42–85.72"]
+    assert "–" in rows[2].split()

@@ -24,7 +24,8 @@ from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError
 from models.heads.head import Classifier
 from models.heads.registry import HEADS, make_head
-from models.networks.classifier import FORMER_NAME, NetworkClassifier
+from models.networks.classifier import NetworkClassifier
+from models.networks.settings import FORMER_NETWORK
 
 FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
@@ -160,7 +161,7 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
 
 def _unfitted(card: Card) -> Classifier:
     device = torch.device("cpu")
-    if card.head in (NetworkClassifier.name, FORMER_NAME):
+    if card.head in (NetworkClassifier.name, FORMER_NETWORK):
         return NetworkClassifier(seed=0, device=device, settings=card.parameters)
     if card.head not in HEADS:
         raise ClassifierError(

@@ -13,17 +13,11 @@ from cyclopts import Group, Parameter
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
-from models.networks.settings import AskedViews, RetrainSettings, TrainingSettings, Views
+from models.networks.settings import FORMER_NETWORK, NETWORK, AskedViews, RetrainSettings, TrainingSettings, Views
 from pipeline.console import warn
 from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
-
-NETWORK = "network"
-"""The contender of a comparison that is no head on a table: the network itself, which learns from images."""
-
-FORMER_NETWORK = "finetune"
-"""What it was called in the first release, on the command line and on disk."""
 
 
 @Parameter(name="*")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import NETWORK
+from models.networks.settings import NETWORK
 from pipeline.report.page import COLUMNS, summary_table, write_report
 from pipeline.report.result import Comparison
 from tests.test_result import GOLDEN

@@ -118,6 +118,7 @@ from numpy.typing import NDArray
 assert_type(treehead.load_classifier("xgb.joblib").classes_, tuple[str, ...])
 assert_type(treehead.open_table("table").read("train").x, NDArray[np.float32])
 assert_type(treehead.FrozenTrunk("resnet18", image_size=64).fit(["photo.jpg"]), treehead.FrozenTrunk)
+assert_type(treehead.load_comparison("comparison").best, str)
 assert_type(treehead.__version__, str)
 """
 

@@ -21,10 +21,12 @@ def test_its_examples_run_word_for_word(
     for block in BLOCK.finditer(page):
         lines_above = page.count("\n", 0, block.start(1))  # a traceback then names the page's own line
         exec(compile("\n" * lines_above + block[1], str(PAGE), "exec"), names)
-    photo, first, three, everything = capsys.readouterr().out.splitlines()
+    photo, first, three, best, difference, everything = capsys.readouterr().out.splitlines()
     assert photo == "['oak']"
     assert first == "beech"
     assert three == "['beech' 'beech' 'beech']"
+    assert best == "linear 1.0"
+    assert difference.startswith("Difference(first='linear', second='knn', difference=0.0")
     assert everything.count("beech") == everything.count("oak") == 24
 
 

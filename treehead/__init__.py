@@ -3,6 +3,7 @@
     FrozenTrunk       images to the features of a frozen network, as a scikit-learn transformer
     open_table        a feature table that `treehead features` has written
     load_classifier   a classifier that `treehead xgb`, `compare` or `finetune` has trained
+    load_comparison   what `treehead compare` has found
     __version__       the installed release
 
 What is not named here may change with any release. torch and the rest are imported when something needs them.
@@ -18,11 +19,12 @@ from treehead._hidden import refuse_hidden
 if TYPE_CHECKING:
     from features.frozen_trunk import FrozenTrunk
     from features.table.table import FeatureTable
-    from treehead._classifier import TrainedClassifier
+    from models.trained import TrainedClassifier
+    from pipeline.report.result import Comparison
 
     __version__: str
 
-__all__ = ["FrozenTrunk", "__version__", "load_classifier", "open_table"]
+__all__ = ["FrozenTrunk", "__version__", "load_classifier", "load_comparison", "open_table"]
 
 refuse_hidden(Path(__file__).parent.parent)
 
@@ -55,9 +57,25 @@ def load_classifier(path: str | Path) -> TrainedClassifier:
     ['beech', 'oak']
     """
     from models.card import load_classifier
-    from treehead._classifier import TrainedClassifier
+    from models.trained import TrainedClassifier
 
     return TrainedClassifier(*load_classifier(Path(path)))
+
+
+def load_comparison(path: str | Path) -> Comparison:
+    """Read a comparison from its folder, or from the `metrics.json` in it.
+
+    Raises ResultError where it is missing, damaged or of another format.
+
+    >>> comparison = load_comparison("comparison")
+    >>> comparison.to_pandas()[["accuracy", "log_loss"]].round(2)
+            accuracy  log_loss
+    linear       1.0       0.0
+    knn          1.0       0.0
+    """
+    from pipeline.report.result import Comparison
+
+    return Comparison.open(path)
 
 
 if not TYPE_CHECKING:  # mypy would take every name for one that is there

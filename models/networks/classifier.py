@@ -28,18 +28,16 @@ from features.trunk.weights import state_sha256
 from models.errors import ClassifierError
 from models.heads.head import Classifier, Probabilities
 from models.networks.network import Network, exported_trunk
+from models.networks.settings import NETWORK
 
 LOGITS = "logits"
 """The node of a network that its head's output is."""
-
-FORMER_NAME = "finetune"
-"""What this classifier was called in the first release, on its card and in the names of its files."""
 
 
 class NetworkClassifier(Classifier):
     """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""
 
-    name: ClassVar[str] = "network"
+    name: ClassVar[str] = NETWORK
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     def __init__(self, *, seed: int, device: torch.device, settings: Mapping[str, Any] | None = None) -> None:

@@ -11,6 +11,12 @@ from models.errors import SettingsError
 _RATES = {("sgd", True): 0.15, ("sgd", False): 0.01, ("adam", True): 1e-3, ("adam", False): 1e-4}
 """The learning rate by optimizer, and whether training is from scratch."""
 
+NETWORK = "network"
+"""The contender of a comparison that is no head on a table: the network itself, which learns from images."""
+
+FORMER_NETWORK = "finetune"
+"""What it was called in the first release: on the command line, on its card and in the names of its files."""
+
 FREEZE = "freeze:"
 
 REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "lp-ft", "scratch")

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 from rich.table import Table
 
 from features.storage import replacing
-from pipeline.config import NETWORK
+from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
 from pipeline.report.plots import accuracy_plot, confusion_plot, depth_plot, difference_plot, search_plot
 from pipeline.report.result import Comparison, HeadResult

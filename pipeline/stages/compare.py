@@ -22,7 +22,8 @@ from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.heads.head import Classifier, Probabilities
 from models.networks.retrain import Retraining
-from pipeline.config import NETWORK, CompareConfig, RunConfig
+from models.networks.settings import NETWORK
+from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report

@@ -24,11 +24,11 @@ from models.card import load_classifier, read_card, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.linear import LinearHead
 from models.heads.registry import make_head
-from models.networks.classifier import FORMER_NAME, NetworkClassifier
+from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
 from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
-from models.networks.settings import RetrainSettings, is_from_scratch
-from pipeline.config import FORMER_NETWORK, FinetuneConfig, RunConfig
+from models.networks.settings import FORMER_NETWORK, RetrainSettings, is_from_scratch
+from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import remark, warn
 from pipeline.stages.heads import Trained, train_heads
 from pipeline.stages.search import Candidate
@@ -87,7 +87,7 @@ def network_path(plan: Retraining, out: Path) -> Path:
         folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}"
         for name in (NetworkClassifier.name, FORMER_NETWORK)
     )
-    return former if former.parent.exists() else path
+    return former if former.with_suffix(".json").exists() else path
 
 
 def _learn(plan: Retraining, run: RunConfig, path: Path) -> tuple[NetworkClassifier, Epoch]:

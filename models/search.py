@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf, isnan
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import optuna
@@ -30,6 +29,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from features.errors import first_line
 from features.storage import digest
 from features.table.joined import JoinedTable
 from models.card import classifier_folder
@@ -38,6 +38,7 @@ from models.errors import StudyError
 from models.heads.head import Head, Step
 from models.heads.registry import HEADS, Choice, Range
 from models.heads.settings import Settings
+from models.trials import Search, Tried
 
 CHECKPOINTS = 10
 """How often a trial is held against others. After each boosting round SQLite would take longer than the trees."""
@@ -52,46 +53,6 @@ Setting = float | tuple[int, ...]
 """The value of a setting that can be searched."""
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One trial: its place in the search, and its validation log-loss, None where it went beyond all numbers.
-
-    That of a pruned trial is from where it was given up.
-    """
-
-    number: int
-    loss: float | None
-    state: Literal["complete", "pruned"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What a search found: the best `settings`, the trials in order, the `seconds` that all of them took together.
-
-    `reused` where no trial was left to do.
-    """
-
-    settings: Settings
-    tried: tuple[Tried, ...]
-    seconds: float
-    reused: bool
-
-    @property
-    def given_loss(self) -> float:
-        """Validation log-loss of the settings that were given."""
-        return _number(self.tried[0].loss)
-
-    @property
-    def best_loss(self) -> float:
-        """That of `settings`."""
-        return min(_number(trial.loss) for trial in self.tried if trial.state == "complete")
-
-    @property
-    def pruned(self) -> int:
-        """How many trials were given up."""
-        return sum(trial.state == "pruned" for trial in self.tried)
 
 
 def study_name(head: Head, table: JoinedTable) -> str:
@@ -138,11 +99,11 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except (OperationalError, StorageInternalError) as error:
         raise StudyError(
-            f"cannot read or write the study {path} ({_first_line(error)}): "
+            f"cannot read or write the study {path} ({first_line(error)}): "
             "free some space, wait for other runs that use it, or choose another `out`"
         ) from error
     except DatabaseError as error:
-        raise StudyError(f"{path} is damaged ({_first_line(error)}): delete it and tune again") from error
+        raise StudyError(f"{path} is damaged ({first_line(error)}): delete it and tune again") from error
 
 
 def _open(path: Path) -> optuna.Study:
@@ -244,11 +205,3 @@ def _loss(trial: FrozenTrial) -> float:
 def _tried(number: int, trial: FrozenTrial) -> Tried:
     loss = trial.value if trial.value is not None and np.isfinite(trial.value) else None
     return Tried(number=number, loss=loss, state="complete" if trial.state == TrialState.COMPLETE else "pruned")
-
-
-def _number(loss: float | None) -> float:
-    return inf if loss is None else loss
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

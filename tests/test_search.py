@@ -21,7 +21,8 @@ from models.heads.head import Head
 from models.heads.mlp import MlpHead
 from models.heads.registry import HEADS, Range, make_head
 from models.heads.settings import XgbSettings
-from models.search import Search, study_name
+from models.search import study_name
+from models.trials import Search
 from tests.conftest import CPU, Run, refused
 from tests.test_cli import REPORT, SMALL
 from tests.test_heads import fit, toy_table

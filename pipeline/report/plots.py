@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from models.columns.depths import Depths
 from models.networks.epochs import Epoch
-from models.search import Tried
+from models.trials import Tried
 from pipeline.report.statistics import Difference, Scores, wilson
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"

@@ -13,7 +13,7 @@ import pandas as pd
 from features.storage import Json, from_json
 from features.trunk.spec import TrunkSpec
 from models.columns.depths import Depths
-from models.search import Tried
+from models.trials import Tried
 from pipeline.errors import ResultError
 from pipeline.report.statistics import Difference, Scores
 

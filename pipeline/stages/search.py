@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from features.table.joined import JoinedTable
 from models.columns.workspace import Workspace
 from models.heads.head import Head
+from models.trials import Search
 from pipeline.config import LearningConfig
 from pipeline.console import progress, remark
-
-if TYPE_CHECKING:
-    from models.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ Each command imports its stage when it runs, so that help and a mistyped option 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -160,6 +162,8 @@ def main() -> None:
 
 def run_app(app: App) -> None:
     """Run an app's command with the process's arguments: what went wrong on purpose is a line, and the exit code 2."""
+    gc.set_threshold(200_000, 20, 100)  # torch alone makes a million objects, all of them here to stay
+    atexit.register(gc.freeze)  # nor need they be looked through at the end, which takes a second
     handler = logging.StreamHandler()
     handler.setFormatter(_AsOptions("! %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

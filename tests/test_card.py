@@ -13,6 +13,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 import xgboost
 from packaging.requirements import Requirement
 
@@ -20,6 +21,8 @@ from features.storage import digest
 from models.card import classifier_folder, load_classifier, save_classifier
 from models.errors import ClassifierError
 from models.heads.registry import HEADS
+from models.networks.classifier import NetworkClassifier
+from models.networks.settings import FORMER_NETWORK
 from tests.conftest import CPU
 from tests.test_heads import fitted, toy_table
 
@@ -125,6 +128,19 @@ def test_a_card_of_another_release(changes: dict[str, object], message: str, tmp
     resealed(path.with_suffix(".json"), **changes)
     with pytest.raises(ClassifierError, match=message):
         load_classifier(path)
+
+
+def test_a_network_that_was_saved_under_its_former_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NetworkClassifier(seed=0, device=CPU, settings={"backbone": "tiny"})
+    network.state = {"head.weight": torch.ones(3, 2)}
+    with monkeypatch.context() as before:
+        before.setattr(NetworkClassifier, "name", FORMER_NETWORK)
+        path = save_classifier(network, toy_table(), tmp_path, weights="random", validation={"accuracy": 0.5})
+    assert path.name == "finetune.safetensors"
+    found, card = load_classifier(path)
+    assert isinstance(found, NetworkClassifier)
+    assert torch.equal(found.state["head.weight"], torch.ones(3, 2))
+    assert found.settings == card.parameters == {"backbone": "tiny", "seed": 0}
 
 
 def test_the_ubj_is_not_what_predictions_are_made_from(tmp_path: Path) -> None:

@@ -274,8 +274,7 @@ def test_every_option_of_trees_in_the_last_release_is_known(treehead: Run, capsy
     for command in ("xgb", "compare"):
         for name in (*old, "column-share", "tree-method"):
             assert f"--xgb.{name}" in refused(treehead, capsys, command, f"--{name}", "?")
-        for name in ("external-memory", "no-external-memory"):
-            assert cli.with_new_names([command, f"--{name}"]) == [command, f"--xgb.{name}"]
+        assert cli.with_new_names([command, "--external-memory"]) == [command, "--xgb.external-memory"]
 
 
 def test_help_has_a_group_for_each_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:

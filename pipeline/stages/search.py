@@ -26,10 +26,7 @@ class Candidate:
     @property
     def parts(self) -> list[Candidate]:
         """The heads that it is made of, each with its own search."""
-        found = [
-            {name: search for name, search in self.searches.items() if name == part.name} for part in self.head.parts
-        ]
-        return [Candidate(head=part, searches=own) for part, own in zip(self.head.parts, found, strict=True)]
+        return [_candidate(part, self.searches) for part in self.head.parts]
 
     @property
     def tune_seconds(self) -> float:
@@ -56,13 +53,13 @@ def find_settings(
         for each in head.parts or (head,):
             if each.name not in found:
                 found[each.name] = _search(each, table, workspace, config)
-    settings = {name: search.settings for name, search in found.items()}
-    return [
-        Candidate(
-            head=head.with_settings(settings), searches={each.name: found[each.name] for each in head.parts or (head,)}
-        )
-        for head in heads
-    ]
+    return [_candidate(head, found) for head in heads]
+
+
+def _candidate(head: Head, found: Mapping[str, Search]) -> Candidate:
+    """The head with the settings that were found for it, or for its parts."""
+    own = {each.name: found[each.name] for each in head.parts or (head,) if each.name in found}
+    return Candidate(head=head.with_settings({name: search.settings for name, search in own.items()}), searches=own)
 
 
 def _search(head: Head, table: JoinedTable, workspace: Workspace, config: LearningConfig) -> Search:

@@ -1,11 +1,12 @@
 """What each benchmark is told: one frozen dataclass a benchmark, from which the command line is made."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cyclopts import Parameter
 
 from features.trunk.spec import BackboneOptions, TrunkOptions
+from models.checks import check_ranges
+from pipeline.bench.config import BenchConfig
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.errors import ConfigError
 
@@ -31,31 +32,22 @@ class BenchHeadsConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BenchFinetuneConfig:
+class BenchFinetuneConfig(BenchConfig):
     """The benchmark of fine-tuning.
 
     Attributes:
         backbone: The network, all of whose layers are trained.
         images: Photographs to learn from, some for validation, cut from two of scikit-learn's.
         batch_images: Images in a step at most.
-        rounds: How often everything is measured, in turn; medians are shown.
-        device: auto, cpu, cuda or cuda:N.
-        out: Folder that bench/finetune.json is written to.
     """
 
     backbone: str = "resnet50"
     images: int = 256
     batch_images: int = 32
-    rounds: int = 3
-    device: str = "auto"
-    out: Path = Path("artifacts")
 
     def __post_init__(self) -> None:
-        if self.images < 64 or self.batch_images < 2 or self.rounds < 1:
-            raise ConfigError(
-                f"--images {self.images}, --batch-images {self.batch_images} and --rounds {self.rounds} came: "
-                "expected 64, 2 and 1 or more"
-            )
+        super().__post_init__()
+        check_ranges(self, {"images": (64, 10**6), "batch_images": (2, 10**5)})
 
 
 @dataclass(frozen=True, kw_only=True)

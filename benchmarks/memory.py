@@ -30,8 +30,8 @@ SPARSE = 0.2
 class MemoryJob:
     """The tables in `folders`, their training rows `times` over."""
 
-    folders: tuple[Path, ...]
     times: int
+    folders: tuple[Path, ...]
     seed: int
 
 

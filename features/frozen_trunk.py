@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         pool: str = "auto",
         image_size: int | None = None,
         precision: str = "auto",
+        compiled: bool = False,
+        decoder: Literal["pillow", "nvjpeg"] = "pillow",
         device: str = "auto",
         seed: int = 0,
         keep_weights: bool = False,
@@ -63,20 +66,15 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self.pool = pool
         self.image_size = image_size
         self.precision = precision
+        self.compiled = compiled
+        self.decoder = decoder
         self.device = device
         self.seed = seed
         self.keep_weights = keep_weights
 
     def fit(self, images: Iterable[ImageLike], y: object = None) -> Self:
         """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
-        options = TrunkOptions(
-            backbone=self.backbone,
-            weights=self.weights,
-            node=self.node,
-            pool=self.pool,
-            image_size=self.image_size,
-            precision=self.precision,
-        )
+        options = TrunkOptions(**{each.name: getattr(self, each.name) for each in fields(TrunkOptions)})
         loaded = open_network(options, node=self.node, seed=self.seed)
         self._trunk = cut_trunk(loaded, options, resolve_device(self.device))
         self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims

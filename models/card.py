@@ -25,7 +25,7 @@ from models.errors import ClassifierError
 from models.heads.head import Classifier
 from models.heads.registry import HEADS, make_head
 from models.networks.classifier import NetworkClassifier
-from models.networks.settings import FORMER_NETWORK
+from models.networks.settings import FORMER_NETWORK, NETWORK
 
 FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
@@ -161,11 +161,11 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
 
 def _unfitted(card: Card) -> Classifier:
     device = torch.device("cpu")
-    if card.head in (NetworkClassifier.name, FORMER_NETWORK):
+    if card.head in (NETWORK, FORMER_NETWORK):
         return NetworkClassifier(seed=0, device=device, settings=card.parameters)
     if card.head not in HEADS:
         raise ClassifierError(
-            f"a card of the head {card.head!r} came, expected one of {', '.join((*HEADS, NetworkClassifier.name))}: "
+            f"a card of the head {card.head!r} came, expected one of {', '.join((*HEADS, NETWORK))}: "
             "use the release that wrote it"
         )
     return make_head(card.head, seed=0, device=device)

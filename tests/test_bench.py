@@ -62,7 +62,7 @@ def test_bench_finetune_writes_rates_and_their_ratio(benchmark: Run, capsys: pyt
     assert list(content["images_per_second"]) == ["ours", "steps alone"]
     assert content["ours / steps alone"] == ours / alone > 0
     assert "ours / steps alone" in capsys.readouterr().out
-    assert "--rounds 0 came" in refused(benchmark, capsys, "finetune", "--rounds", 0)
+    assert "--rounds 0 is out of range" in refused(benchmark, capsys, "finetune", "--rounds", 0)
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:
@@ -81,5 +81,5 @@ def test_a_set_that_is_not_there_is_said_first(treehead: Run, capsys: pytest.Cap
     assert "unknown data set 'nowhere'" in refused(
         treehead, capsys, "bench", "features", "--photos", "nowhere", "--dataset", "digits"
     )
-    assert "--images 0 and --rounds 3 came" in refused(treehead, capsys, "bench", "features", "--images", 0)
-    assert "--seconds 0.0 is no time" in refused(treehead, capsys, "bench", "features", "--seconds", 0)
+    assert "--images 0 is out of range" in refused(treehead, capsys, "bench", "features", "--images", 0)
+    assert "--seconds 0.0 is out of range" in refused(treehead, capsys, "bench", "features", "--seconds", 0)

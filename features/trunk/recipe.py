@@ -10,9 +10,6 @@ from torchvision.transforms import v2
 
 from features.storage import Json, from_json
 
-MAX_ASPECT = 4
-"""Longer sides are cropped to this multiple of the shorter before resizing: the centre crop drops the rest anyway."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -20,9 +17,9 @@ class Recipe:
 
     image_size: int
     resize: int
-    interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str
 
     def at(self, image_size: int | None) -> Recipe:
         """The same for another image size, both sizes in proportion.
@@ -39,6 +36,10 @@ class Recipe:
     def from_json(cls, content: Json) -> Recipe:
         """The recipe of which JSON holds the fields; raises ValueError for anything else."""
         return from_json(cls, content)
+
+
+MAX_ASPECT = 4
+"""Longer sides are cropped to this multiple of the shorter before resizing: the centre crop drops the rest anyway."""
 
 
 def to_square(images: torch.Tensor, *, resize: int, size: int, interpolation: str) -> torch.Tensor:

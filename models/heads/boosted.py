@@ -36,11 +36,8 @@ from models.heads.settings import XgbSettings
 class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
-    name: ClassVar[str] = XgbSettings.head
-    on_gpu: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".joblib", ".ubj")
     settings: XgbSettings
-    model_: Pipeline
 
     def __init__(self, settings: XgbSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
         where = resolve_device("cuda") if settings.tree_method == "gpu_hist" else device

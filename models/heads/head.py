@@ -13,11 +13,12 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 
 from features.table.joined import JoinedTable
 from models.columns.learnable import check_learnable
 from models.columns.workspace import Chosen, Workspace
-from models.heads.settings import Settings
+from models.heads.settings import ColumnsSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Classifier(ABC):
     that was, `learned_` what validation chose.
     """
 
-    name: ClassVar[str]
+    name: str
     suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
     """The files that `save` writes, by suffix; prediction reads the first."""
 
@@ -94,12 +95,13 @@ class Head(Classifier):
     Subclasses hold their settings in a frozen dataclass. `parts` are the heads that it is made of; most have none.
     """
 
-    on_gpu: ClassVar[bool]
+    on_gpu: ClassVar[bool] = True
     """Whether it can learn on a GPU."""
     model_: Model
 
     def __init__(self, settings: Settings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
         super().__init__(seed=seed, device=device if self.on_gpu else torch.device("cpu"))
+        self.name = settings.head
         self.settings = settings
         self.parts = tuple(parts)
         self._learnt: tuple[Head, ...] = ()
@@ -141,12 +143,15 @@ class Head(Classifier):
 
 
 class ColumnsHead(Head):
-    """A head that learns from the best columns of a table."""
+    """A head that learns from the best columns of a table; saved as a scikit-learn Pipeline that chooses them first."""
+
+    settings: ColumnsSettings
+    model_: Pipeline
 
     @property
-    @abstractmethod
     def columns(self) -> int:
         """How many columns it learns from at most."""
+        return self.settings.columns
 
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """See Head. What choosing the columns took counts for each head, also where another has had it done before."""

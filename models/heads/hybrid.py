@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,6 @@ LEAST_WEIGHT = 0.01
 class HybridHead(Head):
     """Heads whose probabilities are averaged: its parts, which learn first, unless `take` has handed them over."""
 
-    name: ClassVar[str] = HybridSettings.head
-    on_gpu: ClassVar[bool] = True
     settings: HybridSettings
     model_: VotingClassifier
 

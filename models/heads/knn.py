@@ -28,15 +28,8 @@ PCA_ROWS = 20_000
 class KnnHead(ColumnsHead):
     """Nearest neighbours on principal components; saved as a scikit-learn Pipeline."""
 
-    name: ClassVar[str] = KnnSettings.head
     on_gpu: ClassVar[bool] = False
     settings: KnnSettings
-    model_: Pipeline
-
-    @property
-    def columns(self) -> int:
-        """Those of its settings."""
-        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Numbers of neighbours to try."""

@@ -6,8 +6,6 @@ then weighs the logits of these models: together still one linear model.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,15 +25,7 @@ from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
 class LinearHead(ColumnsHead):
     """Softmax regression in PyTorch; saved as a scikit-learn Pipeline that ends in a LogisticRegression."""
 
-    name: ClassVar[str] = LinearSettings.head
-    on_gpu: ClassVar[bool] = True
     settings: LinearSettings
-    model_: Pipeline
-
-    @property
-    def columns(self) -> int:
-        """Those of its settings."""
-        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Penalties to try for each shrinkage, and one for the weights."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import ceil
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -65,15 +64,7 @@ class Learnt:
 class MlpHead(ColumnsHead):
     """Dense layers in PyTorch; saved as a scikit-learn Pipeline."""
 
-    name: ClassVar[str] = MlpSettings.head
-    on_gpu: ClassVar[bool] = True
     settings: MlpSettings
-    model_: Pipeline
-
-    @property
-    def columns(self) -> int:
-        """Those of its settings."""
-        return self.settings.columns
 
     def steps(self, table: JoinedTable) -> int:
         """Epochs, of all shrinkages."""

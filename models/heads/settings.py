@@ -24,7 +24,14 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class XgbSettings(Settings):
+class ColumnsSettings(Settings):
+    """What the settings of heads have that learn from the best columns of a table: how many these are."""
+
+    columns: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class XgbSettings(ColumnsSettings):
     """Boosted trees.
 
     Attributes:
@@ -63,7 +70,7 @@ class XgbSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSettings(Settings):
+class LinearSettings(ColumnsSettings):
     """Softmax regression, the probe.
 
     Attributes:
@@ -76,7 +83,6 @@ class LinearSettings(Settings):
 
     head: ClassVar[str] = "linear"
 
-    columns: int = 4096
     shrinkages: tuple[float, ...] = (1.0, 0.3, 0.03)
     penalties: tuple[float, ...] = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     iterations: int = 100
@@ -87,7 +93,7 @@ class LinearSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlpSettings(Settings):
+class MlpSettings(ColumnsSettings):
     """Dense layers: AdamW on a one-cycle schedule, the epoch of lowest validation log-loss kept.
 
     Attributes:
@@ -105,7 +111,6 @@ class MlpSettings(Settings):
 
     head: ClassVar[str] = "mlp"
 
-    columns: int = 4096
     shrinkages: tuple[float, ...] = (0.9, 0.1)
     hidden: tuple[int, ...] = (1024, 1024)
     input_dropout: float = 0.2
@@ -122,7 +127,7 @@ class MlpSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnSettings(Settings):
+class KnnSettings(ColumnsSettings):
     """Nearest neighbours, the cheap floor.
 
     Attributes:
@@ -133,7 +138,6 @@ class KnnSettings(Settings):
 
     head: ClassVar[str] = "knn"
 
-    columns: int = 4096
     components: int = 128
     neighbours: tuple[int, ...] = (1, 3, 5, 10, 20)
 

@@ -37,7 +37,7 @@ LOGITS = "logits"
 class NetworkClassifier(Classifier):
     """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""
 
-    name: ClassVar[str] = NETWORK
+    name = NETWORK
     suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     def __init__(self, *, seed: int, device: torch.device, settings: Mapping[str, Any] | None = None) -> None:

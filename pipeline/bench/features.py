@@ -16,9 +16,10 @@ from sklearn.datasets import load_sample_images
 from features.devices import resolve_device, resolve_precision
 from features.sources.registry import open_source
 from features.storage import check_writable, write_json
+from features.trunk.spec import DEPTHS
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFeaturesConfig
-from pipeline.bench.measures import MEASURES, Job, Measured, measure
+from pipeline.bench.measures import FIVE_DEPTHS, MEASURES, Job, Measured, measure
 from pipeline.console import result, result_table
 from pipeline.provenance import about
 
@@ -89,6 +90,7 @@ def _jobs(
     return {
         (kind, precision, what): Job(
             what=what,
+            node=DEPTHS if what == FIVE_DEPTHS else None,
             dataset=sets[kind],
             data_dir=config.data_dir,
             images=min(config.images, FEW_IMAGES) if what.startswith(TEXTBOOK) else config.images,
@@ -128,7 +130,7 @@ def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> Section:
         f"ours / {(' + ' if shared else ' or ').join(CEILING[kind])}": ratio(rates["ours"], ceiling),
         "ours / textbook, CSV": ratio(rates["ours"], rates["textbook, CSV"]),
         "ours / textbook, nothing written": ratio(rates["ours"], rates["textbook, nothing written"]),
-        "time of five depths / one": ratio(rates["ours"], rates["ours, five depths"]),
+        "time of five depths / one": ratio(rates["ours"], rates[FIVE_DEPTHS]),
     }
     return Section(
         images=kind,

@@ -20,12 +20,14 @@ from features.sources.decode import decode
 from features.sources.registry import open_source
 from features.sources.source import Source
 from features.table.shard import name_shards, write_shard
-from features.trunk.spec import DEPTHS, RANDOM, TrunkOptions
+from features.trunk.spec import RANDOM, TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk
 from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
 
 WRITTEN_ROWS = 1024
+
+FIVE_DEPTHS = "ours, five depths"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Job:
     """One measurement: which, on which images, and the trunk's settings."""
 
     what: str
+    node: str | None
     dataset: str
     data_dir: Path
     images: int
@@ -54,8 +57,7 @@ def measure(job: Job) -> Measured:
     """Do one job; meant for a process of its own."""
     source = open_source(job.dataset, data_dir=job.data_dir)
     source = replace(source, items=source.items.iloc[: job.images])
-    node = DEPTHS if job.what == "ours, five depths" else None
-    options = TrunkOptions(backbone="alexnet", weights=RANDOM, node=node, precision=job.precision)
+    options = TrunkOptions(backbone="alexnet", weights=RANDOM, node=job.node, precision=job.precision)
     trunk = build_trunk(options, resolve_device(job.device))
     with tempfile.TemporaryDirectory(dir=job.scratch) as scratch:
         rate = MEASURES[job.what](source, trunk, replace(job, scratch=Path(scratch)))
@@ -147,7 +149,7 @@ def _write(source: Source, trunk: Trunk, job: Job) -> float:
 
 MEASURES: dict[str, Callable[[Source, Trunk, Job], float]] = {
     "ours": _ours,
-    "ours, five depths": _ours,
+    FIVE_DEPTHS: _ours,
     "textbook, CSV": _textbook_csv,
     "textbook, nothing written": _textbook,
     "forward alone": _forward,

@@ -24,10 +24,11 @@ from models.card import load_classifier, read_card, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.linear import LinearHead
 from models.heads.registry import make_head
+from models.heads.settings import LinearSettings
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
 from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
-from models.networks.settings import FORMER_NETWORK, RetrainSettings, is_from_scratch
+from models.networks.settings import FORMER_NETWORK, NETWORK, RetrainSettings, is_from_scratch
 from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import remark, warn
 from pipeline.stages.heads import Trained, train_heads
@@ -83,10 +84,7 @@ def network_path(plan: Retraining, out: Path) -> Path:
     """The file that prediction will read; by its former name where it was trained under that."""
     folder = out / "models" / dataset_folder(plan.source.name, f"-{plan.loaded.backbone.name}")
     (suffix,) = NetworkClassifier.suffixes
-    path, former = (
-        folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}"
-        for name in (NetworkClassifier.name, FORMER_NETWORK)
-    )
+    path, former = (folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}" for name in (NETWORK, FORMER_NETWORK))
     return former if former.with_suffix(".json").exists() else path
 
 
@@ -123,10 +121,10 @@ class _Supply:
 
     def probe(self) -> Probe:
         weights = self.plan.loaded.weights.reopen
-        probe = Candidate(head=make_head(LinearHead.name, seed=self.plan.seed, device=self.plan.device))
+        probe = Candidate(head=make_head(LinearSettings.head, seed=self.plan.seed, device=self.plan.device))
         with Workspace() as workspace:
             heads = train_heads([probe], self._table, workspace, weights=weights, out=self.run.out)
-        trained = heads[LinearHead.name]
+        trained = heads[LinearSettings.head]
         assert isinstance(trained.head, LinearHead)
         validation = trained.card.validation
         remark(f"  training starts from it, {accuracy_in_words(validation['accuracy'])}")

@@ -10,12 +10,15 @@ Examples may count on these, and read them only.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch and XGBoost load: their threads else wait busily
 
 COLOURS = {"oak": (90, 120, 40), "beech": (150, 90, 60)}
 

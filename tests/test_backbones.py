@@ -51,8 +51,9 @@ LIGHTEST = {
 TIMM = ("timm:legacy_xception", "timm:resnet10t", "timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224")
 
 
-def build(backbone: str, **options: Any) -> Trunk:
-    return build_trunk(TrunkOptions(**{"backbone": backbone, "weights": "random", "precision": "fp32", **options}), CPU)
+def build(backbone: str, *, seed: int = 0, **options: Any) -> Trunk:
+    usual = {"backbone": backbone, "weights": "random", "precision": "fp32"}
+    return build_trunk(TrunkOptions(**{**usual, **options}), CPU, seed=seed)
 
 
 def blank(trunk: Trunk, count: int = 2) -> torch.Tensor:

@@ -22,13 +22,10 @@ from features.storage import Json, digest, file_sha256, from_json, replacing, wr
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError
-from models.heads.head import Classifier
+from models.heads.head import FORMAT, Classifier
 from models.heads.registry import HEADS, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
-
-FORMAT = 3
-"""Raised when the meaning of a classifier's files changes."""
 
 PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")
 

@@ -17,8 +17,8 @@ from features.squares import Squares
 from features.storage import Json, digest
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
-from models.card import FORMAT as CARD_FORMAT
 from models.columns.workspace import Workspace
+from models.heads.head import FORMAT as CLASSIFIER_FORMAT
 from models.heads.softmax import Softmax
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
@@ -61,7 +61,7 @@ class Retraining:
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of everything that decides what is learnt."""
         what: Json = {
-            "format": (FORMAT, CARD_FORMAT),
+            "format": (FORMAT, CLASSIFIER_FORMAT),
             "source": self.source.digest(),
             "device": self.device.type,
             "seed": self.seed,

@@ -258,7 +258,7 @@ def test_listed_images_are_rows_plus_errors(photos: Path, tmp_path: Path) -> Non
 def test_too_many_bad_images_fail_the_run(photos: Path, tmp_path: Path) -> None:
     (photos / "red" / "notes.txt").write_text("no image")
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
-    message = r"2 of 122 images could not be read, more than --max-bad 0.01 allows \(first: red/.*errors.parquet\)"
+    message = r"2 of 122 images could not be read, more than `max_bad=0.01` allows \(first: red/.*errors.parquet\)"
     with pytest.raises(SourceError, match=message):
         run(photos, tmp_path / "out")
     assert not list(tmp_path.glob("out/*/manifest.json"))

@@ -68,7 +68,7 @@ def test_offline_it_says_where_to_put_the_file(
     line = refused(treehead, capsys, "predict", "--imagenet", split_photos)
     assert "the imagenet weights are not at" in line
     assert "alexnet-owt-7be5be79.pth" in line
-    assert "put the file there, or give --weights FILE" in line
+    assert "put the file there, or give --weights a file" in line
 
 
 def test_a_classifier_needs_images(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,13 @@ def test_training_ends_when_patience_does(squares: Squares, tmp_path: Path, monk
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_optimizers_are_torchs_own(squares: Squares, tmp_path: Path, optimizer: Literal["sgd", "adam"]) -> None:
     settings = TrainingSettings(
-        epochs=1, batch_images=36, optimizer=optimizer, learning_rate=0.01, warm_up=0.0, weight_decay=0.1
+        epochs=1,
+        batch_images=36,
+        optimizer=optimizer,
+        learning_rate=0.01,
+        warm_up=0.0,
+        weight_decay=0.1,
+        precision="fp32",
     )
     backbone = TinyBackbone()
     expected = Network(TinyBackbone(), 3, image_size=16, seed=0).train()
@@ -310,7 +316,9 @@ def test_memory_that_is_too_small(
         raise error
 
     monkeypatch.setattr(Trainer, where, refuse)
-    with pytest.raises(TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer `batch_im`"):
+    with pytest.raises(
+        TrainingError, match=r"8 images of 16 px do not fit the memory of cpu: give fewer `batch_images`"
+    ):
         trained(squares, tmp_path / "checkpoint.pt")
 
 

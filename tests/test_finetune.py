@@ -12,8 +12,14 @@ import safetensors.torch
 import torch
 
 from features.table.table import FeatureTable
+from features.trunk.loaded import open_network
+from features.trunk.spec import TrunkOptions
 from models.networks.network import Network
+from models.networks.settings import RetrainSettings
 from models.networks.trainer import Trainer
+from pipeline.config import FeaturesConfig, RunConfig
+from pipeline.stages.finetune import plan_beside
+from pipeline.stages.tables import open_run
 from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
 
@@ -150,6 +156,17 @@ def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: p
     assert {pair["first"], pair["second"]} == {"linear", "network"}
     assert treehead(*command) == 0
     assert "network: reused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node", ["features.4", "features.4,avgpool", None])
+def test_beside_heads_on_any_node_all_its_layers_have_their_weights(
+    split_photos: Path, tmp_path: Path, node: str | None
+) -> None:
+    trunk = TrunkOptions(weights="bundled", image_size=64, node=node)
+    opened = open_run(FeaturesConfig(dataset=str(split_photos), trunk=trunk, run=RunConfig(out=tmp_path)))
+    plan = plan_beside(opened, trunk, RetrainSettings(), seed=0)
+    alone = open_network(trunk)
+    assert plan.settings["weights_sha256"] == alone.sha256("avgpool")
 
 
 def test_a_contender_that_diverges_is_reported_and_the_others_go_on(

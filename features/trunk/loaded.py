@@ -41,7 +41,7 @@ class Loaded:
         return state_sha256(self.cut(node).module)
 
     def cut(self, node: str) -> Loaded:
-        """The same network with the same weights up to another node alone."""
+        """The same network with the same weights up to one node alone, which may not lie behind all of `nodes`."""
         if self.nodes == (node,):
             return self
         return replace(self, nodes=(node,), module=freeze(self.backbone.cut([node])))

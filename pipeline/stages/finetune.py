@@ -47,9 +47,13 @@ def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
 
 
 def plan_beside(opened: Opened, network: NetworkOptions, how: RetrainSettings, seed: int) -> Retraining:
-    """What is to be retrained beside heads on the features of the same network: `opened`, or one from scratch."""
+    """What is to be retrained beside heads on the features of the same network.
+
+    It is the one that is `opened`, unless that has other weights, or ends before the node that its own classifier sees:
+    layers that were cut off have none.
+    """
     loaded = opened.loaded
-    if is_from_scratch(how.regime):
+    if is_from_scratch(how.regime) or loaded.backbone.node not in loaded.nodes:
         loaded = open_network(_weighted(network, how), seed=seed)
     return plan_retraining(opened.source, loaded, how, seed=seed, device=opened.device)
 

@@ -75,8 +75,9 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     def fit(self, images: Iterable[ImageLike], y: object = None) -> Self:
         """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
         options = TrunkOptions(**{each.name: getattr(self, each.name) for each in fields(TrunkOptions)})
+        device = resolve_device(self.device)
         loaded = open_network(options, node=self.node, seed=self.seed)
-        self._trunk = cut_trunk(loaded, options, resolve_device(self.device))
+        self._trunk = cut_trunk(loaded, options, device)
         self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims
         self.weights_ = loaded.weights.reopen
         self.n_features_out_ = sum(self.dims_)

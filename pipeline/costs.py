@@ -26,7 +26,7 @@ def spent(seconds: Mapping[str, float], device: torch.device) -> str:
     total = sum(seconds.values()) or 1
     shares = ", ".join(f"{stage} {seconds.get(stage, 0) / total:.0%}" for stage in STAGES)
     slowest = max(STAGES, key=lambda stage: seconds.get(stage, 0) / _at_once(stage, device))
-    advice = "--precision bf16, --compile" if (slowest, device.type) == ("forward", "cuda") else ADVICE[slowest]
+    advice = "--precision bf16, --compiled" if (slowest, device.type) == ("forward", "cuda") else ADVICE[slowest]
     return f"  time: {shares}; the bottleneck is {slowest}: {advice} would help; at most {peak_memory(device)}"
 
 

@@ -10,7 +10,7 @@ from features.table.table import Rows
 from features.trunk.spec import TrunkSpec
 from models.columns.depths import NodeScore, score_depths
 from models.columns.workspace import Workspace
-from tests.conftest import CPU, Run, tiny_spec
+from tests.conftest import CPU, Run, refused, tiny_spec
 from tests.test_heads import MemoryTable
 
 NODES = ("blind", "first", "second")
@@ -68,3 +68,6 @@ def test_select_node_narrows_the_table_and_the_report_shows_all_depths(
     assert "Accuracy by depth" in report.read_text()
     assert treehead(*command, "--select-node") == 0
     assert "depths, a linear" not in capsys.readouterr().err  # they are reused
+    (scores,) = tmp_path.glob("artifacts/models/*/depths-*.json")
+    scores.write_text("{}")
+    assert f"{scores.name} is damaged (alone: Field required): delete it" in refused(treehead, capsys, *command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from features.devices import resolve_device
 from features.storage import digest, from_json, write_json
@@ -12,6 +13,7 @@ from models.columns.depths import Depths, score_depths
 from models.columns.workspace import Workspace
 from pipeline.config import LearningConfig
 from pipeline.console import progress, remark
+from pipeline.errors import PipelineError
 
 FORMAT = 1
 """Raised when what is written changes, so that older scores are not taken for newer."""
@@ -24,7 +26,7 @@ def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig)
     folder = config.features.run.out / "models" / table.name
     path = folder / f"depths-{digest({'format': FORMAT, 'table': table.identity})[:8]}.json"
     if path.exists():
-        return from_json(Depths, json.loads(path.read_text(encoding="utf-8")))
+        return _read(path)
     count = len(table.tables)
     with progress("depths are compared", count * (count + 1) // 2) as advance:
         depths = score_depths(
@@ -40,6 +42,13 @@ def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig)
         f"together {' + '.join(depths.best.nodes)} {depths.best.accuracy:.1%}"
     )
     return depths
+
+
+def _read(path: Path) -> Depths:
+    try:
+        return from_json(Depths, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged ({error}): delete it and run again") from error
 
 
 def best_nodes(table: JoinedTable, depths: Depths | None) -> JoinedTable:

@@ -62,9 +62,9 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     plan = _Pretraining(source, backbone, _teacher(config, device), config, device)
     if (plan.folder / CARD).exists():
         return _reuse(plan)
-    add_norms(backbone.network, config.run.seed)
+    network = _network(plan)
     with locked(plan.folder):
-        _learn(plan)
+        _learn(plan, network)
     return plan.trunk
 
 
@@ -109,13 +109,20 @@ def _reuse(plan: _Pretraining) -> Path:
     return plan.trunk
 
 
-def _learn(plan: _Pretraining) -> None:
+def _network(plan: _Pretraining) -> Network:
+    """The network yet to be trained; raises SettingsError for a first size that it does not take."""
+    config, backbone, taught = plan.config, plan.backbone, plan.teacher is not None
+    size, seed = config.network.image_size, config.run.seed
+    add_norms(backbone.network, seed)
+    network = Network(backbone, len(plan.source.classes), image_size=size, seed=seed, taught=taught)
+    network.check_first_size(config.training.first_size, size)
+    return network
+
+
+def _learn(plan: _Pretraining, network: Network) -> None:
     """Train, or go on; the trunk at its best so far is in the folder all the time."""
     config, backbone, training = plan.config, plan.backbone, plan.config.training
-    size, taught = config.network.image_size, plan.teacher is not None
-    network = Network(backbone, len(plan.source.classes), image_size=size, seed=config.run.seed, taught=taught)
-    network.check_first_size(training.first_size, size)
-    squares = decode_images(plan.source, backbone.recipe.at(size), config.run)
+    squares = decode_images(plan.source, backbone.recipe.at(config.network.image_size), config.run)
     remark(f"  training sees {views_in_words(config.views)}")
     examples = ImageExamples(squares, config.views, training.first_size)
     trainer = Trainer(network.to(plan.device), examples, training, seed=config.run.seed, teacher=plan.teacher)

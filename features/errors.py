@@ -42,9 +42,14 @@ class OutputError(FeaturesError):
     """A file or folder that cannot be written."""
 
 
+SHOWN = 6
+"""How many names an error lists before it says how many more there are."""
+
+
 def some(names: Sequence[str]) -> str:
-    """The first few of `names`, separated by commas."""
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    """The first few of `names`, separated by commas, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def first_line(error: BaseException) -> str:

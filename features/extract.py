@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,18 +18,15 @@ import numpy as np
 import pandas as pd
 
 from features.devices import writer_count
-from features.loop import Batch, Reader, run_batches
+from features.loop import Batch, OnImages, Reader, failures, run_batches
 from features.sources.source import Source
 from features.stopwatch import STAGES
 from features.storage import locked
-from features.table.ledger import LedgerEntry, refuse_many
+from features.table.ledger import refuse_many
 from features.table.shard import cut_into_shards
 from features.table.table import MANIFEST, FeatureTable, TableSpec
 from features.table.writer import TableWriter
 from features.trunk.trunk import Trunk
-
-OnImages = Callable[[int], None]
-"""Called with how many images have just been done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +138,7 @@ def _write(writers: list[TableWriter], number: int, items: pd.DataFrame, batches
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     good = [row for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason]
     sha256 = pd.Series([outcome.sha256 for outcome in outcomes if not outcome.reason], index=good, dtype=object)
-    errors: list[LedgerEntry] = [
-        {"key": key, "reason": outcome.reason, "exception": outcome.exception}
-        for key, outcome in zip(items["key"], outcomes, strict=True)
-        if outcome.reason
-    ]
+    errors = failures(items["key"], outcomes)
     for node, writer in enumerate(writers):
         if writer.bad_keys(number) is not None:
             continue

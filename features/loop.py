@@ -27,6 +27,7 @@ from features.sources.decode import decode
 from features.sources.nvjpeg import decode_on_gpu
 from features.sources.source import Payload
 from features.stopwatch import Stopwatch
+from features.table.ledger import LedgerEntry
 from features.trunk.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ Done = TypeVar("Done")
 Reader = Callable[[], Payload]
 """Reads one image; raises OSError or DecodeError where it cannot."""
 
+OnImages = Callable[[int], None]
+"""Called with how many images have just been done."""
+
 
 @dataclass(kw_only=True)
 class Outcome:
@@ -56,6 +60,15 @@ class Outcome:
         """Note why there are no features; where an object lies in memory is no part of it."""
         self.reason = reason
         self.exception = re.sub(r" at 0x[0-9a-f]+", "", repr(error))
+
+
+def failures(keys: Iterable[str], outcomes: Sequence[Outcome]) -> list[LedgerEntry]:
+    """What the ledger says of the images that have no features; `keys` are those of all, in the order of `outcomes`."""
+    return [
+        {"key": key, "reason": outcome.reason, "exception": outcome.exception}
+        for key, outcome in zip(keys, outcomes, strict=True)
+        if outcome.reason
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ Test images are not among them: nothing here learns from those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import SourceError, TableError, some
-from features.loop import Outcome, Reader, decode_payload, in_order, read_payload
+from features.loop import OnImages, Outcome, Reader, decode_payload, failures, in_order, read_payload
 from features.sources.source import LearningSplit, Source
 from features.storage import Json, dataset_folder, digest, locked, replacing, write_json
 from features.table.ledger import LEDGER, read_ledger, refuse_many, write_ledger
@@ -34,8 +34,6 @@ FORMAT = 1
 SQUARES = "squares.bin"
 
 BATCH_IMAGES = 64
-OnImages = Callable[[int], None]
-"""Called with how many images have just been done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +108,7 @@ def _write(folder: Path, source: Source, items: pd.DataFrame, recipe: Recipe, on
             file.write(squares.tobytes())
             outcomes += became
             on_images(len(became))
-    errors = [
-        {"key": key, "reason": outcome.reason, "exception": outcome.exception}
-        for key, outcome in zip(items["key"], outcomes, strict=True)
-        if outcome.reason
-    ]
+    errors = failures(items["key"], outcomes)
     write_ledger(folder, errors)
     write_json(folder / MANIFEST, {"format": FORMAT, "images": len(items), "errors": len(errors), **asdict(recipe)})
 

@@ -176,7 +176,8 @@ def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
     assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear,network") == 0
     assert "network failed, the others go on: the loss is nan in epoch 1" in capsys.readouterr().err
     (folder,) = Path("artifacts/compare").iterdir()
-    assert json.loads((folder / "metrics.json").read_text())["failed"]["network"].startswith("the loss is nan")
+    failed = json.loads((folder / "metrics.json").read_text())["failed"]["network"]
+    assert failed == "the loss is nan in epoch 1: give a lower --learning-rate"
     assert "network failed and is in no figure here" in (folder / "report.html").read_text()
 
 

@@ -44,7 +44,6 @@ def _vit(*layers: int, size: int = 224) -> Family:
 
 
 _RESNET = Family(depths=("layer1", "layer2", "layer3", "layer4", "flatten"), smallest=1)
-_NHWC = ("features", "norm")
 _SWIN = Family(
     depths=("features.1", "features.3", "features.5", "features.7", "flatten"), smallest=4, nhwc=("features", "norm")
 )

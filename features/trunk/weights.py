@@ -15,14 +15,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from features.errors import TrunkError, first_line
+from features.errors import TrunkError, first_line, some
 from features.trunk.backbone import Backbone, State
 from features.trunk.bundled import bundled_state, is_bundled
 from features.trunk.recipe import Recipe
 from features.trunk.spec import AUTO, BUNDLED, IMAGENET, NAMED_WEIGHTS, RANDOM
-
-SHOWN_KEYS = 6
-"""How many keys of a mismatch an error lists before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def load_into(module: nn.Module, state: State, *, whole_model: State, where: str
     ]
     if missing or unexpected or shapes:
         wrong = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        what = "; ".join(f"{kind}: {_shorten(keys)}" for kind, keys in wrong if keys)
+        what = "; ".join(f"{kind}: {some(keys)}" for kind, keys in wrong if keys)
         raise TrunkError(f"the weights in {where} do not fit ({what}): choose the backbone and node they were made for")
     module.load_state_dict({key: state[key] for key in needed if key in state}, strict=False)
 
@@ -128,8 +125,3 @@ def state_sha256(module: nn.Module) -> str:
         sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()
-
-
-def _shorten(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return ", ".join(keys[:SHOWN_KEYS]) + more

@@ -24,7 +24,7 @@ from models.heads.head import Classifier, Probabilities
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
 from pipeline.config import CompareConfig, RunConfig
-from pipeline.console import remark, result, warn
+from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
 from pipeline.report.result import FORMAT, METRICS, Comparison, HeadResult, Tuning
@@ -103,8 +103,9 @@ def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Conte
         retrained = run_retraining(plan, run)
         order_of(_test_keys(contest.table), _test_keys(retrained.table), retrained.table.folder)
     except (FeaturesError, ModelsError) as error:
-        warn(f"{NETWORK} failed, the others go on: {error}")
-        return replace(contest, failed={NETWORK: str(error)})
+        reason = as_options(str(error))
+        warn(f"{NETWORK} failed, the others go on: {reason}")
+        return replace(contest, failed={NETWORK: reason})
     return replace(contest, trained={**contest.trained, NETWORK: retrained})
 
 

@@ -1,4 +1,7 @@
-"""Who `bench heads` measures: our heads, and other learners as their documentation starts. Each in its own process."""
+"""Who `python -m benchmarks heads` measures: our heads, and other learners as their documentation starts.
+
+Each has a process of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bench finetune`: training as fine-tuning does it against the same steps on images that are there already."""
+"""`python -m benchmarks finetune`: retraining against the same steps on images that are there already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bench heads`: our heads, what other learners take for the same rows, as ratios of one run, and the trees' memory."""
+"""`python -m benchmarks heads`: our heads and other learners on the same rows, as ratios; and the trees' memory."""
 
 from __future__ import annotations
 

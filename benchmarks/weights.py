@@ -1,4 +1,4 @@
-"""`bench weights`: what trained weights are worth: a probe and trees on the features of each, on several image sets."""
+"""`python -m benchmarks weights`: what weights are worth: a probe and trees on the features, on several image sets."""
 
 from __future__ import annotations
 

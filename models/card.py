@@ -47,8 +47,8 @@ class FileRecord:
 class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
-    `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what
-    `--weights` was given for the trunk: a name or a file's absolute path; `files` has the record of each file by name,
+    `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what the
+    trunk can be built from again: a name or a file's absolute path; `files` has the record of each file by name,
     first that of the one that prediction reads; `validation` holds the head's accuracy and log-loss on that split.
     """
 
@@ -74,12 +74,12 @@ class Card:
 
     @property
     def bytes(self) -> int:
-        """The size of that file."""
+        """The size of `main_file`, in bytes."""
         return self.files[self.main_file].bytes
 
     @property
     def sha256(self) -> str:
-        """The checksum of that file."""
+        """SHA-256 (64 hex digits) of `main_file`."""
         return self.files[self.main_file].sha256
 
     def write(self, path: Path) -> None:

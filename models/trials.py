@@ -40,7 +40,7 @@ class Search:
 
     @property
     def best_loss(self) -> float:
-        """That of `settings`."""
+        """Validation log-loss of `settings`: the lowest of the trials that went to their end."""
         return min(_number(trial.loss) for trial in self.tried if trial.state == "complete")
 
     @property

@@ -1,1 +1,1 @@
-"""The command line and its stages: features, xgb, compare, predict. All that is printed is printed here."""
+"""The command line, its stages, and the report of a comparison. All that is printed is printed here."""

@@ -25,7 +25,7 @@ from features.sources.source import Payload, Source, listing
 MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
 
 Arguments = Mapping[str, str | bool]
-"""Of a constructor of torchvision's, by name."""
+"""What the constructor of a set of torchvision's takes besides its folder, by name."""
 
 
 class TorchvisionSet(Protocol):
@@ -79,7 +79,7 @@ TORCHVISION: dict[str, tuple[Callable[..., TorchvisionSet], Mapping[str, Argumen
 
 
 MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
-"""Sets of digits, letters and road signs."""
+"""Sets of digits, letters and road signs, which are others in the mirror."""
 
 
 def open_digits() -> Source:

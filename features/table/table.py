@@ -62,18 +62,19 @@ class TableSpec:
         """`<dataset>-<backbone>-<node>-<8 hex of the fingerprint>`."""
         return f"{self.stem}-{self.fingerprint[:8]}"
 
-    def without_source(self) -> dict[str, Any]:
+    def without_source(self) -> dict[str, Json]:
         """The spec for JSON, without which images there are and how the weights' file is called."""
-        content = self.to_json()
+        trunk = self.trunk.to_json()
+        del trunk["weights"]
+        content = self.to_json() | {"trunk": trunk}
         del content["source_sha256"]
-        del content["trunk"]["weights"]
         return content
 
-    def about_shards(self) -> dict[str, Any]:
+    def about_shards(self) -> dict[str, Json]:
         """What each shard says of itself; which images there are, and how the weights' file is called, is not in it."""
         return self.without_source() | {"transfer_learning": self.trunk.pretrained}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
         return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
 

@@ -30,7 +30,7 @@ class TrunkCard:
 
     @classmethod
     def read(cls, path: Path) -> TrunkCard:
-        """The card at `path`; raises TrunkError where there is none."""
+        """The card at `path`; raises TrunkError where it is missing or damaged."""
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             scores = TrunkScores(**content["validation"])

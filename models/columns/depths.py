@@ -18,7 +18,7 @@ from models.columns.moments import moments_of_folds
 from models.columns.workspace import Workspace
 
 COLUMNS = 4096
-"""Of all nodes together, an equal share of each: what the heads put aside by default."""
+"""How many of all nodes together are put aside, an equal share of each: as many as heads put aside by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,7 +139,7 @@ def moments_of_folds(rows: StoredRows, classes: int, folds: int, device: torch.d
 
 
 def fold_of(rows: slice, folds: int) -> NDArray[np.intp]:
-    """The fold of each of `rows`."""
+    """The fold, 0 to `folds` − 1, of each of `rows`, (n,)."""
     return np.arange(rows.start, rows.stop) % folds
 
 

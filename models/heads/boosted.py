@@ -45,7 +45,7 @@ class BoostedHead(ColumnsHead):
 
     @property
     def columns(self) -> int:
-        """As many as the trees or the discriminants see, whichever are more."""
+        """As many columns as the trees or the discriminants see, whichever see more."""
         return max(self.settings.columns, self.settings.discriminant_columns)
 
     def parameters(self) -> JsonObject:

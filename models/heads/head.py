@@ -45,7 +45,7 @@ FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
 
 PREDICT_ROWS = 4096
-"""At a time, so that the steps between features and probabilities need little memory."""
+"""Rows that are predicted at a time, so that the steps between features and probabilities need little memory."""
 
 
 class Classifier(ABC):

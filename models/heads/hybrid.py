@@ -44,7 +44,7 @@ class HybridHead(Head):
         return {"parts": {part.name: part.parameters() for part in self.parts}, "seed": self.seed}
 
     def steps(self, table: JoinedTable) -> int:
-        """Those of the parts that are still to learn, and one for the weights."""
+        """The steps of the parts that are still to learn, and one for the weights."""
         return 1 + (0 if self._learnt else sum(part.steps(table) for part in self.parts))
 
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:

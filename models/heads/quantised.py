@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import xgboost
@@ -41,7 +40,7 @@ class _Batches(xgboost.DataIter):
         self._rows, self._columns = rows, columns
         self.reset()
 
-    def next(self, input_data: Callable[..., Any]) -> bool:
+    def next(self, input_data: Callable[..., object]) -> bool:
         """Give the next rows; False where there are none left."""
         for part, batch in self._batches:
             x = self._columns(part, batch)

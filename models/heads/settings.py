@@ -19,7 +19,7 @@ class Settings:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """None for most heads."""
+        """The heads that it is made of, by name; most are made of none."""
         return ()
 
 

@@ -26,7 +26,7 @@ from features.trunk.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
 from features.trunk.trunk import Trunk
 from features.trunk.weights import state_sha256
 from models.errors import ClassifierError
-from models.heads.head import Classifier, Probabilities
+from models.heads.head import Classifier, JsonObject, Probabilities
 from models.networks.network import Network, exported_trunk
 from models.networks.settings import NETWORK
 
@@ -51,7 +51,7 @@ class NetworkClassifier(Classifier):
         head = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in network.head.state_dict().items()}
         self.state = trunk | head
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> JsonObject:
         """See Classifier."""
         return {**self.settings, "seed": self.seed}
 

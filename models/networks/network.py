@@ -22,7 +22,7 @@ from models.errors import SettingsError
 from models.heads.softmax import Softmax
 
 HEAD_STD = 0.01
-"""Of the head's first weights: so small that the classes begin alike."""
+"""Standard deviation of the head's first weights: so small that the classes begin alike."""
 
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 

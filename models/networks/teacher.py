@@ -14,7 +14,7 @@ from features.trunk.pooling import channels_second
 from features.trunk.trunk import Trunk
 
 WEIGHT = 3.0
-"""Of the distance, beside the loss on labels."""
+"""How much the distance counts, where the loss on labels counts 1."""
 
 
 class Teacher:

@@ -1,4 +1,4 @@
-"""What each benchmark is told: one frozen dataclass a benchmark. The command line is made from these."""
+"""What `treehead bench features` is told, and what every benchmark of rates is; the command line is made from it."""
 
 from __future__ import annotations
 

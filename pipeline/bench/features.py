@@ -1,4 +1,4 @@
-"""`bench features`: extraction against the network alone and against the tutorials' way, as ratios of one run."""
+"""`treehead bench features`: extraction against the network alone and the tutorials' way, as ratios of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench features` measures: each in a process of its own, over the same images, as images a second."""
+"""What `treehead bench features` measures: each in a process of its own, over the same images, as images a second."""
 
 from __future__ import annotations
 

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from torchvision.models import get_model
+from torchvision.models import AlexNet, alexnet
 
 from features.sources.source import Source
 from features.trunk.spec import TrunkSpec
@@ -48,14 +47,14 @@ class _Images(Dataset[torch.Tensor]):
         return tensor
 
 
-def tutorial_network(device: torch.device) -> nn.Module:
+def tutorial_network(device: torch.device) -> AlexNet:
     """AlexNet as tutorials load it."""
-    network: nn.Module = get_model("alexnet", weights=None).eval().to(device)
+    network: AlexNet = alexnet(weights=None).eval().to(device)
     return network
 
 
 def extract_as_tutorials_do(
-    source: Source, spec: TrunkSpec, network: Any, device: torch.device, csv: Path | None
+    source: Source, spec: TrunkSpec, network: AlexNet, device: torch.device, csv: Path | None
 ) -> None:
     """AlexNet's pooled features of every image in float32, appended to `csv` batch by batch where that is given."""
     with torch.no_grad():

@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import safetensors.torch
 import torch
@@ -168,7 +168,7 @@ def _write_trunk(plan: _Pretraining) -> None:
         scratch.write_bytes(safetensors.torch.save(exported_trunk(plan.backbone)))
 
 
-def _card(plan: _Pretraining, trainer: Trainer, squares: Squares) -> dict[str, Any]:
+def _card(plan: _Pretraining, trainer: Trainer, squares: Squares) -> dict[str, Json]:
     """What the trunk is and how it came to be."""
     best, teacher, source, config = trainer.best, plan.teacher, plan.source, plan.config
     return {

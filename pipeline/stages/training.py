@@ -1,4 +1,4 @@
-"""What pretraining and fine-tuning share: images decoded once, what is shown of epochs, and their history on disk."""
+"""What pretraining and retraining share: images decoded once, what is shown of epochs, and their history on disk."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ class PeakMemory:
 def measure_memory(job: MemoryJob) -> PeakMemory:
     """Grow a few trees on the CPU; meant for a process of its own."""
     table = Repeated(open_tables(job.folders), job.times)
-    head = BoostedHead(replace(XgbSettings(), rounds=ROUNDS), seed=job.seed, device=torch.device("cpu"))
+    head = BoostedHead(XgbSettings(rounds=ROUNDS), seed=job.seed, device=torch.device("cpu"))
     with Workspace() as workspace:
         head.fit(table, workspace, lambda _: None)
     peak = peak_bytes()

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -43,11 +44,17 @@ def resolve_precision(name: str, device: torch.device) -> str:
         if name not in PRECISIONS:
             raise DeviceError(f"unknown precision {name!r}: expected auto, {', '.join(PRECISIONS)}")
         if device.type == "cpu" and name != "fp32" and not has_cpu_bf16():
-            logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", name)
+            _warn_of_emulation(name)
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if has_cpu_bf16() else "fp32"
+
+
+@cache
+def _warn_of_emulation(precision: str) -> None:
+    """Say it once, however many networks a run has."""
+    logger.warning("this CPU has no %s arithmetic: it will be many times slower than fp32", precision)
 
 
 def has_cpu_bf16() -> bool:

@@ -22,7 +22,7 @@ from features.storage import Json, digest, file_sha256, from_json, replacing, wr
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError
-from models.heads.head import FORMAT, Classifier
+from models.heads.head import CARD_FORMAT, Classifier
 from models.heads.registry import HEADS, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
@@ -84,14 +84,14 @@ class Card:
 
     def write(self, path: Path) -> None:
         """Write the card as JSON, sealed with the SHA-256 of its content."""
-        content = {"format": FORMAT, **asdict(self)}
+        content = {"format": CARD_FORMAT, **asdict(self)}
         write_json(path, {**content, "card_sha256": digest(content)})
 
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
     what: Json = {
-        "format": FORMAT,
+        "format": CARD_FORMAT,
         "head": head.name,
         "parameters": head.parameters(),
         "device": head.device.type,
@@ -172,14 +172,14 @@ def read_card(path: Path) -> Card:
     """Read a card and check that nobody has changed it; raises ClassifierError."""
     content = _unsealed(path)
     kept = content.pop("format", None)
-    if kept != FORMAT:
+    if kept != CARD_FORMAT:
         raise ClassifierError(
-            f"{path} is of format {kept}, expected {FORMAT}: train it again, or use the release that wrote it"
+            f"{path} is of format {kept}, expected {CARD_FORMAT}: train it again, or use the release that wrote it"
         )
     try:
         return from_json(Card, content)
     except ValueError as error:
-        raise ClassifierError(f"{path} is no card of format {FORMAT} ({error}): train it again") from error
+        raise ClassifierError(f"{path} is no card of format {CARD_FORMAT} ({error}): train it again") from error
 
 
 def _unsealed(path: Path) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.linear_model import LogisticRegression
 from torchvision.models import AlexNet_Weights
 
+from features import devices
 from features.devices import has_cpu_bf16, resolve_precision
 from features.errors import DeviceError
 from features.loop import run_batches
@@ -132,8 +133,10 @@ def test_a_precision_that_the_processor_emulates_is_said(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     assert not has_cpu_bf16()
-    build_trunk(TrunkOptions(backbone="resnet18", image_size=32, precision="bf16"), CPU)
-    assert "this CPU has no bf16 arithmetic: it will be many times slower than fp32" in caplog.text
+    devices._warn_of_emulation.cache_clear()
+    for _ in range(2):
+        build_trunk(TrunkOptions(backbone="resnet18", image_size=32, precision="bf16"), CPU)
+    assert caplog.text.count("this CPU has no bf16 arithmetic: it will be many times slower than fp32") == 1
 
 
 def test_unknown_precision() -> None:

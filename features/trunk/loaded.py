@@ -44,7 +44,9 @@ class Loaded:
         """The same network with the same weights up to one node alone, which may not lie behind all of `nodes`."""
         if self.nodes == (node,):
             return self
-        return replace(self, nodes=(node,), module=freeze(self.backbone.cut([node])))
+        module = freeze(self.backbone.cut([node]))
+        assert module.state_dict().keys() <= self.module.state_dict().keys(), "layers behind `nodes` have no weights"
+        return replace(self, nodes=(node,), module=module)
 
 
 def open_network(options: NetworkOptions, *, node: str | None = None, seed: int = 0) -> Loaded:

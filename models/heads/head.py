@@ -41,7 +41,7 @@ Probabilities = NDArray[np.float32]
 JsonObject = dict[str, Any]
 """What JSON can hold, by name, as it stands on the card."""
 
-FORMAT = 3
+CARD_FORMAT = 3
 """Raised when the meaning of a classifier's files changes."""
 
 PREDICT_ROWS = 4096

@@ -1,4 +1,4 @@
-"""Makes the files beside it: `python -m tests.golden.make`, to be run only where `models.heads.head.FORMAT` is raised.
+"""Makes the files beside it: `python -m tests.golden.make`, only where `CARD_FORMAT` is raised.
 
 They stand for the classifiers that people have kept: later code must read them and say the same of the same rows. But
 metrics.json is a comparison that commit 7758c95 wrote of 85 small images of noise, one unreadable, one there twice:

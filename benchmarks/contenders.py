@@ -26,7 +26,7 @@ from features.table.joined import JoinedTable
 from features.table.table import FeatureTable
 from models.columns.workspace import Workspace
 from models.heads.head import Head, JsonObject, Probabilities, Step
-from models.heads.registry import HeadSettings, make_head
+from models.heads.registry import DEFAULTS, HEADS, HeadSettings, make_head
 from models.heads.settings import XgbSettings
 from pipeline.costs import peak_bytes
 from pipeline.report.statistics import Scores, score
@@ -165,13 +165,10 @@ RIVALS: dict[str, Callable[[HeadJob], Learner]] = {
 """Other learners with their own defaults."""
 
 ALL_ROWS: dict[str, Callable[[JoinedTable, HeadJob], Measured]] = {
-    "xgb": _head,
-    "linear": _head,
-    "mlp": _head,
-    "hybrid": _head,
+    **dict.fromkeys(sorted(HEADS, key=lambda name: len(DEFAULTS.of(name).parts)), _head),
     "xgb-on-cpu": _head_on_cpu,
 }
-"""On all rows; `xgb-on-cpu` beside a GPU."""
+"""On all rows, what is made of others after them; `xgb-on-cpu` beside a GPU."""
 
 OURS: dict[str, Callable[[JoinedTable, HeadJob], Measured]] = {
     "ours": _ours,

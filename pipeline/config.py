@@ -19,6 +19,8 @@ from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
 
+_NETWORK = Group(NETWORK, help="The network itself, retrained.", sort_key=len(HEADS))
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +111,14 @@ class CompareConfig:
     """The comparison stage.
 
     Attributes:
-        heads: Heads to compare, separated by commas: xgb, linear, mlp, hybrid, knn, the cheap floor, and network, the
-            network itself retrained.
+        heads: Heads to compare, separated by commas: those that have a group of settings below.
         network: How the network is retrained, as treehead finetune takes it.
     """
 
     learning: LearningConfig = field(default_factory=LearningConfig)
     heads: str = "xgb,linear,mlp,hybrid"
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
-    network: Annotated[RetrainSettings, Parameter(group=Group(NETWORK, sort_key=len(HEADS)))] = field(
-        default_factory=RetrainSettings
-    )
+    network: Annotated[RetrainSettings, Parameter(group=_NETWORK)] = field(default_factory=RetrainSettings)
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""
@@ -208,4 +207,6 @@ for _settings in _FLAT:
     Parameter(name="*")(_settings)
 
 for _number, _name in enumerate(HEADS):  # what each head is told stands in a group of its own in --help
-    Parameter(group=Group(_name, sort_key=_number))(type(DEFAULTS.of(_name)))
+    _told = type(DEFAULTS.of(_name))
+    _what = (_told.__doc__ or "").partition("\n")[0]
+    Parameter(group=Group(_name, help=_what, sort_key=_number))(_told)

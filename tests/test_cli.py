@@ -282,6 +282,7 @@ def test_help_has_a_group_for_each_head(treehead: Run, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     groups = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
     assert groups == ["Parameters", *HEADS, "network"]
+    assert all(f"│ {what} " in text for what in ("Boosted trees.", "The network itself, retrained."))
     assert "--empty-" not in text.replace(".", "-")
 
 

@@ -22,22 +22,35 @@ KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
 class Kind:
     """How it is told that a data set is of a kind, by what a person calls it, and how it is opened.
 
-    `open` takes that and `data_dir`, where sets known by name lie.
+    `open` takes that and `data_dir`, where sets known by name lie. `said` is how messages call what is no set of KNOWN.
     """
 
     is_meant: Callable[[str], bool]
     open: Callable[[str, Path], Source]
+    said: str = ""
 
 
 KINDS = (
     Kind(is_meant=lambda name: name.lower() == "digits", open=lambda *_: open_digits()),
     Kind(is_meant=lambda name: name.lower() in MNIST_KIN, open=lambda name, at: open_mnist_kin(name.lower(), at)),
     Kind(is_meant=lambda name: name.lower() in TORCHVISION, open=lambda name, at: open_torchvision(name.lower(), at)),
-    Kind(is_meant=lambda path: path != "" and bool(hub_files(Path(path))), open=lambda path, _: open_hub(Path(path))),
-    Kind(is_meant=lambda path: path != "" and Path(path).is_dir(), open=lambda path, _: open_folder(Path(path))),
-    Kind(is_meant=lambda path: Path(path).is_file(), open=lambda path, _: open_manifest(Path(path))),
+    Kind(
+        said="a folder of Hugging Face image Parquet files",
+        is_meant=lambda path: path != "" and bool(hub_files(Path(path))),
+        open=lambda path, _: open_hub(Path(path)),
+    ),
+    Kind(
+        said="a folder of images",
+        is_meant=lambda path: path != "" and Path(path).is_dir(),
+        open=lambda path, _: open_folder(Path(path)),
+    ),
+    Kind(
+        said="a CSV or Parquet manifest",
+        is_meant=lambda path: Path(path).is_file(),
+        open=lambda path, _: open_manifest(Path(path)),
+    ),
 )
-"""Where images come from, a row each; the first that is meant is opened."""
+"""Where images come from, a row each; the first that is meant is opened, and any other file is a manifest."""
 
 
 def open_source(
@@ -74,7 +87,5 @@ def _open(dataset: str, data_dir: Path) -> Source:
     for kind in KINDS:
         if kind.is_meant(dataset):
             return kind.open(dataset, data_dir)
-    raise SourceError(
-        f"unknown data set {dataset!r}: expected a folder of images, a CSV or Parquet manifest, "
-        f"or one of {', '.join(KNOWN)}"
-    )
+    paths = ", ".join(kind.said for kind in KINDS if kind.said)
+    raise SourceError(f"unknown data set {dataset!r}: expected {paths}, or one of {', '.join(KNOWN)}")

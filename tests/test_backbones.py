@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from features.errors import TrunkError
-from features.trunk.loaded import open_backbone
+from features.trunk.loaded import BACKBONES, TORCHVISION, open_backbone, prefix_of
 from features.trunk.spec import SMALLEST_IMAGE, TrunkOptions
 from features.trunk.torchvision_families import FAMILIES, family_of, vision_names
 from features.trunk.trunk import Trunk, build_trunk
@@ -48,7 +48,13 @@ LIGHTEST = {
 }
 """Each family's lightest network; vit_l and vit_h are vit_b with more layers, too heavy to try here."""
 
-TIMM = ("timm:legacy_xception", "timm:resnet10t", "timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224")
+OTHERS = {
+    "timm:legacy_xception": 96,
+    "timm:resnet10t": 96,
+    "timm:vit_tiny_patch16_224": None,
+    "timm:swin_tiny_patch4_window7_224": None,
+}
+"""Networks of other packages, each with an image side, as small as makes sense; None for its own."""
 
 
 def build(backbone: str, *, seed: int = 0, **options: Any) -> Trunk:
@@ -63,9 +69,9 @@ def blank(trunk: Trunk, count: int = 2) -> torch.Tensor:
 
 
 def small(backbone: str) -> int | None:
-    """An image side that the family takes, as small as makes sense."""
-    if backbone.startswith("timm:"):
-        return 96 if backbone.endswith(("xception", "10t")) else None
+    """An image side that the network takes, as small as makes sense."""
+    if backbone in OTHERS:
+        return OTHERS[backbone]
     family = family_of(backbone)
     return None if family.fixed else max(family.smallest, 48)
 
@@ -75,15 +81,23 @@ def test_every_family_has_a_network_to_try() -> None:
     assert all(family_of(name) is FAMILIES[family] for family, name in LIGHTEST.items())
 
 
+def test_every_package_has_a_network_to_try() -> None:
+    assert set(map(prefix_of, OTHERS)) == set(BACKBONES) - {TORCHVISION}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", [*LIGHTEST.values(), *TIMM])
+@pytest.mark.parametrize("backbone", [*LIGHTEST.values(), *OTHERS])
 def test_contract(backbone: str) -> None:
+    generator = torch.get_rng_state()
+    whole = open_backbone(backbone, 0)
+    assert torch.equal(torch.get_rng_state(), generator)
     trunk = build(backbone, node="depths", image_size=small(backbone))
     before = state_sha256(trunk.module)
     images = blank(trunk)
     first, again = trunk.forward(images), trunk.forward(images)
     assert 3 < len(trunk.specs) <= 5
-    assert trunk.specs[-1].node == open_backbone(backbone, 0).node
+    assert (trunk.specs[-1].backbone, trunk.specs[-1].node) == (backbone, whole.node)
+    assert set(trunk.module.state_dict()) <= set(whole.network.state_dict())
     for dim, spec, features, repeated in zip(trunk.dims, trunk.specs, first, again, strict=True):
         assert features.shape == (2, dim)
         assert np.array_equal(features, repeated)
@@ -140,7 +154,7 @@ def test_depths_stand_alone() -> None:
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        ("resnet19", r"unknown backbone 'resnet19': expected timm:NAME, or one of alexnet, .*wide_resnet50_2"),
+        ("resnet19", r"unknown backbone 'resnet19': expected timm:NAME, .*or one of alexnet, .*wide_resnet50_2"),
         ("timm:resnet19", r"unknown backbone 'timm:resnet19': expected a model of timm .*resne"),
         ("timm:resnet18.nonsense", r"unknown backbone 'timm:resnet18.nonsense': Invalid pretrained tag"),
     ],

@@ -222,7 +222,7 @@ def test_predict_shows_what_it_could_before_it_fails(
     ("arguments", "message"),
     [
         (("--dataset", "absent"), "unknown data set 'absent': expected a folder"),
-        (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected timm:NAME, or one of alexnet"),
+        (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected timm:NAME, "),
         (("--node", "nowhere"), "unknown node 'nowhere' of alexnet: expected one of features.0"),
         (("--weights", "absent.pth"), "unknown weights 'absent.pth'"),
         (("--device", "tpu"), "unknown device 'tpu': expected auto, cpu, cuda or cuda:N"),

@@ -71,5 +71,12 @@ def test_offline_it_says_where_to_put_the_file(
     assert "put the file there, or give --weights a file" in line
 
 
+def test_networks_of_other_packages_do_not_know_imagenets_classes(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(treehead, capsys, "predict", "--imagenet", "--backbone", "timm:resnet10t", split_photos)
+    assert "--imagenet came with timm:resnet10t and imagenet weights: expected a network of torchvision" in line
+
+
 def test_a_classifier_needs_images(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.joblib came with no images: give image files" in refused(treehead, capsys, "predict", "model.joblib")

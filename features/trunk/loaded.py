@@ -12,12 +12,12 @@ from features.trunk.recipe import Recipe
 from features.trunk.spec import NetworkOptions
 from features.trunk.weights import Weights, state_sha256
 
-TIMM = "timm:"
-"""How the names of timm's networks begin."""
+TORCHVISION = ""
+"""How the names of torchvision's networks begin: as they do there."""
 
 BACKBONES = {
-    TIMM: "features.trunk.timm_backbone:TimmBackbone",
-    "": "features.trunk.torchvision_backbone:TorchvisionBackbone",
+    TORCHVISION: "features.trunk.torchvision_backbone:TorchvisionBackbone",
+    "timm:": "features.trunk.timm_backbone:TimmBackbone",
 }
 """The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
 
@@ -65,9 +65,14 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
 
 def open_backbone(name: str, seed: int) -> Backbone:
     """A network with random weights drawn from `seed`; raises TrunkError for a name that is not known."""
-    prefix = next(prefix for prefix in BACKBONES if name.startswith(prefix))
+    prefix = prefix_of(name)
     kind: type[Backbone] = resolve_name(BACKBONES[prefix])
     return kind(name.removeprefix(prefix), seed)
+
+
+def prefix_of(name: str) -> str:
+    """That of BACKBONES which a network's name begins with."""
+    return max(filter(name.startswith, BACKBONES), key=len)
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ import torchvision
 from torchvision.models import list_models
 
 from features.errors import TrunkError
+from features.trunk.loaded import BACKBONES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,5 +101,6 @@ def vision_names() -> tuple[str, ...]:
 def family_of(name: str) -> Family:
     """The family of a network; raises TrunkError for one that torchvision has not, and lists those that it has."""
     if name not in vision_names():
-        raise TrunkError(f"unknown backbone {name!r}: expected timm:NAME, or one of {', '.join(vision_names())}")
+        others = ", ".join(f"{prefix}NAME" for prefix in BACKBONES if prefix)
+        raise TrunkError(f"unknown backbone {name!r}: expected {others}, or one of {', '.join(vision_names())}")
     return FAMILIES[max((prefix for prefix in FAMILIES if name.startswith(prefix)), key=len)]

@@ -9,7 +9,7 @@ from torchvision.models import get_model_weights
 
 from features.devices import resolve_device, resolve_precision
 from features.storage import Json
-from features.trunk.loaded import TIMM, open_backbone
+from features.trunk.loaded import TORCHVISION, open_backbone, prefix_of
 from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
 from features.trunk.weights import Weights
 from models.networks.classifier import NetworkClassifier, logits_trunk
@@ -24,7 +24,7 @@ LIKELY = 5
 def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     """Print the most likely of ImageNet's classes for each image; raises PredictError for those that are unreadable."""
     device, name, weights = resolve_device(config.device), config.backbone or "alexnet", config.weights or IMAGENET
-    if name.startswith(TIMM) or (weights != IMAGENET and weights in (AUTO, *NAMED_WEIGHTS)):
+    if prefix_of(name) != TORCHVISION or (weights != IMAGENET and weights in (AUTO, *NAMED_WEIGHTS)):
         raise PredictError(
             f"--imagenet came with {name} and {weights} weights: expected a network of torchvision, and imagenet or a "
             "file of all its weights"

@@ -34,6 +34,9 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 
 Run = Callable[..., int]
 
+SMALL = ("--backbone", "resnet18", "--image-size", "32", "--xgb.rounds", "8")
+"""Options of commands that are to be quick."""
+
 collect_ignore = ["golden"]
 """Scripts that made what lies beside them; looking for examples in docstrings would import them."""
 
@@ -224,3 +227,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (wheel,) = folder.glob("treehead-*.whl")
     subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
     return Installed(wheel=wheel, site=site, python=python)
+
+
+@pytest.fixture
+def compared(treehead: Run, split_photos: Path) -> Path:
+    """The output folder of a comparison on `split_photos`."""
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    return Path("artifacts")
+
+
+@pytest.fixture
+def model(compared: Path) -> Path:
+    """The trees of that comparison."""
+    return next(compared.glob("models/*/xgb-*/xgb.joblib"))

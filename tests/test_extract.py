@@ -19,7 +19,6 @@ import torch
 
 from features.errors import OutputError, SourceError, TrunkError
 from features.extract import Extraction, extract
-from features.loop import run_batches
 from features.sources.registry import open_source
 from features.sources.source import Payload, Source
 from features.storage import locked
@@ -53,9 +52,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def rows_and_errors(done: Extraction) -> int:
     return sum(done.tables[0].rows.values()) + done.tables[0].errors
-
-
-# what is there already
 
 
 def test_same_inputs_same_bytes(photos: Path, tmp_path: Path) -> None:
@@ -131,8 +127,6 @@ def test_one_run_at_a_time(photos: Path, tmp_path: Path) -> None:
         run(photos, tmp_path / "out")
     assert run(photos, tmp_path / "out").extracted == 0
 
-
-# faults
 
 SLOW_RUN = """
 import sys
@@ -292,9 +286,6 @@ def test_retry_bad_tries_again(photos: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == contents(tmp_path / "afresh")
 
 
-# the loop
-
-
 def test_every_image_is_reported_once(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
     seen: list[int] = []
     extract(photos_source(photos), tiny_trunk, tmp_path, max_bad=0, on_images=seen.append)
@@ -383,30 +374,3 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     assert "out of memory on cpu: batches of 4 images from here on" in caplog.text
     expected = run(photos, tmp_path / "undisturbed").tables[0]
     assert np.array_equal(table.read("train").x, expected.read("train").x)
-
-
-def test_an_image_that_does_not_fit_at_all(tiny_trunk: Trunk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(tiny_trunk, "forward", no_memory)
-    with pytest.raises(TrunkError, match=r"one image of 16 px does not fit the memory of cpu: give a smaller"):
-        list(run_batches(tiny_trunk, [[lambda: np.zeros((9, 9), np.uint8)] * 5]))
-
-
-def test_images_in_memory_give_the_features_of_the_same_files(tiny_trunk: Trunk, tmp_path: Path) -> None:
-    write_images(tmp_path, "red", 6)
-    from PIL import Image
-
-    paths = sorted(tmp_path.glob("*.png"))
-    arrays = [np.array(Image.open(path)) for path in paths]
-    (files,) = run_batches(tiny_trunk, [[path.read_bytes for path in paths]])
-    (memory,) = run_batches(tiny_trunk, [[lambda array=array: array for array in arrays]])  # type: ignore[misc]
-    assert np.array_equal(files.features[0], memory.features[0])
-    assert set(files.seconds) == {"read", "decode", "transform", "forward", "copy", "write"}
-
-
-def test_threads_are_as_many_after_as_before(tiny_trunk: Trunk) -> None:
-    before = torch.get_num_threads()
-    list(run_batches(tiny_trunk, [[lambda: np.zeros((9, 9), np.uint8)]]))
-    assert torch.get_num_threads() == before

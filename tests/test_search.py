@@ -23,8 +23,8 @@ from models.heads.registry import HEADS, Range, make_head
 from models.heads.settings import XgbSettings
 from models.search import study_name
 from models.trials import Search
-from tests.conftest import CPU, Run, refused
-from tests.test_cli import REPORT, SMALL
+from tests.conftest import CPU, SMALL, Run, refused
+from tests.test_compare import REPORT
 from tests.test_heads import fit, toy_table
 
 FAST = XgbSettings(rounds=10, learning_rate=0.05, discriminant_columns=0)

@@ -11,13 +11,11 @@ import torch
 from features.sources.registry import open_source
 from features.squares import Squares, decode_once
 from features.trunk.recipe import normalise
-from models.errors import SettingsError, TrainingError
-from models.networks import schedules
+from models.errors import TrainingError
 from models.networks import trainer as trainer_module
 from models.networks.epochs import Epoch, Pulse
 from models.networks.examples import ImageExamples
 from models.networks.network import Network, add_norms, decayed
-from models.networks.schedules import learning_rate, size_at
 from models.networks.settings import WHOLE, TrainingSettings, Views
 from models.networks.teacher import Teacher, distance
 from models.networks.trainer import Trainer
@@ -67,29 +65,6 @@ def test_it_learns(squares: Squares, tmp_path: Path) -> None:
     assert trainer.history[-1].loss < trainer.history[0].loss
     seconds = [epoch.seconds for epoch in trainer.history]
     assert seconds == sorted(seconds)
-
-
-def test_the_schedule_rises_then_falls_to_nothing() -> None:
-    settings = TrainingSettings(learning_rate=2.0, warm_up=0.25)
-    rates = [learning_rate(share / 100, settings) for share in range(101)]
-    assert rates[0] == pytest.approx(2.0 * schedules.START_RATE)
-    assert rates.index(max(rates)) == 25
-    assert rates[25] == pytest.approx(2.0)
-    assert rates[25:] == sorted(rates[25:], reverse=True)
-    assert rates[100] == pytest.approx(0)
-    assert learning_rate(0.0, TrainingSettings(learning_rate=2.0, warm_up=0.0)) == 2.0
-
-
-def test_the_step_schedule_divides_by_ten_at_each_third() -> None:
-    settings = TrainingSettings(learning_rate=1.0, warm_up=0.0, schedule="step")
-    assert [learning_rate(share / 10, settings) for share in (0, 3, 4, 6, 7, 10)] == pytest.approx(
-        [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
-    )
-
-
-def test_sizes_grow_to_the_largest_and_take_as_long_each() -> None:
-    assert [size_at(share, 16, 70) for share in (0.0, 0.32, 0.34, 0.66, 0.67, 1.0)] == [16, 16, 48, 48, 70, 70]
-    assert {size_at(share, None, 70) for share in (0.0, 0.5, 1.0)} == {70}
 
 
 def test_training_that_begins_with_small_images(squares: Squares, tmp_path: Path) -> None:
@@ -341,26 +316,3 @@ def test_a_damaged_checkpoint(squares: Squares, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=r"cannot go on from .*checkpoint.pt .*: delete it to train from the start"):
         trained(squares, path)
-
-
-@pytest.mark.parametrize(
-    ("settings", "given", "message"),
-    [
-        (TrainingSettings, {"epochs": 0}, "`epochs=0` is out of range: expected 1 to 100000"),
-        (TrainingSettings, {"batch_images": 1}, "`batch_images=1` is out of range: expected 2 to 100000"),
-        (TrainingSettings, {"minutes": 0.0}, "`minutes=0.0` is out of range: expected above 0, at most 1000000"),
-        (
-            TrainingSettings,
-            {"learning_rate": 0.0},
-            "`learning_rate=0.0` is out of range: expected above 0, at most 100",
-        ),
-        (TrainingSettings, {"patience": -1}, "`patience=-1` is out of range: expected 0 to 100000"),
-        (TrainingSettings, {"label_smoothing": 1.0}, "`label_smoothing=1.0` is no share: expected 0 or more, below 1"),
-        (Views, {"min_area": 1.5}, "`min_area=1.5` is out of range: expected above 0, at most 1"),
-        (Views, {"hflip": -0.1}, "`hflip=-0.1` is no share: expected 0 or more, below 1"),
-        (Views, {"max_degrees": 181.0}, "`max_degrees=181.0` is out of range: expected 0 to 180"),
-    ],
-)
-def test_settings_out_of_range(settings: type, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        settings(**given)

@@ -1,0 +1,137 @@
+"""What the stages leave behind, from the command line, on small images and a small network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from features.storage import file_sha256
+from tests.conftest import SMALL, Run, refused
+
+REPORT = re.compile(r"report: (.*report\.html)")
+
+
+def files(folder: Path) -> dict[str, tuple[int, str]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, file_sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_compare_writes_metrics_and_a_report(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    output = capsys.readouterr()
+    found = REPORT.fullmatch(output.out.splitlines()[-1])
+    assert found
+    report = Path(found[1])
+    metrics: dict[str, Any] = json.loads((report.parent / "metrics.json").read_text())
+    assert set(metrics["heads"]) == {"xgb", "linear", "mlp", "hybrid"}
+    for head in metrics["heads"].values():
+        assert head["accuracy_low"] <= head["accuracy"] <= head["accuracy_high"]
+        assert sum(map(sum, head["confusion_matrix"])) == 18
+        assert Path(head["file"]).stat().st_size == head["bytes"]
+        assert min(head["fit_seconds"], head["predict_us_per_image"], head["log_loss"]) > 0
+    assert metrics["heads"]["linear"]["accuracy"] > 0.9
+    assert len(metrics["differences"]) == 6
+    assert metrics["transfer_learning"] is False
+    assert metrics["features_us_per_image"] > 0
+    assert "no transfer learning" in output.err
+    assert "no transfer learning" in report.read_text()
+
+
+def test_the_report_needs_no_other_file(compared: Path) -> None:
+    page = next(compared.glob("compare/*/report.html")).read_text()
+    assert page.count("<svg") == 6
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", page)
+    assert "@import" not in page
+
+
+def test_the_same_settings_never_do_the_work_twice(
+    compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(compared)
+    capsys.readouterr()
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    output = capsys.readouterr()
+    assert files(compared) == before
+    assert REPORT.fullmatch(output.out.splitlines()[-1])
+    for name in ("features", "xgb", "linear", "mlp", "hybrid", "compare"):
+        assert re.search(rf"^{name}: .*reused", output.err, re.MULTILINE)
+
+
+def test_a_comparison_of_other_files_is_made_again(compared: Path, treehead: Run, split_photos: Path) -> None:
+    path = next(compared.glob("compare/*/metrics.json"))
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    earlier = metrics["heads"]["linear"] | {"sha256": "of a file that was deleted", "accuracy": 0.0}
+    path.write_text(json.dumps(metrics | {"heads": metrics["heads"] | {"linear": earlier}}))
+    assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
+    again = json.loads(path.read_text())["heads"]["linear"]
+    assert again["accuracy"] == metrics["heads"]["linear"]["accuracy"]
+    assert again["sha256"] == file_sha256(Path(again["file"]))
+
+
+def test_other_settings_overwrite_nothing(compared: Path, treehead: Run, split_photos: Path) -> None:
+    before = files(compared)
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--seed", 1, "--heads", "linear") == 0
+    assert treehead("xgb", "--dataset", split_photos, *SMALL, "--xgb.max-depth", 2) == 0
+    after = files(compared)
+    assert {name: after[name] for name in before} == before
+    assert len(list(compared.glob("features/*"))) == 2
+    assert len(list(compared.glob("models/*/xgb-*"))) == 2
+
+
+def test_xgb_reuses_what_compare_has_trained(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert treehead("xgb", "--dataset", split_photos, *SMALL) == 0
+    assert capsys.readouterr().out == f"{model}\n"
+    assert {path.name for path in model.parent.iterdir()} == {"xgb.joblib", "xgb.ubj", "xgb.json"}
+    card = json.loads(model.with_suffix(".json").read_text())
+    assert card["classes"] == ["blue", "green", "red"]
+    assert card["trunks"][0]["backbone"] == "resnet18"
+    assert card["versions"]["xgboost"]
+    assert card["files"]["xgb.joblib"]["sha256"] == file_sha256(model)
+    assert card["device"] == "cpu"
+
+
+def test_features_prints_where_the_table_is(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("features", "--dataset", split_photos, *SMALL[:4]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert folder.parent == Path("artifacts/features")
+    assert re.fullmatch(r"split_photos-resnet18-flatten-[0-9a-f]{8}", folder.name)
+    assert {path.name for path in folder.iterdir()} == {
+        "part-00000.parquet",
+        "errors.parquet",
+        "manifest.json",
+        "timing.json",
+    }
+
+
+def test_weights_from_a_file_are_named_everywhere(
+    treehead: Run, split_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision.models import resnet18
+
+    safetensors.torch.save_file(resnet18().state_dict(), tmp_path / "mine.safetensors")
+    options = (*SMALL, "--weights", "mine.safetensors", "--heads", "xgb")
+    assert treehead("compare", "--dataset", split_photos, *options) == 0
+    output = capsys.readouterr()
+    assert "no transfer learning" not in output.err
+    assert "mine.safetensors weights" in output.out
+    model = next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.safetensors").rename(tmp_path / "elsewhere" / "moved.safetensors")
+    image = split_photos / "test/red/200.png"
+    assert "unknown weights" in refused(treehead, capsys, "predict", model, image)
+    assert treehead("predict", model, image, "--weights", "elsewhere/moved.safetensors") == 0

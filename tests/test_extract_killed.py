@@ -1,0 +1,80 @@
+"""An extraction that is killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_images
+from tests.test_extract import contents
+
+KILLS = 20
+
+
+SLOW_RUN = """
+import sys
+from pathlib import Path
+from features.table import shard
+from features.extract import extract
+from features.sources.registry import open_source
+from tests.conftest import make_tiny_trunk
+
+shard.LEAST_IMAGES, shard.LIKELY_IMAGES, shard.MOST_IMAGES = 10, 15, 40
+photos, root = map(Path, sys.argv[1:])
+source = open_source(str(photos), data_dir=Path("absent"))
+trunk = make_tiny_trunk("pool", "early")
+print("ready", flush=True)
+extract(source, trunk, root, max_bad=0.5, on_images=lambda _: None)
+"""
+
+
+def start_run(photos: Path, root: Path) -> subprocess.Popen[str]:
+    """Start the run above in another process; returns once it begins to extract."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_RUN, str(photos), str(root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
+    (photos / "red" / "notes.txt").write_text("no image")
+    for colour in ("red", "green", "blue"):
+        write_images(photos / colour, colour, 360, start=100)
+    process = start_run(photos, tmp_path / "undisturbed")
+    start = time.perf_counter()
+    assert process.wait() == 0
+    duration = time.perf_counter() - start
+    undisturbed = contents(tmp_path / "undisturbed")
+    moments = random.Random(0)
+    kills = finished = 0
+    for _ in range(10 * KILLS):
+        root = tmp_path / f"killed-{finished}"
+        process = start_run(photos, root)
+        try:
+            assert process.wait(timeout=moments.uniform(0, duration / 4)) == 0
+            finished += 1  # an earlier kill's run came to its end: the next starts afresh
+            assert contents(root) == undisturbed
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        if kills == KILLS:
+            break
+    assert kills == KILLS
+    assert start_run(photos, tmp_path / f"killed-{finished}").wait() == 0
+    assert contents(tmp_path / f"killed-{finished}") == undisturbed

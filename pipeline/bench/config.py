@@ -1,6 +1,7 @@
-"""What `treehead bench features` is told, and what every benchmark of rates is; the command line is made from it."""
+"""What `treehead bench` is told: one frozen dataclass a benchmark, from which the command line is made.
 
-from __future__ import annotations
+Their annotations are no strings, for the reason that `pipeline.config` has.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

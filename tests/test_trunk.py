@@ -109,6 +109,19 @@ def test_spec_survives_json() -> None:
     assert TrunkSpec.from_json(spec.to_json()) == spec
 
 
+def test_weights_that_are_loaded_are_not_drawn_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = {key: value.clone() for key, value in get_model("alexnet", weights=None).state_dict().items()}
+    safetensors.torch.save_file(state, path)
+    before = torch.get_rng_state()
+    drawn: list[object] = []
+    monkeypatch.setattr(torch.nn.init, "_no_grad_uniform_", lambda *args: drawn.append(args))
+    module = build("alexnet", weights=str(path)).module
+    assert not drawn
+    assert all(torch.equal(tensor, state[key]) for key, tensor in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("part", ["whole", "trunk"])
 def test_weights_from_a_file(tmp_path: Path, suffix: str, part: str) -> None:

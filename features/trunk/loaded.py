@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from features.trunk.backbone import Backbone
 from features.trunk.recipe import Recipe
@@ -20,6 +24,19 @@ BACKBONES = {
     "timm:": "features.trunk.timm_backbone:TimmBackbone",
 }
 """The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
+
+
+DRAWS = frozenset(
+    (
+        torch.Tensor.normal_,
+        torch.Tensor.uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+    )
+)
+"""How networks draw their first weights; what draws otherwise takes its time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +71,12 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
 
     Raises TrunkError for an unknown name, weights that do not fit, or an image size that the network does not take.
     """
-    backbone = open_backbone(options.backbone, seed)
+    asked = Weights.parse(options.weights)
+    with _Undrawn() if asked.to_be_loaded else nullcontext():
+        backbone = open_backbone(options.backbone, seed)
     nodes = backbone.nodes(node)
     module = freeze(backbone.cut(nodes))
-    weights = Weights.parse(options.weights).chosen_for(backbone)
+    weights = asked.chosen_for(backbone)
     recipe = weights.load(backbone, module).at(options.image_size)
     backbone.check_image_size(recipe.image_size)
     return Loaded(backbone=backbone, weights=weights, seed=seed, nodes=nodes, module=module, recipe=recipe)
@@ -73,6 +92,22 @@ def open_backbone(name: str, seed: int) -> Backbone:
 def prefix_of(name: str) -> str:
     """That of BACKBONES which a network's name begins with."""
     return max(filter(name.startswith, BACKBONES), key=len)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves parameters as memory has them: drawing those of AlexNet takes longer than all of its prediction."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        if func in DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -50,6 +50,11 @@ class Weights:
         """Whether anything was learnt before."""
         return self.name != RANDOM or self.file is not None
 
+    @property
+    def to_be_loaded(self) -> bool:
+        """Whether they are no random ones whatever the backbone; of `auto` that is not known."""
+        return self.file is not None or self.name not in (AUTO, RANDOM)
+
     def chosen_for(self, backbone: Backbone) -> Weights:
         """For `auto`, torchvision's if they need no download, else ours, else random ones; others as they are."""
         if self.file or self.name != AUTO:

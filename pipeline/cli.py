@@ -157,13 +157,13 @@ def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURE
 
 def main() -> None:
     """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
+    gc.set_threshold(1_000_000, 20, 100)  # imports make most of a million objects, all of them here to stay
+    atexit.register(gc.freeze)  # nor need they be looked through at the end, which takes a second
     run_app(app)
 
 
 def run_app(app: App) -> None:
     """Run an app's command with the process's arguments: what went wrong on purpose is a line, and the exit code 2."""
-    gc.set_threshold(1_000_000, 20, 100)  # imports make most of a million objects, all of them here to stay
-    atexit.register(gc.freeze)  # nor need they be looked through at the end, which takes a second
     handler = logging.StreamHandler()
     handler.setFormatter(_AsOptions("! %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

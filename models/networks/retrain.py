@@ -97,6 +97,7 @@ class Supply(Protocol):
         """The images, decoded."""
         ...
 
+    @property
     def table(self) -> JoinedTable:
         """What the network's trunk gives of every image before training."""
         ...
@@ -173,14 +174,14 @@ def _lesson(plan: Retraining, phase: Phase, supply: Supply) -> Iterator[tuple[nn
     """What is trained in a phase, and on what: the head alone on features where the trunk's never change."""
     if plan.is_unchanging(phase):
         with Workspace() as workspace:
-            yield plan.network.head, FeatureExamples(supply.table(), workspace)
+            yield plan.network.head, FeatureExamples(supply.table, workspace)
     else:
         yield plan.network, ImageExamples(supply.squares(), plan.views, plan.training.first_size)
 
 
 def _start_from_probe(plan: Retraining, supply: Supply) -> Epoch:
     """Let the network's head begin as the linear probe of its features; returns the probe as an epoch."""
-    table, probe = supply.table(), supply.probe()
+    table, probe = supply.table, supply.probe()
     plan.network.start_from(probe.softmax)
     rows = table.rows["train"]
     losses = [

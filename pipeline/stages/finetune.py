@@ -88,7 +88,8 @@ def network_path(plan: Retraining, out: Path) -> Path:
     """The file that prediction will read; by its former name where it was trained under that."""
     folder = out / "models" / dataset_folder(plan.source.name, f"-{plan.loaded.backbone.name}")
     (suffix,) = NetworkClassifier.suffixes
-    path, former = (folder / f"{name}-{plan.fingerprint[:8]}" / f"{name}{suffix}" for name in (NETWORK, FORMER_NETWORK))
+    digits = plan.fingerprint[:8]  # of every image: not once for each name
+    path, former = (folder / f"{name}-{digits}" / f"{name}{suffix}" for name in (NETWORK, FORMER_NETWORK))
     return former if former.with_suffix(".json").exists() else path
 
 
@@ -115,19 +116,16 @@ class _Supply:
         return decode_images(self.plan.source, self.plan.loaded.recipe, self.run)
 
     @cached_property
-    def _table(self) -> JoinedTable:
+    def table(self) -> JoinedTable:
         loaded = self.plan.loaded.cut(self.plan.loaded.backbone.node)
         trunk = cut_trunk(loaded, TrunkOptions(precision=self.plan.training.precision), self.plan.device)
         return extract_table(self.plan.source, trunk, self.run)
-
-    def table(self) -> JoinedTable:
-        return self._table
 
     def probe(self) -> Probe:
         weights = self.plan.loaded.weights.reopen
         probe = Candidate(head=make_head(LinearSettings.head, seed=self.plan.seed, device=self.plan.device))
         with Workspace() as workspace:
-            heads = train_heads([probe], self._table, workspace, weights=weights, out=self.run.out)
+            heads = train_heads([probe], self.table, workspace, weights=weights, out=self.run.out)
         trained = heads[LinearSettings.head]
         assert isinstance(trained.head, LinearHead)
         validation = trained.card.validation

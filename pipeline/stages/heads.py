@@ -81,19 +81,19 @@ class _Training:
         head = candidate.head
         if head.name not in self._trained:
             path = self._out / classifier_folder(head, self._table) / f"{head.name}{head.suffixes[0]}"
-            card = path.with_suffix(".json")
-            learnt = self._found(path) if card.exists() else self._learn(candidate, path)
+            found = path.with_suffix(".json").exists()
+            learnt, card = self._found(path) if found else self._learn(candidate, path)
             self._trained[head.name] = Trained(
-                head=learnt, card=read_card(card), path=path, table=self._table, tune_seconds=candidate.tune_seconds
+                head=learnt, card=card, path=path, table=self._table, tune_seconds=candidate.tune_seconds
             )
         return self._trained[head.name]
 
-    def _found(self, path: Path) -> Classifier:
+    def _found(self, path: Path) -> tuple[Classifier, Card]:
         learnt, card = load_classifier(path)
         remark(f"{card.head}: reused {path}")
-        return learnt
+        return learnt, card
 
-    def _learn(self, candidate: Candidate, path: Path) -> Classifier:
+    def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
         head, table = candidate.head, self._table
         parts = [self.of(part).head for part in candidate.parts]
         head.take([part for part in parts if isinstance(part, Head)])
@@ -104,7 +104,7 @@ class _Training:
         save_classifier(head, table, path.parent, weights=self._weights, validation=_validation_scores(head, table))
         learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
         remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
-        return head
+        return head, read_card(path.with_suffix(".json"))
 
 
 def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:

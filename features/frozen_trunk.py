@@ -86,20 +86,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     def transform(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
         """Features of n images, (n, dim) float32; raises SourceError for one that cannot be read."""
         check_is_fitted(self, "specs_")
-        trunk = self._built()
-        images = list(images)  # a pandas Series counts by its index, not by position
-        readers = [_reader(image) for image in images]
-        size = trunk.batch_images
-        parts = [np.empty((0, self.n_features_out_), np.float32)]
-        batches = run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size)))
-        with closing(batches):
-            for batch in batches:
-                for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
-                    if outcome.reason:
-                        shown = _shown(images[position])
-                        raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
-                parts.append(np.hstack(batch.features).astype(np.float32))
-        return np.concatenate(parts)
+        return features_of(images, self._built())
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """`<node>_<column>` for every column."""
@@ -121,6 +108,23 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         return state
 
 
+def features_of(images: Iterable[ImageLike], trunk: Trunk) -> NDArray[np.float32]:
+    """Features of n images, (n, dim) float32, nodes side by side; raises SourceError for one that cannot be read."""
+    images = list(images)  # a pandas Series counts by its index, not by position
+    readers = [_reader(image) for image in images]
+    size = trunk.batch_images
+    parts = [np.empty((0, sum(trunk.dims)), np.float32)]
+    batches = run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size)))
+    with closing(batches):
+        for batch in batches:
+            for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
+                if outcome.reason:
+                    shown = _shown(images[position])
+                    raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
+            parts.append(np.hstack(batch.features).astype(np.float32))
+    return np.concatenate(parts)
+
+
 def _reader(image: ImageLike) -> Reader:
     """Reads one image as extraction does."""
     if isinstance(image, Image.Image):
@@ -131,7 +135,7 @@ def _reader(image: ImageLike) -> Reader:
             raise SourceError(
                 f"pixels of shape {image.shape} and type {image.dtype} came: expected (h, w) or (h, w, 3) uint8"
             )
-        return partial(np.ascontiguousarray, image)  # pixels may come mirrored, as a view
+        return partial(np.array, image, order="C")  # a copy: pixels may come read-only, or mirrored, as a view
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes
     raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")

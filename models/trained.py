@@ -1,19 +1,34 @@
-"""A trained classifier as `treehead.load_classifier` hands it out: probabilities, class names, and its card."""
+"""A trained classifier as `treehead.load_classifier` hands it out: classes of images or of features, and its card."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from features.devices import resolve_device
+from features.frozen_trunk import ImageLike, features_of
+from features.trunk.trunk import Trunk, rebuild_trunk
 from models.card import Card
 from models.heads.head import Classifier, Probabilities
+from models.networks.classifier import NetworkClassifier
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier of features, not of images: `card.trunks` says which network's, in the order of their columns."""
+    """A classifier and the network whose features it takes, which is built where images first come.
+
+    `card.trunks` says which network that is, and in which order the columns of its nodes stand side by side.
+
+    >>> import treehead
+    >>> classifier = treehead.load_classifier("linear.joblib")
+    >>> classifier.predict_images(["photos/oak/0001.jpg", np.zeros((40, 30, 3), np.uint8)]).shape
+    (2,)
+    """
 
     _head: Classifier = field(repr=False)
     card: Card
@@ -23,11 +38,40 @@ class TrainedClassifier:
         """The classes' names, in the order of the columns of `predict_proba`."""
         return self.card.classes
 
-    def predict_proba(self, x: ArrayLike) -> Probabilities:
-        """Class probabilities of (n, d) features: (n, k) float32, each row's sum 1."""
-        return self._head.predict_proba(np.asarray(x, dtype=np.float32))
+    def predict_images(self, images: Iterable[ImageLike]) -> NDArray[np.str_]:
+        """The name of the likeliest class of each of n paths, PIL images or uint8 arrays: (n,); see FrozenTrunk."""
+        return self._likeliest(self.predict_proba_images(images))
+
+    def predict_proba_images(self, images: Iterable[ImageLike]) -> Probabilities:
+        """Class probabilities of n images: (n, k) float32.
+
+        Raises SourceError for one that cannot be read, TrunkError where the network's weights are no longer found.
+        """
+        return self.predict_proba(features_of(images, self._trunk))
 
     def predict(self, x: ArrayLike) -> NDArray[np.str_]:
         """The name of the likeliest class of each of (n, d) features: (n,)."""
-        names: NDArray[np.str_] = np.array(self.classes_)[self.predict_proba(x).argmax(axis=1)]
+        return self._likeliest(self.predict_proba(x))
+
+    def predict_proba(self, x: ArrayLike) -> Probabilities:
+        """Class probabilities of (n, d) features: (n, k) float32, each row's sum 1."""
+        rows = np.asarray(x, dtype=np.float32)
+        return self._head.predict_proba(rows) if len(rows) else np.empty((0, len(self.classes_)), np.float32)
+
+    def _likeliest(self, probabilities: Probabilities) -> NDArray[np.str_]:
+        names: NDArray[np.str_] = np.array(self.classes_)[probabilities.argmax(axis=1)]
         return names
+
+    @cached_property
+    def _trunk(self) -> Trunk:
+        return trunk_of(self._head, self.card, resolve_device("auto"))
+
+
+def trunk_of(head: Classifier, card: Card, device: torch.device, weights: str = "") -> Trunk:
+    """What makes the features that a classifier takes; a retrained network makes its own.
+
+    `weights` stand in for those that the card names, where these have moved. Raises TrunkError where they are others.
+    """
+    if isinstance(head, NetworkClassifier):
+        return head.trunk(device)
+    return rebuild_trunk(card.trunks, weights=weights or card.weights, device=device)

@@ -21,8 +21,9 @@ def test_its_examples_run_word_for_word(
     for block in BLOCK.finditer(page):
         lines_above = page.count("\n", 0, block.start(1))  # a traceback then names the page's own line
         exec(compile("\n" * lines_above + block[1], str(PAGE), "exec"), names)
-    photo, first, three, best, difference, everything = capsys.readouterr().out.splitlines()
-    assert photo == "['oak']"
+    photo, boosted, first, loaded, three, best, difference, everything = capsys.readouterr().out.splitlines()
+    assert photo == loaded == "['oak']"
+    assert boosted == "['beech']"
     assert first == "beech"
     assert three == "['beech' 'beech' 'beech']"
     assert best == "linear 1.0"

@@ -18,10 +18,11 @@ from features.devices import resolve_device
 from features.loop import run_batches
 from features.sources.folders import files_below
 from features.storage import Json
-from features.trunk.trunk import Trunk, rebuild_trunk
+from features.trunk.trunk import Trunk
 from models.card import Card, load_classifier
 from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
+from models.trained import trunk_of
 from pipeline.config import PredictConfig
 from pipeline.console import progress, result, result_table, warn
 from pipeline.errors import PredictError
@@ -91,13 +92,9 @@ def predict_and_show(
 
 
 def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
-    """What makes the features that the classifier takes; a retrained network makes its own."""
-    device = resolve_device(config.device)
-    if isinstance(head, NetworkClassifier):
-        if config.weights:
-            raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
-        return head.trunk(device)
-    return rebuild_trunk(card.trunks, weights=config.weights or card.weights, device=device)
+    if config.weights and isinstance(head, NetworkClassifier):
+        raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
+    return trunk_of(head, card, resolve_device(config.device), config.weights or "")
 
 
 def predict_files(head: Classifier, trunk: Trunk, paths: list[Path]) -> Iterator[Prediction]:

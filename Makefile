@@ -6,6 +6,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 SETTINGS = --out "$(OUT)" \
 	$(if $(DATASET),--dataset "$(DATASET)") $(if $(BACKBONE),--backbone "$(BACKBONE)") \
@@ -54,10 +55,10 @@ bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classi
 	@$(BIN)/$(if $(filter features,$(BENCH)),treehead bench,python -m benchmarks) $(BENCH) $(SETTINGS)
 
 test: $(READY) ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch and XGBoost load: their threads else wait busily
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # tests beside one another share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 COLOURS = {"oak": (90, 120, 40), "beech": (150, 90, 60)}
 

@@ -13,7 +13,10 @@ from tests.conftest import Run, refused
 
 
 @pytest.mark.slow
-def test_bench_features_writes_rates_and_ratios(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_features_writes_rates_and_ratios(
+    treehead: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.bench.features.resolve_precision", lambda *_: "fp32")  # another doubles all processes
     options = ("--dataset", "digits", "--images", 24, "--rounds", 1, "--seconds", 0.1, "--device", "cpu")
     assert treehead("bench", "features", *options) == 0
     content = json.loads(Path("artifacts/bench/features.json").read_text())

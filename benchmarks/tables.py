@@ -17,7 +17,7 @@ from features.storage import digest
 from features.table.joined import JoinedTable
 from features.table.ledger import write_ledger
 from features.table.shard import ROW_GROUP
-from features.table.table import BATCH_ROWS, FeatureTable, Rows, write_manifest
+from features.table.table import BATCH_ROWS, FeatureTable, Rows, close_table
 
 NOISE = 0.02
 """How far, at most, a repeated row is scaled up or down, so that it is a row of its own."""
@@ -92,5 +92,5 @@ def _write_some(table: FeatureTable, keys: pa.StringArray, folder: Path) -> Feat
             rows.update(map(str, some["split"].to_pylist()))
             writer.write_table(some, row_group_size=ROW_GROUP)
     write_ledger(folder, [])
-    write_manifest(folder, table.spec, dict(rows), 0, [file.name])
+    close_table(folder, table.spec, rows, 0, [file.name])
     return FeatureTable.open(folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ import numpy as np
 import pandas as pd
 
 from features.devices import writer_count
+from features.locks import locked
 from features.loop import Batch, OnImages, Reader, failures, run_batches
 from features.sources.source import Source
 from features.stopwatch import STAGES
-from features.storage import locked
 from features.table.ledger import refuse_many
+from features.table.manifest import Manifest, TableSpec
 from features.table.shard import cut_into_shards
-from features.table.table import MANIFEST, FeatureTable, TableSpec
+from features.table.table import FeatureTable
+from features.table.timing import Clock
 from features.table.writer import TableWriter
 from features.trunk.trunk import Trunk
 
@@ -61,35 +63,53 @@ def extract(
     the manifest is not written.
     """
     specs = table_specs(source, trunk)
-    complete = [_open_complete(root / spec.folder_name, spec, retry_bad) for spec in specs]
-    tables = [table for table in complete if table is not None]
-    listed = len(source.items)
-    if len(tables) == len(specs):
-        for table in tables:
-            refuse_many(table.ledger(), listed, max_bad, table.folder)
-        return Extraction(tables=tables, extracted=0, reused=listed, seconds={})
-    parts = cut_into_shards(source.items)
-    writers = [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in specs]
     with ExitStack() as locks:
-        for writer in writers:
-            locks.enter_context(locked(writer.folder))
-            writer.find_finished()
-        _agree(writers, len(parts))
-        unfinished = [number for number in range(len(parts)) if any(w.bad_keys(number) is None for w in writers)]
-        pending = {number: parts[number] for number in unfinished}
-        extracted = sum(map(len, pending.values()))
-        on_images(listed - extracted)
-        seconds = _run(source, trunk, pending, writers, on_images)
-        tables = [writer.finish(max_bad) for writer in writers]
+        for folder in sorted(root / spec.folder_name for spec in specs):
+            locks.enter_context(locked(folder))
+        tables = _open_complete(root, specs, retry_bad)
+        if not tables:
+            parts = cut_into_shards(source.items)
+            writers = [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in specs]
+            return _complete(source, trunk, parts, writers, max_bad=max_bad, on_images=on_images)
+    for table in tables:
+        refuse_many(table.ledger(), len(source.items), max_bad, table.folder)
+    return Extraction(tables=tables, extracted=0, reused=len(source.items), seconds={})
+
+
+def _open_complete(root: Path, specs: Sequence[TableSpec], retry_bad: bool) -> list[FeatureTable]:
+    """The tables, if each is complete and undamaged and, with `retry_bad`, has read every image; else none."""
+    tables = []
+    for spec in specs:
+        folder = root / spec.folder_name
+        manifest = Manifest.find(folder)
+        if manifest is None:
+            return []
+        manifest.check_spec(folder, spec.fingerprint)
+        tables.append(FeatureTable(folder, manifest))
+    whole = all(table.is_intact() and not (retry_bad and table.errors) for table in tables)
+    return tables if whole else []
+
+
+def _complete(
+    source: Source,
+    trunk: Trunk,
+    parts: Sequence[pd.DataFrame],
+    writers: list[TableWriter],
+    *,
+    max_bad: float,
+    on_images: OnImages,
+) -> Extraction:
+    """Make what is unfinished of tables that this run holds, and close them."""
+    for writer in writers:
+        writer.find_finished()
+    _agree(writers, len(parts))
+    unfinished = [number for number in range(len(parts)) if any(w.bad_keys(number) is None for w in writers)]
+    pending = {number: parts[number] for number in unfinished}
+    extracted, listed = sum(map(len, pending.values())), len(source.items)
+    on_images(listed - extracted)
+    seconds = _run(source, trunk, pending, writers, on_images)
+    tables = [writer.finish(max_bad) for writer in writers]
     return Extraction(tables=tables, extracted=extracted, reused=listed - extracted, seconds=seconds)
-
-
-def _open_complete(folder: Path, spec: TableSpec, retry_bad: bool) -> FeatureTable | None:
-    """The table in `folder` if it is complete and, with `retry_bad`, has read every image."""
-    if not (folder / MANIFEST).exists():
-        return None
-    table = FeatureTable.open(folder, spec.fingerprint)
-    return None if retry_bad and table.errors else table
 
 
 def _agree(writers: list[TableWriter], shards: int) -> None:
@@ -105,9 +125,13 @@ def _agree(writers: list[TableWriter], shards: int) -> None:
 def _run(
     source: Source, trunk: Trunk, pending: dict[int, pd.DataFrame], writers: list[TableWriter], on_images: OnImages
 ) -> dict[str, float]:
-    """Make the `pending` shards, number to items, of every table; returns the seconds of each stage."""
+    """Make the `pending` shards, number to items, of every table; returns the seconds of each stage.
+
+    What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
+    """
     seconds = dict.fromkeys(STAGES, 0.0)
-    threads = writer_count(trunk.device)
+    clock = Clock([writer.folder for writer in writers if not writer.is_finished], str(trunk.device))
+    threads, images = writer_count(trunk.device), 0
     writing: deque[Future[float]] = deque()
     batches = run_batches(trunk, _readers(source, pending.values(), trunk.batch_images))
     with closing(batches), ThreadPoolExecutor(threads) as pool:
@@ -118,10 +142,13 @@ def _run(
                 for stage, spent in taken[-1].seconds.items():
                     seconds[stage] += spent
                 on_images(len(taken[-1].outcomes))
+            images += len(items)
+            clock.write(images, seconds)
             writing.append(pool.submit(_write, writers, number, items, taken))
             if len(writing) > threads:
                 seconds["write"] += writing.popleft().result()
         seconds["write"] += sum(future.result() for future in writing)
+    clock.write(images, seconds)
     return seconds
 
 

@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import SourceError, TableError, some
+from features.locks import locked
 from features.loop import OnImages, Outcome, Reader, decode_payload, failures, in_order, read_payload
 from features.sources.source import LearningSplit, Source
-from features.storage import Json, dataset_folder, digest, locked, replacing, write_json
+from features.storage import Json, dataset_folder, digest, remove, replacing, write_json
 from features.table.ledger import LEDGER, read_ledger, refuse_many, write_ledger
-from features.table.table import MANIFEST
+from features.table.manifest import MANIFEST
 from features.trunk.recipe import Recipe, to_square
 
 FORMAT = 1
@@ -78,7 +79,7 @@ def decode_once(
         if done and not (retry_bad and len(read_ledger(folder))):
             on_images(len(items))
         else:
-            (folder / MANIFEST).unlink(missing_ok=True)  # what it says holds no longer
+            remove(folder / MANIFEST)  # what it says holds no longer
             _write(folder, source, items, recipe, on_images)
         ledger = read_ledger(folder)
         pixels = _open(folder / SQUARES, (len(items), recipe.resize, recipe.resize, 3))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from typing_extensions import TypeAliasType
 
@@ -36,17 +38,40 @@ def dataset_folder(dataset: str, rest: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name + rest)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file as it was written: the SHA-256 (64 hex digits) of its bytes, and how many these are."""
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The record of the file at `path`, read whole."""
+        return cls(sha256=file_sha256(path), bytes=path.stat().st_size)
+
+    def fits(self, path: Path) -> bool:
+        """Whether the file at `path` is the one that was written; one of another size is not read."""
+        return path.is_file() and path.stat().st_size == self.bytes and file_sha256(path) == self.sha256
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`; on success it takes `path`'s name, on failure it is removed.
+    """Yield an empty scratch file beside `path`; on success it takes `path`'s name, on failure it is removed.
 
-    Raises OutputError where the operating system refuses (disk full, no permission, not a folder).
+    What `path` names is on the disk before it is named so, and the name before this returns: after a power failure it
+    is the old file or the new one. The scratch file is nobody else's, its path absolute: no library takes a `~` or a
+    `?` in that for more than a letter. Raises OutputError where the operating system refuses (disk full, no
+    permission, not a folder).
     """
-    scratch = path.with_name(f"{SCRATCH}{path.name}.{os.getpid()}")
+    scratch = path.absolute().with_name(f"{SCRATCH}{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.touch(exist_ok=False)  # O_EXCL: neither a file that is there nor a link's target
         yield scratch
+        _sync(scratch)
         scratch.replace(path)
+        _sync(path.parent)
     except OSError as error:
         raise OutputError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another `out`"
@@ -56,22 +81,22 @@ def replacing(path: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` (made where absent) for this process alone, and clear it of what a killed one left half-written.
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and have that on the disk before anything that comes after."""
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
 
-    Raises OutputError where another process holds it. The lock goes with the process that holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+
+def _sync(path: Path) -> None:
+    """Wait until what is in a file or folder is on the disk; Windows, where folders have no such call, writes later."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another run is writing {folder}: wait for it, or choose another `out`") from error
-        for scratch in folder.glob(f"{SCRATCH}*"):
-            scratch.unlink()
-        yield
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that syncs no folders
+            raise
     finally:
         os.close(handle)
 
@@ -79,10 +104,12 @@ def locked(folder: Path) -> Iterator[None]:
 def link_or_copy(source: Path, target: Path) -> None:
     """Give `target` the bytes of `source`, without copying them where the file system can share them."""
     with replacing(target) as scratch:
+        scratch.unlink()  # a link takes nothing's place
         try:
             scratch.hardlink_to(source)
         except OSError:
-            shutil.copyfile(source, scratch)
+            with source.open("rb") as old, scratch.open("xb") as new:
+                shutil.copyfileobj(old, new)
 
 
 def check_writable(folder: Path) -> None:
@@ -99,6 +126,30 @@ def write_json(path: Path, content: Json) -> None:
     """Write `content` as indented JSON, atomically."""
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Json:
+    """What a JSON file holds; raises OSError where it cannot be read, ValueError, in one line, where it is no JSON."""
+    try:
+        content: Json = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return content
+
+
+def sealed(content: Mapping[str, Json], seal: str) -> dict[str, Json]:
+    """`content`, and under the name `seal` its SHA-256, so that damage to any of it is seen."""
+    return {**content, seal: digest(content)}
+
+
+def unsealed(content: Json, seal: str) -> dict[str, Json]:
+    """What was `sealed`; raises ValueError, in one line, where it is something else or has been changed."""
+    if not isinstance(content, Mapping) or seal not in content:
+        raise ValueError(f"no {seal}")
+    rest = {name: value for name, value in content.items() if name != seal}
+    if digest(rest) != content[seal]:
+        raise ValueError("it has been changed since it was written: its SHA-256 differs")
+    return rest
 
 
 def from_json(kind: type[Kind], content: Json) -> Kind:

@@ -14,11 +14,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Self
 
 import torch
 
-from features.storage import Json, digest, file_sha256, from_json, replacing, write_json
+from features.storage import FileRecord, Json, digest, file_sha256, from_json, replacing, write_json
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError
@@ -28,19 +27,6 @@ from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
 
 PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRecord:
-    """A file as it was written: the SHA-256 (64 hex digits) of its bytes, and how many these are."""
-
-    sha256: str
-    bytes: int
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """The record of the file at `path`, read whole."""
-        return cls(sha256=file_sha256(path), bytes=path.stat().st_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def _open(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
-        storage=f"sqlite:///{path}",
+        storage=f"sqlite:///{path.absolute().as_uri()}?uri=true",  # in which no letter of a path means another thing
         study_name=path.stem,
         pruner=MedianPruner(n_startup_trials=UNTOUCHED_TRIALS, n_warmup_steps=UNTOUCHED_CHECKPOINTS),
         load_if_exists=True,

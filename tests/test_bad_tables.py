@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import pytest
 from features.devices import resolve_device
 from features.extract import extract
 from features.sources.registry import open_source
+from features.storage import FileRecord
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import build_trunk
 from models.heads.registry import HEADS
 from tests.conftest import COLOURS, Run, refused, write_images
+from tests.test_table import edit_manifest
 
 NODES = ("avgpool", "flatten")
 
@@ -61,17 +63,11 @@ def rewrite(folder: Path, make: Callable[[pa.Table], pa.Table], *, count: bool =
     path = folder / "part-00000.parquet"
     table = make(pq.read_table(path))
     pq.write_table(table, path)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["shards"][path.name] = path.stat().st_size
+    changes: dict[str, Any] = {"shards": {path.name: asdict(FileRecord.of(path))}}
     if count:
         splits = table["split"].to_pandas().value_counts()
-        manifest["rows"] = {split: int(number) for split, number in splits.items()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def edit_manifest(folder: Path, **content: Any) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | content))
+        changes["rows"] = {split: int(number) for split, number in splits.items()}
+    edit_manifest(folder, **changes)
 
 
 def replaced(table: pa.Table, name: str, values: list[Any]) -> pa.Table:

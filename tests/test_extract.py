@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from features import locks
 from features.errors import OutputError, SourceError, TrunkError
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import Payload, Source
-from features.storage import locked
 from features.table import shard
 from features.table.joined import JoinedTable
 from features.trunk.trunk import Trunk
@@ -39,8 +41,9 @@ def run(photos: Path, root: Path, *, trunk: Trunk | None = None, max_bad: float 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones as well, by its path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file below `folder` by its path, hidden ones as well, but for how long it took to make them."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "timing.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def rows_and_errors(done: Extraction) -> int:
@@ -113,12 +116,34 @@ def photos_like(keys: Sequence[str]) -> Any:
     return pd.DataFrame({"key": sorted(keys)})
 
 
-def test_one_run_at_a_time(photos: Path, tmp_path: Path) -> None:
-    folder = run(photos, tmp_path / "out").tables[0].folder
-    (folder / "manifest.json").unlink()
-    with locked(folder), pytest.raises(OutputError, match=r"another run is writing .*: wait for it"):
-        run(photos, tmp_path / "out")
-    assert run(photos, tmp_path / "out").extracted == 0
+def test_of_two_runs_at_once_one_works_and_the_other_finds_it_done(photos: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run, photos, tmp_path / "out", trunk=make_tiny_trunk("pool", "early")) for _ in range(2)]
+    assert sorted(each.result().extracted for each in both) == [0, 120]
+    run(photos, tmp_path / "alone", trunk=make_tiny_trunk("pool", "early"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+def test_tables_are_locked_in_one_order_whichever_is_asked_for_first(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+    whole = locks.locked
+
+    @contextmanager
+    def locked(folder: Path) -> Iterator[None]:
+        taken.append(folder)
+        with whole(folder):
+            yield
+
+    monkeypatch.setattr("features.extract.locked", locked)
+    for nodes in (("pool", "early"), ("early", "pool")):
+        trunk = make_tiny_trunk("pool", "early")
+        order = [trunk.specs.index(spec) for node in nodes for spec in trunk.specs if spec.node == node]
+        trunk.specs = tuple(trunk.specs[place] for place in order)
+        trunk.dims = tuple(trunk.dims[place] for place in order)
+        extract(photos_source(photos), trunk, tmp_path, max_bad=0, on_images=lambda _: None)
+    assert taken[:2] == taken[2:] == sorted(taken[:2])
 
 
 def test_a_disk_that_fills_up_loses_nothing(photos: Path, tmp_path: Path) -> None:
@@ -132,7 +157,7 @@ def test_a_disk_that_fills_up_loses_nothing(photos: Path, tmp_path: Path) -> Non
             run(photos, small)
         left = [path.name for path in small.rglob("*") if path.is_file()]
         assert left
-        assert all(name.startswith("part-") for name in left)
+        assert all(name.startswith("part-") or name == "timing.json" for name in left)
         subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
         done = run(photos, small)
         assert done.reused > 0

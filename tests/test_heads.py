@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from features.storage import FileRecord
 from features.table.joined import JoinedTable
-from features.table.table import FeatureTable, Rows, TableSpec
+from features.table.manifest import Manifest, TableSpec
+from features.table.table import FeatureTable, Rows
 from models.columns.workspace import Chosen, Workspace
 from models.errors import DataError, SettingsError
 from models.heads.boosted import BoostedHead
@@ -34,8 +36,16 @@ class MemoryTable(JoinedTable):
     def __init__(self, splits: dict[str, Rows], classes: tuple[str, ...]) -> None:
         dim = splits["train"].x.shape[1]
         spec = TableSpec(dataset="toy", classes=classes, source_sha256="", trunk=make_tiny_trunk().spec, dim=dim)
-        manifest = {"rows": {name: len(rows) for name, rows in splits.items()}, "errors": 0, "shards": {}}
-        super().__init__([FeatureTable(Path("toy"), spec, manifest)])
+        manifest = Manifest(
+            fingerprint=spec.fingerprint,
+            transfer_learning=False,
+            rows={name: len(rows) for name, rows in splits.items()},
+            errors=0,
+            shards={},
+            ledger=FileRecord(sha256="", bytes=0),
+            spec=spec,
+        )
+        super().__init__([FeatureTable(Path("toy"), manifest)])
         self.splits = splits
 
     @property

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from features.errors import OutputError, SourceError, TableError
+from features.errors import SourceError, TableError
 from features.sources.decode import decode
 from features.sources.registry import open_source
 from features.squares import Squares, decode_once
-from features.storage import locked
 from features.trunk.recipe import to_square
 from tests.conftest import TinyBackbone, unreadable
 
@@ -120,9 +120,14 @@ def test_a_file_cut_short(split_photos: Path) -> None:
         decoded(split_photos)
 
 
-def test_two_runs_at_once(split_photos: Path) -> None:
-    with locked(decoded(split_photos).folder), pytest.raises(OutputError, match="another run is writing"):
-        decoded(split_photos)
+def test_of_two_runs_at_once_one_decodes_and_the_other_finds_it_done(split_photos: Path) -> None:
+    done = decoded(split_photos).folder / "squares.bin"
+    done.with_name("manifest.json").unlink()
+    before = done.stat().st_ino
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(decoded, split_photos) for _ in range(2)]
+    assert len({each.result().pixels.tobytes() for each in both}) == 1
+    assert done.stat().st_ino != before
 
 
 def test_digits_become_colour_squares(tmp_path: Path) -> None:

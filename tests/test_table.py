@@ -16,7 +16,9 @@ from PIL import Image
 from features.errors import TableError
 from features.extract import extract, table_specs
 from features.sources.registry import open_source
+from features.storage import FileRecord, digest, sealed, write_json
 from features.table import shard
+from features.table.manifest import MANIFEST, SEAL
 from features.table.table import FeatureTable
 from features.trunk.trunk import Trunk
 from tests.conftest import make_tiny_trunk, write_images
@@ -120,7 +122,7 @@ def test_a_folder_without_manifest_is_no_table(table: FeatureTable) -> None:
 def test_a_manifest_cut_short(table: FeatureTable) -> None:
     manifest = table.folder / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-40])
-    with pytest.raises(TableError, match=r"manifest.json is cut short or damaged: delete it and run again"):
+    with pytest.raises(TableError, match=r"manifest.json is cut short or damaged \(.*\): delete it and run again"):
         FeatureTable.open(table.folder)
 
 
@@ -134,14 +136,100 @@ def test_a_manifest_of_another_format(table: FeatureTable, content: str) -> None
 def test_a_table_from_other_settings(table: FeatureTable) -> None:
     with pytest.raises(TableError, match=r"was made with other settings .*expected 00000000"):
         FeatureTable.open(table.folder, "0" * 64)
-    manifest = table.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"dim": 128', '"dim": 64'))
-    with pytest.raises(TableError, match=r"was made with other settings"):
+    edit_manifest(table.folder, fingerprint="1" * 64)
+    with pytest.raises(TableError, match=r"was made with other settings \(fingerprint 11111111"):
         FeatureTable.open(table.folder)
+
+
+def edit_manifest(folder: Path, **content: Any) -> None:
+    """Change a manifest, and seal it again."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest[SEAL]
+    write_json(folder / MANIFEST, sealed({**manifest, **content}, SEAL))
+
+
+def test_a_manifest_that_was_changed(table: FeatureTable) -> None:
+    manifest = table.folder / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"errors": 0', '"errors": 1'))
+    with pytest.raises(TableError, match=r"damaged \(it has been changed since it was written: its SHA-256 differs\)"):
+        FeatureTable.open(table.folder)
+
+
+@pytest.mark.parametrize("name", ["../part-00000.parquet", "/part-00000.parquet", "a/part-00000.parquet", "part-0", ""])
+def test_a_manifest_that_names_a_file_elsewhere(name: str, table: FeatureTable) -> None:
+    shards = json.loads((table.folder / MANIFEST).read_text())["shards"]
+    edit_manifest(table.folder, shards={name: shards["part-00000.parquet"]})
+    with pytest.raises(TableError, match=r"manifest.json names '.*', expected part-00000.parquet …: delete it"):
+        FeatureTable.open(table.folder)
+
+
+@pytest.mark.parametrize("how", ["read", "index", "labels", "batches", "to_pandas"])
+def test_a_shard_with_another_bit_is_refused_when_it_is_first_read(how: str, table: FeatureTable) -> None:
+    damage(table.folder / "part-00000.parquet")
+    again = FeatureTable.open(table.folder)
+    with pytest.raises(TableError, match=r"part-00000.parquet is not the file that manifest.json names .*run features"):
+        list(getattr(again, how)(*([] if how in ("index", "to_pandas") else ["train"])))
+
+
+def test_a_ledger_with_another_bit_is_refused(table: FeatureTable) -> None:
+    damage(table.folder / "errors.parquet")
+    with pytest.raises(TableError, match=r"errors.parquet is not the file that manifest.json names"):
+        FeatureTable.open(table.folder).ledger()
+
+
+def test_a_shard_is_checked_once(table: FeatureTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    def fits(record: FileRecord, path: Path) -> bool:
+        checked.append(path.name)
+        return True
+
+    monkeypatch.setattr(FileRecord, "fits", fits)
+    again = FeatureTable.open(table.folder)
+    for _ in range(2):
+        again.read("train")
+        again.test_duplicates()
+    assert checked == [path.name for path in table.shards]
+
+
+def test_where_a_link_leads_does_not_matter_what_is_there_does(table: FeatureTable, tmp_path: Path) -> None:
+    path = table.folder / "part-00000.parquet"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert len(FeatureTable.open(table.folder).read("train")) == table.rows["train"]
+    damage(tmp_path / "elsewhere")
+    with pytest.raises(TableError, match=r"is not the file that manifest.json names"):
+        FeatureTable.open(table.folder).read("train")
+
+
+def damage(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def as_by_the_first_release(folder: Path) -> None:
+    """Rewrite a manifest as 0.1.0 wrote it."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest[SEAL], manifest["ledger"]
+    manifest["shards"] = {name: record["bytes"] for name, record in manifest["shards"].items()}
+    write_json(folder / MANIFEST, manifest)
+
+
+def test_a_table_of_the_first_release_is_closed_anew_and_stays_what_it_was(photos: Path, table: FeatureTable) -> None:
+    before = contents(table.folder)
+    as_by_the_first_release(table.folder)
+    identity = digest(json.loads((table.folder / MANIFEST).read_text()))
+    with pytest.raises(TableError, match=r"has no SHA-256 of its shards, as 0.1.0 wrote it: run features again, once"):
+        FeatureTable.open(table.folder)
+    again = make_table(photos, table.folder.parent)
+    assert contents(table.folder) == before
+    assert again.identity == table.identity == identity
 
 
 def test_a_shard_cut_short(table: FeatureTable) -> None:
     shard = table.folder / "part-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(TableError, match=r"part-00001.parquet has \d+ bytes, expected \d+: delete it"):
+    with pytest.raises(TableError, match=r"part-00001.parquet has \d+ bytes, expected \d+: run features again, which"):
         FeatureTable.open(table.folder)

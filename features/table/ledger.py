@@ -31,7 +31,7 @@ def write_ledger(folder: Path, errors: list[LedgerEntry]) -> pd.DataFrame:
 def read_ledger(folder: Path) -> pd.DataFrame:
     """What `write_ledger` wrote; raises TableError where it is damaged."""
     with reading(folder / LEDGER):
-        return pq.read_table(folder / LEDGER).to_pandas()
+        return pq.read_table((folder / LEDGER).absolute()).to_pandas()
 
 
 def refuse_many(ledger: pd.DataFrame, listed: int, max_bad: float, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.storage import digest, replacing
+from features.storage import digest, from_json, replacing
 from features.table.ledger import LedgerEntry
-from features.table.table import FORMAT, TableSpec
+from features.table.manifest import FORMAT, TableSpec
 
 LEAST_IMAGES = 256
 MOST_IMAGES = 1024
@@ -38,8 +38,9 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSummary:
-    """What a shard adds to its table: rows of each split, and ledger entries."""
+    """What a shard adds to its table: rows of each split, and ledger entries; `fingerprint` is the shard's."""
 
+    fingerprint: str
     rows: dict[str, int]
     errors: list[LedgerEntry]
 
@@ -87,10 +88,9 @@ def write_shard(
     The shard carries its part of the ledger in its metadata, so that a finished shard need never be looked at again.
     """
     rows = shard.items.loc[sha256.index].assign(sha256=sha256)
-    summary = ShardSummary(
-        rows={str(name): int(count) for name, count in rows["split"].value_counts().items()}, errors=errors
-    )
-    schema = _schema(spec, shard, summary)
+    counts = {str(name): int(count) for name, count in rows["split"].value_counts().items()}
+    summary = ShardSummary(fingerprint=shard.fingerprint, rows=counts, errors=errors)
+    schema = _schema(spec, summary)
     values = pa.array(features.reshape(-1), type=pa.float16())
     arrays = [pa.array(rows[field.name].tolist(), type=field.type) for field in list(schema)[:-1]]
     arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field("features").type))
@@ -106,12 +106,12 @@ def write_shard(
     return summary
 
 
-def read_summary(path: Path) -> tuple[str, ShardSummary] | None:
-    """The fingerprint and the summary of the shard at `path`, from its footer alone; None where there is none."""
+def read_summary(path: Path) -> ShardSummary | None:
+    """The summary of the shard at `path`, from its footer alone; None where there is none."""
     try:
-        content = json.loads((pq.read_schema(path).metadata or {})[b"treehead.shard"])
-        return content["fingerprint"], ShardSummary(rows=content["rows"], errors=content["errors"])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        metadata = pq.read_schema(path.absolute()).metadata or {}
+        return from_json(ShardSummary, json.loads(metadata[b"treehead.shard"]))
+    except (OSError, pa.ArrowException, KeyError, ValueError):
         return None
 
 
@@ -124,7 +124,7 @@ def _fingerprint(spec: TableSpec, items: pd.DataFrame) -> str:
     return digest({"format": FORMAT, "table": spec.without_source(), "items": listing})
 
 
-def _schema(spec: TableSpec, shard: Shard, summary: ShardSummary) -> pa.Schema:
+def _schema(spec: TableSpec, summary: ShardSummary) -> pa.Schema:
     item = pa.field("item", pa.float16(), nullable=False)
     kinds = {
         "key": pa.string(),
@@ -133,10 +133,9 @@ def _schema(spec: TableSpec, shard: Shard, summary: ShardSummary) -> pa.Schema:
         "sha256": pa.string(),
         "features": pa.list_(item, spec.dim),
     }
-    about = {"fingerprint": shard.fingerprint, "rows": summary.rows, "errors": summary.errors}
     metadata: dict[bytes | str, bytes | str] = {
         "treehead": json.dumps(spec.about_shards()),
-        "treehead.shard": json.dumps(about),
+        "treehead.shard": json.dumps(asdict(summary)),
     }
     fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
     return pa.schema(fields, metadata=metadata)

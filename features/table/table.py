@@ -10,8 +10,8 @@ Shards hold the same bytes for the same inputs. Rows are found by key, never by 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,66 +22,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import TableError
-from features.storage import Json, dataset_folder, digest, from_json, write_json
+from features.storage import FileRecord, digest
 from features.table.ledger import LEDGER, read_ledger, reading
-from features.trunk.spec import TrunkSpec
-
-FORMAT = 2
-"""Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""
-
-MANIFEST = "manifest.json"
+from features.table.manifest import MANIFEST, Manifest, TableSpec
 
 BATCH_ROWS = 512
 
-
-@dataclass(frozen=True, kw_only=True)
-class TableSpec:
-    """What a table is made of; two tables with the same `fingerprint` are the same table.
-
-    `source_sha256` covers every image's key, split, label and stamp (see `Source.digest`).
-    """
-
-    dataset: str
-    classes: tuple[str, ...]
-    source_sha256: str
-    trunk: TrunkSpec
-    dim: int
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the table's format and of the spec, but for the name of the weights' file."""
-        return digest({"format": FORMAT, "source": self.source_sha256, **self.without_source()})
-
-    @property
-    def stem(self) -> str:
-        """`<dataset>-<backbone>-<node>`."""
-        return dataset_folder(self.dataset, f"-{self.trunk.backbone}-{self.trunk.node}")
-
-    @property
-    def folder_name(self) -> str:
-        """`<dataset>-<backbone>-<node>-<8 hex of the fingerprint>`."""
-        return f"{self.stem}-{self.fingerprint[:8]}"
-
-    def without_source(self) -> dict[str, Json]:
-        """The spec for JSON, without which images there are and how the weights' file is called."""
-        trunk = self.trunk.to_json()
-        del trunk["weights"]
-        content = self.to_json() | {"trunk": trunk}
-        del content["source_sha256"]
-        return content
-
-    def about_shards(self) -> dict[str, Json]:
-        """What each shard says of itself; which images there are, and how the weights' file is called, is not in it."""
-        return self.without_source() | {"transfer_learning": self.trunk.pretrained}
-
-    def to_json(self) -> dict[str, Json]:
-        """A dictionary that JSON can hold; `from_json` turns it back."""
-        return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
-
-    @classmethod
-    def from_json(cls, content: Json) -> TableSpec:
-        """The spec that `to_json` wrote; raises ValueError for anything else."""
-        return from_json(cls, content)
+RUN_AGAIN = "run features again, which makes it anew and keeps the others"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,48 +56,38 @@ class FeatureTable:
     ((6, 512), 'beech/0009.jpg', 'beech')
     """
 
-    def __init__(self, folder: Path, spec: TableSpec, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
-        self.spec = spec
-        self.identity = digest(manifest)
-        self.rows = {split: int(count) for split, count in manifest["rows"].items()}
-        self.errors = int(manifest["errors"])
-        self._sizes = {name: int(size) for name, size in manifest["shards"].items()}
+        self.spec = manifest.spec
+        self.identity = manifest.identity
+        self.rows = dict(manifest.rows)
+        self.errors = manifest.errors
+        self._records = {**manifest.shards, LEDGER: manifest.ledger}
+        self._unchecked = set(self._records)
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str | None = None) -> FeatureTable:
         """Open the table in `folder`, and check that it is whole and, where given, that it has this fingerprint.
 
-        Raises TableError.
+        What is in a file is checked when it is first read. Raises TableError.
         """
-        content = _read_manifest(folder / MANIFEST)
-        try:
-            spec = TableSpec.from_json(content["spec"])
-            table = cls(folder, spec, content)
-            recorded = str(content["fingerprint"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise TableError(f"{folder}/manifest.json is of another format ({error!r}): delete {folder}") from error
-        if recorded != spec.fingerprint or fingerprint not in (None, recorded):
-            raise TableError(
-                f"{folder} was made with other settings (fingerprint {recorded[:8]}, expected "
-                f"{(fingerprint or spec.fingerprint)[:8]}): delete it, or choose another `out`"
-            )
-        if not table._sizes:
-            raise TableError(f"{folder / MANIFEST} names no shards: delete it and run again")
-        if not (folder / LEDGER).is_file():
-            raise TableError(f"{folder / LEDGER} is missing: delete manifest.json beside it and run again")
-        for name, size in table._sizes.items():
+        manifest = Manifest.read(folder)
+        manifest.check_spec(folder, fingerprint)
+        table = cls(folder, manifest)
+        for name, record in table._records.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
-            if found != size:
-                raise TableError(
-                    f"{folder / name} has {found} bytes, expected {size}: delete it and manifest.json, run again"
-                )
+            if found != record.bytes:
+                raise TableError(f"{folder / name} has {found} bytes, expected {record.bytes}: {RUN_AGAIN}")
         return table
 
     @property
     def shards(self) -> tuple[Path, ...]:
         """The Parquet files that hold the rows, in order."""
-        return tuple(self.folder / name for name in self._sizes)
+        return tuple(self.folder / name for name in self._records if name != LEDGER)
+
+    def is_intact(self) -> bool:
+        """Whether every file is the one that the manifest names; those that are need no other check."""
+        return all(self._is_right(name) for name in list(self._records))
 
     def read(self, split: str) -> Rows:
         """All rows of `train`, `validation` or `test`, in the table's order; raises TableError as `index` does."""
@@ -166,7 +103,7 @@ class FeatureTable:
     def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
         """The rows of a split, at most `size` at a time, one row group in memory; TableError unless all are finite."""
         for shard in self.shards:
-            with reading(shard), pq.ParquetFile(shard) as file:
+            with reading(shard), pq.ParquetFile(self._checked(shard.name)) as file:
                 groups = [number for number in range(file.num_row_groups) if _may_hold(file.metadata, number, split)]
                 columns = ["key", "split", "label", "features"]
                 for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=columns):
@@ -198,14 +135,14 @@ class FeatureTable:
     def index(self) -> pd.DataFrame:
         """Every row's `key`, `split`, `label` and `sha256`, without its features.
 
-        Raises TableError for a shard of another table, a key that is there twice, a label that numbers no class, and
-        splits that have not as many rows as the manifest says.
+        Raises TableError for a shard that was changed or is of another table, a key that is there twice, a label that
+        numbers no class, and splits that have not as many rows as the manifest says.
         """
         columns = ["key", "split", "label", "sha256"]
         parts = []
         for shard in self.shards:
             with reading(shard):
-                part = pq.read_table(shard, columns=columns)
+                part = pq.read_table(self._checked(shard.name), columns=columns)
             self._check_origin(shard, part.schema)
             parts.append(part.to_pandas())
         index = pd.concat(parts, ignore_index=True)
@@ -219,8 +156,21 @@ class FeatureTable:
         return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
 
     def ledger(self) -> pd.DataFrame:
-        """What could not be read: `key`, `reason` and `exception`."""
+        """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""
+        self._checked(LEDGER)
         return read_ledger(self.folder)
+
+    def _checked(self, name: str) -> Path:
+        """The absolute path of a file, once it is found to be the one that the manifest names."""
+        path = self.folder / name
+        if not self._is_right(name):
+            raise TableError(f"{path} is not the file that {MANIFEST} names (its SHA-256 differs): {RUN_AGAIN}")
+        return path.absolute()
+
+    def _is_right(self, name: str) -> bool:
+        if name in self._unchecked and self._records[name].fits(self.folder / name):
+            self._unchecked.discard(name)
+        return name not in self._unchecked
 
     def _check_origin(self, path: Path, schema: pa.Schema) -> None:
         about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
@@ -253,30 +203,17 @@ class FeatureTable:
             )
 
 
-def write_manifest(folder: Path, spec: TableSpec, rows: dict[str, int], errors: int, shards: list[str]) -> None:
-    """Declare the table complete."""
-    content: Json = {
-        "fingerprint": spec.fingerprint,
-        "transfer_learning": spec.trunk.pretrained,
-        "rows": rows,
-        "errors": errors,
-        "shards": {name: (folder / name).stat().st_size for name in shards},
-        "spec": spec.to_json(),
-    }
-    write_json(folder / MANIFEST, content)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TableError(
-            f"{path} is missing, so {path.parent} is no complete feature table: run features first"
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise TableError(
-            f"{path} is cut short or damaged: delete it and run again, finished shards are kept"
-        ) from error
+def close_table(folder: Path, spec: TableSpec, rows: Mapping[str, int], errors: int, shards: Sequence[str]) -> None:
+    """Write the manifest of a table whose files are all in `folder`, `shards` in this order."""
+    Manifest(
+        fingerprint=spec.fingerprint,
+        transfer_learning=spec.trunk.pretrained,
+        rows=dict(rows),
+        errors=errors,
+        shards={name: FileRecord.of(folder / name) for name in shards},
+        ledger=FileRecord.of(folder / LEDGER),
+        spec=spec,
+    ).write(folder)
 
 
 def _may_hold(metadata: Any, group: int, split: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.storage import link_or_copy
+from features.storage import link_or_copy, remove
 from features.table.ledger import LedgerEntry, refuse_many, write_ledger
+from features.table.manifest import MANIFEST, TableSpec, recorded_shards
 from features.table.shard import ShardSummary, name_shards, read_summary, write_shard
-from features.table.table import MANIFEST, FeatureTable, TableSpec, write_manifest
+from features.table.table import FeatureTable, close_table
+
+logger = logging.getLogger(__name__)
 
 
 class TableWriter:
@@ -31,14 +35,21 @@ class TableWriter:
         self._finished: dict[int, ShardSummary] = {}
 
     def find_finished(self) -> None:
-        """Look for the shards that need not be made, here and among earlier tables."""
+        """Look for the shards that need not be made, here and among earlier tables; damaged ones here are removed."""
+        self._remove_damaged()
         for number, shard in enumerate(self._shards):
             self._take(number, self.folder / shard.name)
         missing = {
             shard.fingerprint: number for number, shard in enumerate(self._shards) if number not in self._finished
         }
         if missing:
+            self._reopen()
             self._adopt(missing)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no shard is left to be made."""
+        return len(self._finished) == len(self._shards)
 
     def bad_keys(self, number: int) -> frozenset[str] | None:
         """The images that finished shard `number` has no features of; None where it is not finished."""
@@ -47,13 +58,13 @@ class TableWriter:
 
     def redo(self, number: int) -> None:
         """Take shard `number` for unfinished."""
+        self._reopen()
         del self._finished[number]
 
     def write(
         self, number: int, sha256: pd.Series[str], features: NDArray[np.float16], errors: list[LedgerEntry]
     ) -> None:
         """Write shard `number`; see `write_shard`."""
-        (self.folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, the table is not complete
         shard = self._shards[number]
         path = self.folder / shard.name
         self._finished[number] = write_shard(path, self.spec, shard, sha256, features, errors)
@@ -69,22 +80,37 @@ class TableWriter:
         rows: Counter[str] = Counter()
         for summary in summaries:
             rows.update(summary.rows)
-        write_manifest(self.folder, self.spec, dict(rows), len(ledger), [shard.name for shard in self._shards])
+        close_table(self.folder, self.spec, rows, len(ledger), [shard.name for shard in self._shards])
         return FeatureTable.open(self.folder)
+
+    def _reopen(self) -> None:
+        """Until `finish`, the table is not complete."""
+        remove(self.folder / MANIFEST)
+
+    def _remove_damaged(self) -> None:
+        for name, record in recorded_shards(self.folder).items():
+            path = self.folder / name
+            if path.exists() and not record.fits(path):
+                logger.warning("%s is damaged (it is not the file that %s names): it is made anew", path, MANIFEST)
+                remove(path)
 
     def _take(self, number: int, path: Path) -> bool:
         """Note shard `number` as finished if the file at `path` is just that."""
         found = read_summary(path)
-        if not found or found[0] != self._shards[number].fingerprint or (self._retry_bad and found[1].errors):
+        if not found or found.fingerprint != self._shards[number].fingerprint or (self._retry_bad and found.errors):
             return False
-        self._finished[number] = found[1]
+        self._finished[number] = found
         return True
 
     def _adopt(self, missing: dict[str, int]) -> None:
-        """Take over the shards in `missing`, fingerprint to number, that an earlier table has."""
+        """Take over the shards in `missing`, fingerprint to number, that an earlier table has undamaged."""
         earlier = [folder for folder in self.folder.parent.glob(f"{self.spec.stem}-*") if folder != self.folder]
-        for path in (path for folder in sorted(earlier) for path in sorted(folder.glob("part-*.parquet"))):
-            found = read_summary(path)
-            number = missing.get(found[0]) if found else None
-            if number is not None and number not in self._finished and self._take(number, path):
-                link_or_copy(path, self.folder / self._shards[number].name)
+        for folder in sorted(earlier):
+            records = recorded_shards(folder)
+            for path in sorted(folder.glob("part-*.parquet")):
+                found, record = read_summary(path), records.get(path.name)
+                number = missing.get(found.fingerprint) if found else None
+                if number is None or number in self._finished or (record and not record.fits(path)):
+                    continue
+                if self._take(number, path):
+                    link_or_copy(path, self.folder / self._shards[number].name)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.feature_selection import SelectKBest
 
+from features.errors import OutputError
 from features.sources.source import LearningSplit
 from features.table.joined import JoinedTable
 from models.columns.selection import rank_by_anova, select_best
@@ -47,7 +48,6 @@ class StoredRows:
 
     @cached_property
     def _mapped(self) -> NDArray[np.float16]:
-        self._file.flush()
         return np.memmap(self._file, np.float16, mode="r", shape=(len(self), self.dim))
 
     def read(self) -> torch.Tensor:
@@ -125,7 +125,16 @@ def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
 
 @contextmanager
 def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> Iterator[StoredRows]:
-    with tempfile.TemporaryFile() as file:
-        for rows in table.batches(split):
-            file.write(rows.x[:, columns].astype(np.float16).tobytes())
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(tempfile.TemporaryFile())
+            for rows in table.batches(split):
+                file.write(rows.x[:, columns].astype(np.float16).tobytes())
+            file.flush()
+        except OSError as error:
+            where = tempfile.tempdir or "any folder for temporary files"
+            raise OutputError(
+                f"cannot put rows aside in {where} ({error.strerror}): free some space there, or name another folder "
+                "in the environment variable TMPDIR"
+            ) from error
         yield StoredRows(file, table.labels(split), len(columns))

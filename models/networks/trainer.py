@@ -7,6 +7,7 @@ clock.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -240,8 +241,10 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "best": self._best_state,
         }
+        saved = io.BytesIO()  # to a file that takes no more, torch would say that positions differ
+        torch.save(content, saved)
         with replacing(checkpoint) as scratch:
-            torch.save(content, scratch)
+            scratch.write_bytes(saved.getbuffer())
 
     def _resume(self, checkpoint: Path) -> None:
         try:

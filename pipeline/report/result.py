@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Self
 
 import pandas as pd
 
-from features.storage import Json, from_json
+from features.storage import Json, from_json, read_json, sealed, unsealed, write_json
 from features.trunk.spec import TrunkSpec
 from models.columns.depths import Depths
 from models.trials import Tried
@@ -21,6 +20,7 @@ FORMAT = 6
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
+SEAL = "metrics_sha256"
 
 Tuning = Mapping[str, tuple[Tried, ...]]
 """What was tried in the search for each head's settings, in order, by the head's name."""
@@ -110,13 +110,19 @@ class Comparison:
         """The comparison in a `metrics.json`, or in the folder that holds one; raises ResultError."""
         file = Path(path, METRICS) if Path(path).is_dir() else Path(path)
         try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+            content = read_json(file)
+            whole = isinstance(content, Mapping) and SEAL not in content  # as 0.1.0 wrote it
+            return cls.from_json(content if whole else unsealed(content, SEAL))
         except OSError as error:
             raise ResultError(
                 f"no comparison at {file} ({error.strerror}): give a folder or metrics.json that compare has written"
             ) from error
         except ValueError as error:
             raise ResultError(f"{file} is no comparison ({error}): delete it and compare again") from error
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json` into `folder`, sealed with the SHA-256 of its content."""
+        write_json(folder / METRICS, sealed(self.to_json(), SEAL))
 
     @classmethod
     def from_json(cls, content: Json) -> Self:

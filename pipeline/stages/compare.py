@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
 from features.errors import FeaturesError
-from features.storage import Json, digest, write_json
+from features.locks import locked
+from features.storage import Json, digest
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
 from models.columns.depths import Depths
@@ -68,11 +69,12 @@ def run_compare(config: CompareConfig) -> None:
     """Train the heads that are not trained yet, score them on the test rows, and write the report."""
     contest = prepare(config)
     folder = config.learning.features.run.out / "compare" / contest.folder_name
-    comparison = _found(folder, contest)
-    if comparison is None:
-        comparison = measure(contest)
-        write_report(folder / REPORT, comparison)
-        write_json(folder / METRICS, comparison.to_json())
+    with locked(folder):
+        comparison = _found(folder, contest)
+        if comparison is None:
+            comparison = measure(contest)
+            write_report(folder / REPORT, comparison)
+            comparison.write(folder)
     _show(comparison, folder)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from features.devices import resolve_device
-from features.storage import digest, from_json, write_json
+from features.locks import locked
+from features.storage import digest, from_json, read_json, write_json
 from features.table.joined import JoinedTable
 from models.columns.depths import Depths, score_depths
 from models.columns.workspace import Workspace
@@ -25,8 +25,11 @@ def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig)
         return None
     folder = config.features.run.out / "models" / table.name
     path = folder / f"depths-{digest({'format': FORMAT, 'table': table.identity})[:8]}.json"
-    if path.exists():
-        return _read(path)
+    with locked(folder):
+        return _read(path) if path.exists() else _score(table, workspace, config, path)
+
+
+def _score(table: JoinedTable, workspace: Workspace, config: LearningConfig, path: Path) -> Depths:
     count = len(table.tables)
     with progress("depths are compared", count * (count + 1) // 2) as advance:
         depths = score_depths(
@@ -46,7 +49,7 @@ def run_depths(table: JoinedTable, workspace: Workspace, config: LearningConfig)
 
 def _read(path: Path) -> Depths:
     try:
-        return from_json(Depths, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Depths, read_json(path))
     except ValueError as error:
         raise PipelineError(f"{path} is damaged ({error}): delete it and run again") from error
 

@@ -14,8 +14,9 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from features.devices import resolve_device
+from features.locks import locked
 from features.squares import Squares
-from features.storage import dataset_folder, locked
+from features.storage import dataset_folder
 from features.table.joined import JoinedTable
 from features.trunk.loaded import open_network
 from features.trunk.spec import RANDOM, NetworkOptions, TrunkOptions

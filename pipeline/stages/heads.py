@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.devices import resolve_device
+from features.locks import locked
 from features.table.joined import JoinedTable
 from models.card import Card, classifier_folder, load_classifier, read_card, save_classifier
 from models.columns.workspace import Workspace
@@ -81,8 +82,11 @@ class _Training:
         head = candidate.head
         if head.name not in self._trained:
             path = self._out / classifier_folder(head, self._table) / f"{head.name}{head.suffixes[0]}"
-            found = path.with_suffix(".json").exists()
-            learnt, card = self._found(path) if found else self._learn(candidate, path)
+            if not path.with_suffix(".json").exists():
+                head.take([part for part in (self.of(each).head for each in candidate.parts) if isinstance(part, Head)])
+            with locked(path.parent):
+                found = path.with_suffix(".json").exists()  # if only by a run that this one waited for
+                learnt, card = self._found(path) if found else self._learn(candidate, path)
             self._trained[head.name] = Trained(
                 head=learnt, card=card, path=path, table=self._table, tune_seconds=candidate.tune_seconds
             )
@@ -95,8 +99,6 @@ class _Training:
 
     def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
         head, table = candidate.head, self._table
-        parts = [self.of(part).head for part in candidate.parts]
-        head.take([part for part in parts if isinstance(part, Head)])
         with progress(f"{head.name} learns", head.steps(table)) as advance:
             head.fit(table, self._workspace, lambda step: advance(1, step.note))
         if candidate.searches:

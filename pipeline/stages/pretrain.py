@@ -21,9 +21,10 @@ import torch
 
 from features.devices import resolve_device, resolve_precision
 from features.errors import TrunkError
+from features.locks import locked
 from features.sources.source import LearningSplit, Source
 from features.squares import Squares
-from features.storage import Json, dataset_folder, digest, file_sha256, locked, replacing, write_json
+from features.storage import Json, dataset_folder, digest, file_sha256, replacing, write_json
 from features.trunk.backbone import Backbone
 from features.trunk.card import TrunkCard
 from features.trunk.loaded import open_backbone
@@ -60,10 +61,10 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     precision = resolve_precision(config.training.precision, device)
     config = replace(config, training=config.training.resolved(precision, from_scratch=True))
     plan = _Pretraining(source, backbone, _teacher(config, device), config, device)
-    if (plan.folder / CARD).exists():
-        return _reuse(plan)
-    network = _network(plan)
+    network = None if plan.is_done else _network(plan)
     with locked(plan.folder):
+        if network is None or plan.is_done:  # by a run that this one waited for
+            return _reuse(plan)
         _learn(plan, network)
     return plan.trunk
 
@@ -99,6 +100,10 @@ class _Pretraining:
     @property
     def trunk(self) -> Path:
         return self.folder / TRUNK
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / CARD).exists()
 
 
 def _reuse(plan: _Pretraining) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from features.locks import locked
 from features.table.joined import JoinedTable
 from models.columns.workspace import Workspace
 from models.heads.head import Head
@@ -66,7 +67,7 @@ def _search(head: Head, table: JoinedTable, workspace: Workspace, config: Learni
     from models.search import search, study_name  # Optuna is for those who tune
 
     path = config.features.run.out / "tune" / table.name / f"{study_name(head, table)}.db"
-    with progress(f"{head.name} is tuned", config.tune) as advance:
+    with locked(path.parent), progress(f"{head.name} is tuned", config.tune) as advance:
         found = search(
             head,
             table,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +12,16 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import SPLITS, Source
-from features.storage import Json, check_writable, write_json
+from features.storage import check_writable
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
+from features.table.timing import Timing
 from features.trunk.loaded import Loaded, open_network
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import progress, remark, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
-
-TIMING = "timing.json"
-"""Beside a table: how long its extraction took. Apart from the manifest, which is the same wherever it is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +75,6 @@ def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: floa
     _say_features(table, done, seconds)
     if done.extracted:
         remark(spent(done.seconds, trunk.device))
-        _write_timing(done, seconds, trunk.device)
     return table
 
 
@@ -89,18 +85,9 @@ def check_testable(table: JoinedTable) -> None:
 
 
 def us_per_image(table: JoinedTable) -> float | None:
-    """Microseconds to turn one image into features, as measured when the table was made."""
-    try:
-        timing = json.loads((table.folder / TIMING).read_text(encoding="utf-8"))
-        return float(timing["seconds"]) / int(timing["images"]) * 1e6
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return None
-
-
-def _write_timing(done: Extraction, seconds: float, device: torch.device) -> None:
-    timing: Json = {"images": done.extracted, "seconds": seconds, "device": str(device), "stages": dict(done.seconds)}
-    for table in done.tables:
-        write_json(table.folder / TIMING, timing)
+    """Microseconds to turn one image into features, as measured when the table was made; None where it was not."""
+    timing = Timing.read(table.folder)
+    return timing.seconds / timing.images * 1e6 if timing and timing.images else None
 
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from features import locks
 from features.errors import OutputError, SourceError, TrunkError
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
@@ -114,36 +111,6 @@ def photos_like(keys: Sequence[str]) -> Any:
     import pandas as pd
 
     return pd.DataFrame({"key": sorted(keys)})
-
-
-def test_of_two_runs_at_once_one_works_and_the_other_finds_it_done(photos: Path, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(run, photos, tmp_path / "out", trunk=make_tiny_trunk("pool", "early")) for _ in range(2)]
-    assert sorted(each.result().extracted for each in both) == [0, 120]
-    run(photos, tmp_path / "alone", trunk=make_tiny_trunk("pool", "early"))
-    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
-
-
-def test_tables_are_locked_in_one_order_whichever_is_asked_for_first(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[Path] = []
-    whole = locks.locked
-
-    @contextmanager
-    def locked(folder: Path) -> Iterator[None]:
-        taken.append(folder)
-        with whole(folder):
-            yield
-
-    monkeypatch.setattr("features.extract.locked", locked)
-    for nodes in (("pool", "early"), ("early", "pool")):
-        trunk = make_tiny_trunk("pool", "early")
-        order = [trunk.specs.index(spec) for node in nodes for spec in trunk.specs if spec.node == node]
-        trunk.specs = tuple(trunk.specs[place] for place in order)
-        trunk.dims = tuple(trunk.dims[place] for place in order)
-        extract(photos_source(photos), trunk, tmp_path, max_bad=0, on_images=lambda _: None)
-    assert taken[:2] == taken[2:] == sorted(taken[:2])
 
 
 def test_a_disk_that_fills_up_loses_nothing(photos: Path, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import resource
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from features.errors import OutputError
-from features.storage import Json, check_writable, digest, from_json, replacing, write_json
+from features.storage import (
+    Json,
+    check_writable,
+    digest,
+    from_json,
+    link_or_copy,
+    read_json,
+    remove,
+    replacing,
+    sealed,
+    unsealed,
+    write_json,
+)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -44,6 +59,97 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_written_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, replace, unlink = os.fsync, os.replace, os.unlink
+
+    def synced(handle: int) -> None:
+        done.append("sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"sync {os.fstat(handle).st_size}")
+        fsync(handle)
+
+    def named(*paths: Path) -> None:
+        done.append("name")
+        replace(*paths)
+
+    def removed(path: Path) -> None:
+        done.append("remove")
+        unlink(path)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    monkeypatch.setattr(os, "unlink", removed)
+    write_json(tmp_path / "x.json", "some text")
+    assert done[:3] == ["sync 12", "name", "sync folder"]
+    link_or_copy(tmp_path / "x.json", tmp_path / "y.json")
+    done.clear()
+    remove(tmp_path / "x.json")
+    assert done == ["remove", "sync folder"]
+    assert [path.name for path in tmp_path.iterdir()] == ["y.json"]
+
+
+def test_what_others_put_in_the_way_is_neither_written_nor_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("of somebody else")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".unfinished-guessed").symlink_to(theirs)
+    with pytest.raises(OutputError, match=r"cannot write .*x.json \(File exists\)"):
+        write_json(tmp_path / "x.json", {})
+    assert theirs.read_text() == "of somebody else"
+
+
+def test_scratch_files_have_short_names_that_nobody_guesses(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(2):
+        with replacing(tmp_path / ("x" * 255)) as scratch:
+            names.add(scratch.name)
+    assert len(names) == 2
+    assert all(len(name) < 40 for name in names)
+
+
+def test_a_file_has_the_permissions_that_the_person_asks_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "x.json", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_link_or_a_copy_has_the_same_bytes(shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not shared:
+        monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "x").write_bytes(b"content")
+    link_or_copy(tmp_path / "x", tmp_path / "y")
+    assert (tmp_path / "y").read_bytes() == b"content"
+    assert (tmp_path / "y").samefile(tmp_path / "x") == shared
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
+
+
+def test_what_was_sealed_tells_any_change() -> None:
+    whole = sealed({"a": 1, "b": [2]}, "seal")
+    assert unsealed(whole, "seal") == {"a": 1, "b": [2]}
+    for changed in ({**whole, "a": 2}, {**whole, "c": 0}, {**whole, "seal": "0" * 64}, {"seal": whole["seal"]}):
+        with pytest.raises(ValueError, match="it has been changed since it was written"):
+            unsealed(changed, "seal")
+    others: tuple[Json, ...] = ({"a": 1}, [], None, "text")
+    for foreign in others:
+        with pytest.raises(ValueError, match=r"^no seal$"):
+            unsealed(foreign, "seal")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b'"\xff"', b"9" * 5000])
+def test_a_file_that_is_no_json(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^.+$"):
+        read_json(tmp_path / "x.json")
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:

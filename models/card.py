@@ -1,8 +1,9 @@
-"""A classifier on disk: the head's own files and a card that names their SHA-256, checked before they are read.
+"""A classifier on disk: the head's own files and a card that names their SHA-256.
 
-xgb.joblib   scikit-learn and xgboost objects only: `joblib.load` needs nothing of this project
-xgb.ubj      the same trees in the format that xgboost keeps readable across versions
-xgb.json     the card, written last
+xgb.joblib        scikit-learn and xgboost objects only: `joblib.load` needs nothing of this project
+xgb.safetensors   what they are made of, as plain arrays: all that is read here, so that nobody's pickle is ever loaded
+xgb.ubj           the trees alone in the format that xgboost keeps readable across versions
+xgb.json          the card, written last
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 
 import torch
 
+from features.errors import first_line
 from features.storage import FileRecord, Json, digest, file_sha256, from_json, replacing, write_json
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
-from models.errors import ClassifierError
-from models.heads.head import CARD_FORMAT, Classifier
-from models.heads.registry import HEADS, make_head
+from models.errors import ClassifierError, SettingsError
+from models.heads.head import DATA, Classifier, Head
+from models.heads.registry import HEADS, HeadSettings, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
 
@@ -35,7 +37,7 @@ class Card:
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what the
     trunk can be built from again: a name or a file's absolute path; `files` has the record of each file by name,
-    first that of the one that prediction reads; `validation` holds the head's accuracy and log-loss on that split.
+    first that of the one that people take away; `validation` holds the head's accuracy and log-loss on that split.
     """
 
     head: str
@@ -55,7 +57,7 @@ class Card:
 
     @property
     def main_file(self) -> str:
-        """The name of the file that prediction reads."""
+        """The name of the file that people take away."""
         return next(iter(self.files))
 
     @property
@@ -70,14 +72,14 @@ class Card:
 
     def write(self, path: Path) -> None:
         """Write the card as JSON, sealed with the SHA-256 of its content."""
-        content = {"format": CARD_FORMAT, **asdict(self)}
+        content = {"format": _format_of(self.head), **asdict(self)}
         write_json(path, {**content, "card_sha256": digest(content)})
 
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
     what: Json = {
-        "format": CARD_FORMAT,
+        "format": head.format,
         "head": head.name,
         "parameters": head.parameters(),
         "device": head.device.type,
@@ -89,7 +91,7 @@ def classifier_folder(head: Classifier, table: JoinedTable) -> str:
 def save_classifier(
     head: Classifier, table: JoinedTable, folder: Path, *, weights: str, validation: Mapping[str, float]
 ) -> Path:
-    """Write a classifier's files and then its card into `folder`; returns the file that prediction reads."""
+    """Write a classifier's files and then its card into `folder`; returns the file that people take away."""
     files = {}
     for suffix in head.suffixes:
         path = folder / f"{head.name}{suffix}"
@@ -117,32 +119,43 @@ def save_classifier(
 
 
 def load_classifier(path: Path) -> tuple[Classifier, Card]:
-    """Read a classifier by the file that prediction reads, after its card and its checksum are found right.
+    """Read a classifier by its joblib, its safetensors file or its card: from the safetensors file, which is data.
 
-    Raises ClassifierError for a file or card that is missing, cut short, changed, or of another format.
+    Raises ClassifierError for a file or card that is missing, cut short, changed, of another format or malformed.
     """
-    if not path.is_file() or path.suffix == ".json":
+    if not path.is_file() or path.suffix not in (".joblib", DATA, ".json"):
         raise ClassifierError(
             f"no classifier at {path}: expected xgb.joblib or another that xgb, compare or finetune has written"
         )
-    card = read_card(path.with_suffix(".json"))
-    if path.name != card.main_file:
-        raise ClassifierError(
-            f"{path} is not what predictions are made from: expected {path.with_name(card.main_file)}"
-        )
-    if file_sha256(path) != card.sha256:
-        raise ClassifierError(
-            f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
-        )
+    card, data = read_card(path.with_suffix(".json")), path.with_suffix(DATA)
+    for file in {path, data} - {path.with_suffix(".json")}:
+        _check_file(file, card)
     head = _unfitted(card)
-    head.restore(path)
     head.classes_ = card.classes
+    try:
+        head.restore(data)
+    except ValueError as error:
+        raise ClassifierError(
+            f"{data} holds no {card.head} that its card tells of ({first_line(error)}): train it again"
+        ) from error
     head.fit_seconds_ = card.fit_seconds
     head.learned_ = dict(card.learned)
     return head, card
 
 
+def _check_file(path: Path, card: Card) -> None:
+    try:
+        intact = path.name in card.files and file_sha256(path) == card.files[path.name].sha256
+    except OSError as error:
+        raise ClassifierError(f"{path} cannot be read ({error.strerror}): the classifier is made from it") from error
+    if not intact:
+        raise ClassifierError(
+            f"{path} is not the file its card names (its SHA-256 differs): delete {path.parent} and train again"
+        )
+
+
 def _unfitted(card: Card) -> Classifier:
+    """What the card tells of, with the settings that it learnt with."""
     device = torch.device("cpu")
     if card.head in (NETWORK, FORMER_NETWORK):
         return NetworkClassifier(seed=0, device=device, settings=card.parameters)
@@ -151,38 +164,68 @@ def _unfitted(card: Card) -> Classifier:
             f"a card of the head {card.head!r} came, expected one of {', '.join((*HEADS, NETWORK))}: "
             "use the release that wrote it"
         )
-    return make_head(card.head, seed=0, device=device)
+    try:
+        settings, seed = _settings_of(card), from_json(int, card.parameters.get("seed"))
+    except (ValueError, SettingsError) as error:
+        raise ClassifierError(f"the card of {card.head} has other parameters ({error}): train it again") from error
+    return make_head(card.head, settings, seed=seed, device=device)
+
+
+def _settings_of(card: Card) -> HeadSettings:
+    """The settings of its head and, of one that is made of others, of these; raises ValueError for others."""
+    told: dict[str, Json] = {card.head: card.parameters}
+    parts = card.parameters.get("parts")
+    if isinstance(parts, Mapping):
+        told = {card.head: {**card.parameters, "parts": list(parts)}, **parts}
+    return from_json(HeadSettings, {name: _but_for_seed(said) for name, said in told.items()})
+
+
+def _but_for_seed(parameters: Json) -> Json:
+    if isinstance(parameters, Mapping):
+        return {name: value for name, value in parameters.items() if name != "seed"}
+    return parameters
+
+
+def _format_of(head: object) -> int:
+    return (NetworkClassifier if head in (NETWORK, FORMER_NETWORK) else Head).format
 
 
 def read_card(path: Path) -> Card:
     """Read a card and check that nobody has changed it; raises ClassifierError."""
     content = _unsealed(path)
-    kept = content.pop("format", None)
-    if kept != CARD_FORMAT:
+    kept, expected = content.pop("format", None), _format_of(content.get("head"))
+    if kept != expected:
         raise ClassifierError(
-            f"{path} is of format {kept}, expected {CARD_FORMAT}: train it again, or use the release that wrote it"
+            f"{path} is of format {kept}, expected {expected}: train it again, or use the release that wrote it"
         )
     try:
-        return from_json(Card, content)
+        card = from_json(Card, content)
+        if not card.trunks or not card.files:
+            raise ValueError("it names no trunk or no file")
     except ValueError as error:
-        raise ClassifierError(f"{path} is no card of format {CARD_FORMAT} ({error}): train it again") from error
+        raise ClassifierError(f"{path} is no card of format {expected} ({error}): train it again") from error
+    return card
 
 
 def _unsealed(path: Path) -> dict[str, Json]:
     """What is in the card at `path` but for its seal, which is checked."""
     try:
-        content: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         seal = content.pop("card_sha256")
         intact = digest(content) == seal
     except OSError as error:
         raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ClassifierError(f"{path} is cut short or no card: delete {path.parent} and train again") from error
     if not intact:
         raise ClassifierError(
             f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
         )
     return content
+
+
+def _refuse(constant: str) -> Json:
+    raise ValueError(f"{constant} came, expected a number")
 
 
 def package_versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.random_projection import GaussianRandomProjection
 
 from models.columns.moments import Moments, moments_of_folds
 from models.columns.workspace import StoredRows
@@ -47,18 +47,13 @@ class Direction:
 class Discriminants:
     """The columns for trees: discriminant axes, k − 1, then class scores, k.
 
-    `model` makes them of any rows; `fold_weights` holds the (d, 2k − 1) float32 of each fold, for training rows;
-    `shrinkage` is what validation chose.
+    `weights` (d, 2k − 1) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
+    for training rows; `shrinkage` is what validation chose.
     """
 
-    model: LinearDiscriminantAnalysis
+    weights: torch.Tensor
     shrinkage: float
     fold_weights: Sequence[torch.Tensor]
-
-    @property
-    def weights(self) -> torch.Tensor:
-        """(d, 2k − 1) float32 for rows that were not trained on."""
-        return torch.from_numpy(self.model.scalings_)
 
 
 def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, device: torch.device) -> Discriminants:
@@ -73,8 +68,7 @@ def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, d
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
     fold_weights = [each.weights @ turn for each in without]
-    model = _as_scikit_learn((direction.weights @ turn).cpu().numpy(), shrinkage, classes)
-    return Discriminants(model=model, shrinkage=shrinkage, fold_weights=fold_weights)
+    return Discriminants(weights=direction.weights @ turn, shrinkage=shrinkage, fold_weights=fold_weights)
 
 
 def try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
@@ -121,12 +115,16 @@ def _calibrated_log_loss(scores: NDArray[np.float64], labels: NDArray[np.int32])
     return float(minimize_scalar(loss, bounds=(-7, 3), method="bounded").fun)
 
 
-def _as_scikit_learn(weights: NDArray[np.float32], shrinkage: float, classes: int) -> LinearDiscriminantAnalysis:
-    """The weights as scikit-learn's users know them: `transform` multiplies by them."""
+def as_projection(weights: NDArray[np.float32], seed: int) -> GaussianRandomProjection:
+    """`weights` (d, c) as a transformer of scikit-learn's that multiplies by them.
+
+    Of those that do no more than that, this one has nothing else that `fit` would leave, and its clone fits any rows,
+    fast and without their labels: trees trust columns too much that have seen those.
+    """
     return as_fitted(
-        LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage),
-        classes_=np.arange(classes),
-        scalings_=weights,
-        _max_components=weights.shape[1],
+        GaussianRandomProjection(weights.shape[1], random_state=seed),
+        components_=weights.T,
+        n_components_=weights.shape[1],
         n_features_in_=weights.shape[0],
+        _n_features_out=weights.shape[1],
     )

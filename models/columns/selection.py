@@ -29,7 +29,12 @@ def rank_by_anova(table: JoinedTable) -> NDArray[np.intp]:
 def select_best(places: NDArray[np.intp], columns: int) -> SelectKBest:
     """scikit-learn's selector of the `columns` that come first, as if it had ranked them itself."""
     select = SelectKBest(f_classif, k=min(columns, len(places)))
-    return as_fitted(select, scores_=-places.astype(np.float64), n_features_in_=len(places))
+    return as_fitted(
+        select,
+        scores_=-places.astype(np.float64),
+        pvalues_=np.full(len(places), np.nan),  # places have none
+        n_features_in_=len(places),
+    )
 
 
 def f_values(table: JoinedTable) -> NDArray[np.float64]:

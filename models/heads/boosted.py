@@ -24,19 +24,20 @@ from xgboost.callback import TrainingCallback
 
 from features.devices import resolve_device
 from features.table.joined import JoinedTable
-from models.columns.discriminant import FOLDS, Discriminants, fit_discriminants
+from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
 from models.columns.workspace import Chosen, StoredRows
-from models.heads.head import ColumnsHead, Head, JsonObject, OnStep, Step
-from models.heads.quantised import ABSENT, quantise
+from models.fitted import Arrays, array_of, as_fitted
+from models.heads.head import DATA, ColumnsHead, Head, JsonObject, OnStep, Step, chosen_columns
+from models.heads.quantised import quantise
 from models.heads.settings import XgbSettings
 
 
 class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib", ".ubj")
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, ".ubj")
     settings: XgbSettings
 
     def __init__(self, settings: XgbSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
@@ -70,10 +71,28 @@ class BoostedHead(ColumnsHead):
         if discriminants:
             self.learned_["shrinkage"] = discriminants.shrinkage
         self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-        steps: list[tuple[str, SelectKBest | Pipeline]] = [("columns", select)]
-        if discriminants:
-            steps.append(("discriminants", Pipeline([("columns", chosen.select), ("axes", discriminants.model)])))
-        self.model_ = Pipeline([("reduce", FeatureUnion(steps)), ("xgb", self._classifier(booster))])
+        best = booster[: booster.best_iteration + 1]
+        trees, few = np.array(best.save_raw("ubj")), np.array(len(select.get_support(indices=True)))
+        learnt = {"places": chosen.places, "columns": few, "trees": trees}
+        self.learn(learnt | ({"discriminants": discriminants.weights.cpu().numpy()} if discriminants else {}))
+
+    def build(self, arrays: Arrays) -> Pipeline:
+        """See Head."""
+        columns = int(array_of(arrays, "columns", np.int64))
+        steps: list[tuple[str, SelectKBest | Pipeline]] = [("columns", chosen_columns(arrays, columns))]
+        if "discriminants" in arrays:
+            weights = array_of(arrays, "discriminants", np.float32, None, None)
+            select, axes = chosen_columns(arrays, len(weights)), as_projection(weights, self.seed)
+            steps.append(("discriminants", Pipeline([("columns", select), ("axes", axes)])))
+            columns += weights.shape[1]
+        classifier = self._classifier(array_of(arrays, "trees", np.uint8, None))
+        if classifier.n_features_in_ != columns:
+            raise ValueError(f"`trees` take {classifier.n_features_in_} columns, expected {columns}")
+        return Pipeline([("reduce", FeatureUnion(steps)), ("xgb", classifier)])
+
+    def unfitted(self, model: Any) -> Any:
+        """See Head; its objective is that of a classifier which has not seen yet how many classes there are."""
+        return super().unfitted(model).set_params(xgb__objective=XGBClassifier().objective)
 
     def _boost(
         self, train: StoredRows, validation: StoredRows, columns: _Columns, classes: int, on_step: OnStep
@@ -110,34 +129,35 @@ class BoostedHead(ColumnsHead):
             **(two if classes == 2 else many),
         }
 
-    def _classifier(self, booster: xgboost.Booster) -> XGBClassifier:
-        """The rounds up to the best one as scikit-learn's users know them.
+    def _classifier(self, trees: NDArray[np.uint8]) -> XGBClassifier:
+        """The rounds up to the best one, as UBJSON, as scikit-learn's users know them.
 
-        They are loaded into a new classifier because a model that was trained on cuda would predict on cuda wherever
-        it is. Its parameters are those of a classifier yet to be fitted, so that a clone takes any number of classes.
+        They are loaded into a new booster because one that was trained on cuda would predict on cuda wherever it is.
+        `set_params` of a fitted classifier hands all its parameters to the booster, so that these must fit what it is.
         """
         settings = self.settings
-        best = booster[: booster.best_iteration + 1]
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(trees))
+        classes = int(json.loads(booster.save_config())["learner"]["learner_model_param"]["num_class"])
         classifier = XGBClassifier(
-            n_estimators=best.num_boosted_rounds(),
+            objective="multi:softprob" if classes > 2 else "binary:logistic",
+            n_estimators=booster.num_boosted_rounds(),
             learning_rate=settings.learning_rate,
             max_depth=settings.max_depth,
             max_bin=settings.max_bin,
             colsample_bynode=settings.column_share,
             tree_method="hist",
-            missing=ABSENT,
             device="cpu",
+            n_jobs=1,  # threads would hang after a fork, and predicting takes far less than the features do
             random_state=self.seed,
         )
-        classifier.load_model(bytearray(best.save_raw("ubj")))
-        classifier.objective, classifier.base_score = XGBClassifier().objective, None
-        classifier.get_booster().set_param({"device": "cpu"})
+        as_fitted(classifier, _Booster=booster, n_classes_=max(classes, 2)).set_params(device="cpu")
         return classifier
 
     def save(self, path: Path, suffix: str) -> None:
-        """Write the Pipeline as joblib, or its trees alone as UBJSON."""
+        """See Head; the trees alone as UBJSON besides."""
         if suffix == ".ubj":
-            path.write_bytes(self.model_.named_steps["xgb"].get_booster().save_raw("ubj"))
+            path.write_bytes(self.arrays_["trees"].tobytes())
         else:
             super().save(path, suffix)
 

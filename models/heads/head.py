@@ -11,13 +11,20 @@ from typing import Any, ClassVar, Protocol, Self
 
 import joblib
 import numpy as np
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import Pipeline
 
+from features.errors import first_line
 from features.table.joined import JoinedTable
 from models.columns.learnable import check_learnable
+from models.columns.selection import select_best
 from models.columns.workspace import Chosen, Workspace
+from models.errors import ClassifierError
+from models.fitted import Arrays, array_of
 from models.heads.settings import ColumnsSettings, Settings
 
 
@@ -41,8 +48,8 @@ Probabilities = NDArray[np.float32]
 JsonObject = dict[str, Any]
 """What JSON can hold, by name, as it stands on the card."""
 
-CARD_FORMAT = 3
-"""Raised when the meaning of a classifier's files changes."""
+DATA = ".safetensors"
+"""The suffix of the file that holds what was learnt as plain arrays, the only one that is read again."""
 
 PREDICT_ROWS = 4096
 """Rows that are predicted at a time, so that the steps between features and probabilities need little memory."""
@@ -56,8 +63,10 @@ class Classifier(ABC):
     """
 
     name: str
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib",)
-    """The files that `save` writes, by suffix; prediction reads the first."""
+    format: ClassVar[int]
+    """Raised when the meaning of the files changes."""
+    suffixes: ClassVar[tuple[str, ...]]
+    """The files that `save` writes, by suffix: first what people take away, among them DATA."""
 
     def __init__(self, *, seed: int, device: torch.device) -> None:
         self.seed = seed
@@ -81,11 +90,21 @@ class Classifier(ABC):
 
     @abstractmethod
     def restore(self, path: Path) -> None:
-        """Take back what `save` wrote under the first suffix."""
+        """Take back what `save` wrote as DATA; raises ValueError for a file that holds anything else."""
 
 
 class Model(Protocol):
     """What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
+
+    @property
+    def classes_(self) -> Any:
+        """The classes' numbers (k,)."""
+        ...
+
+    @property
+    def n_features_in_(self) -> int:
+        """The width of features, d."""
+        ...
 
     def predict_proba(self, x: NDArray[np.float32], /) -> NDArray[np.floating]:
         """Class probabilities (n, k) of features (n, d)."""
@@ -96,11 +115,15 @@ class Head(Classifier):
     """A classifier that learns from a feature table, reading it counted in its seconds.
 
     Subclasses hold their settings in a frozen dataclass. `parts` are the heads that it is made of; most have none.
-    `learned_` has `validation_log_loss` among the rest: a search for settings goes by it.
+    `learned_` has `validation_log_loss` among the rest: a search for settings goes by it. What it learns are `arrays_`,
+    and `model_` is made of them, by `build` alone: after training, after reading, and for the joblib.
     """
 
+    format = 4
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA)
     on_gpu: ClassVar[bool] = True
     """Whether it can learn on a GPU."""
+    arrays_: Arrays
     model_: Model
 
     def __init__(self, settings: Settings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
@@ -132,18 +155,44 @@ class Head(Classifier):
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """Train on `table`, rows of it put aside in `workspace`; raises DataError where they do not allow it."""
 
+    @abstractmethod
+    def build(self, arrays: Arrays) -> Model:
+        """The model that `arrays` hold; raises ValueError for some that hold none."""
+
+    def unfitted(self, model: Any) -> Any:
+        """A model that `build` has made as scikit-learn had it before fitting."""
+        return clone(model)
+
+    def learn(self, arrays: Arrays) -> None:
+        """Take what was learnt; raises ValueError where that is no model."""
+        self.arrays_ = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        self.model_ = self.build(self.arrays_)
+
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """See Classifier."""
+        """See Classifier; raises ClassifierError for features of another width than it learnt from."""
+        if x.ndim != 2 or x.shape[1] != self.model_.n_features_in_:
+            raise ClassifierError(
+                f"features of shape {x.shape} came, expected (n, {self.model_.n_features_in_}): "
+                "take those of the network that the card names"
+            )
         parts = [self.model_.predict_proba(x[start : start + PREDICT_ROWS]) for start in range(0, len(x), PREDICT_ROWS)]
         return np.concatenate(parts).astype(np.float32)
 
     def save(self, path: Path, suffix: str) -> None:
-        """See Classifier."""
-        joblib.dump(self.model_, path, compress=3)
+        """Write the arrays as DATA, or the model: made anew, as a pickle differs with what its objects share."""
+        if suffix == DATA:
+            path.write_bytes(safetensors.numpy.save(dict(self.arrays_)))
+        else:
+            joblib.dump(self.build(self.arrays_), path, compress=3)
 
     def restore(self, path: Path) -> None:
-        """See Classifier."""
-        self.model_ = joblib.load(path)
+        """See Classifier; `classes_` must be as many as the file's."""
+        try:
+            self.learn(safetensors.numpy.load(path.read_bytes()))
+        except (safetensors.SafetensorError, KeyError) as error:  # KeyError: of a type that NumPy does not know
+            raise ValueError(f"no arrays: {first_line(error)}") from error
+        if len(self.model_.classes_) != len(self.classes_):
+            raise ValueError(f"{len(self.model_.classes_)} classes, expected {len(self.classes_)}")
 
 
 class ColumnsHead(Head):
@@ -169,3 +218,11 @@ class ColumnsHead(Head):
 
     @abstractmethod
     def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None: ...
+
+
+def chosen_columns(arrays: Arrays, columns: int) -> SelectKBest:
+    """What takes the best `columns` of a table by their `places`, see `rank_by_anova`; raises ValueError for fewer."""
+    places = array_of(arrays, "places", np.int64, None)
+    if not 0 < columns <= len(places):
+        raise ValueError(f"`places` has {len(places)} columns, expected {columns} or more")
+    return select_best(places, columns)

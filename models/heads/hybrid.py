@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from sklearn.utils import Bunch
 from features.table.joined import JoinedTable
 from models.columns.learnable import check_learnable
 from models.columns.workspace import Workspace
-from models.fitted import as_fitted
+from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import Head, JsonObject, OnStep, Step
 from models.heads.settings import HybridSettings
 
@@ -74,9 +74,27 @@ class HybridHead(Head):
                 name: blend([share for other, share in shares.items() if other != name], y)[1] for name in shares
             },
         }
-        used = [(part, float(weight)) for part, weight in zip(parts, weights, strict=True) if weight > 0]
-        self.model_ = _voting(used, len(table.classes))
+        used = [part for part, weight in zip(parts, weights, strict=True) if weight > 0]
+        learnt = {f"{part.name}.{name}": array for part in used for name, array in part.arrays_.items()}
+        self.learn({"weights": weights, **learnt})
         return loss
+
+    def build(self, arrays: Arrays) -> VotingClassifier:
+        """See Head. `estimators` are yet to be fitted, as a fit leaves them, and `estimators_` have learnt."""
+        weights = array_of(arrays, "weights", np.float64, len(self.parts))
+        used = [part for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
+        fitted = {part.name: part.build(below(part.name, arrays)) for part in used}
+        if len({(len(model.classes_), model.n_features_in_) for model in fitted.values()}) != 1:
+            raise ValueError("parts of other classes or other columns than one another's")
+        templates = [(part.name, part.unfitted(fitted[part.name])) for part in used]
+        labels = LabelEncoder().fit(next(iter(fitted.values())).classes_)
+        return as_fitted(
+            VotingClassifier(templates, voting="soft", weights=weights[weights > 0]),
+            estimators_=list(fitted.values()),
+            named_estimators_=Bunch(**fitted),
+            le_=labels,
+            classes_=labels.classes_,
+        )
 
 
 def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
@@ -114,16 +132,3 @@ def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[
 
 def _log_loss(shares: NDArray[np.floating], y: NDArray[np.int32]) -> float:
     return -float(np.log(np.maximum(shares[np.arange(len(y)), y], 1e-12)).mean())
-
-
-def _voting(parts: list[tuple[Head, float]], classes: int) -> VotingClassifier:
-    """The parts as scikit-learn's users know them."""
-    estimators: list[tuple[str, Any]] = [(part.name, part.model_) for part, _ in parts]
-    labels = LabelEncoder().fit(np.arange(classes))
-    return as_fitted(
-        VotingClassifier(estimators, voting="soft", weights=[weight for _, weight in parts]),
-        estimators_=[estimator for _, estimator in estimators],
-        named_estimators_=Bunch(**dict(estimators)),
-        le_=labels,
-        classes_=labels.classes_,
-    )

@@ -1,7 +1,7 @@
 """Nearest neighbours: the cheap floor, what a table gives away to a head that learns next to nothing.
 
-Principal components of the columns that tell classes apart, brought to length 1 so that neighbours are near by angle;
-a row's neighbours vote, the nearer the more. How many may vote is chosen on validation.
+Principal components of the columns that tell classes apart, in which neighbours are near by angle; they vote, the
+nearer the more. How many may vote is chosen on validation.
 """
 
 from __future__ import annotations
@@ -14,15 +14,25 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import Normalizer
 
 from features.table.joined import JoinedTable
 from models.columns.workspace import Chosen, StoredRows
-from models.heads.head import ColumnsHead, OnStep, Step
+from models.fitted import Arrays, array_of, as_fitted, below
+from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
 from models.heads.settings import KnnSettings
 
 PCA_ROWS = 20_000
 """Training rows that the components are fitted on at most; more hardly move them."""
+
+PCA_LEARNT = (
+    "components",
+    "mean",
+    "explained_variance",
+    "explained_variance_ratio",
+    "singular_values",
+    "noise_variance",
+)
+"""What they learn, as float32."""
 
 
 class KnnHead(ColumnsHead):
@@ -37,16 +47,44 @@ class KnnHead(ColumnsHead):
 
     def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         train, validation = chosen.train, chosen.validation
-        reduce = Pipeline([("pca", self._components(train)), ("length", Normalizer())])
-        model = KNeighborsClassifier(weights="distance", algorithm="brute")
-        model.fit(_reduced(reduce, train), train.labels)
+        reduce = self._components(train)
+        rows = _reduced(reduce, train)
+        model = _neighbours(rows, train.labels, 1)
         most = min(max(self.settings.neighbours), len(train))
-        distances, rows = model.kneighbors(_reduced(reduce, validation), n_neighbors=most)
-        losses = self._losses(distances, train.labels[rows] == validation.labels[:, None], on_step)
+        distances, nearest = model.kneighbors(_reduced(reduce, validation), n_neighbors=most)
+        losses = self._losses(distances, train.labels[nearest] == validation.labels[:, None], on_step)
         best = min(losses, key=lambda neighbours: losses[neighbours])
-        model.set_params(n_neighbors=best)
-        self.model_ = Pipeline([("columns", chosen.select), *reduce.steps, ("knn", model)])
+        learnt = {"places": chosen.places, "neighbours": np.array(best), "rows": rows, "labels": train.labels}
+        learnt |= {f"pca.{name}": np.asarray(getattr(reduce, f"{name}_"), np.float32) for name in PCA_LEARNT}
+        self.learn(learnt | {"pca.n_samples": np.array(reduce.n_samples_)})
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
+
+    def build(self, arrays: Arrays) -> Pipeline:
+        """See Head."""
+        pca = self._pca(below("pca", arrays))
+        rows = array_of(arrays, "rows", np.float32, None, len(pca.components_))
+        labels = array_of(arrays, "labels", np.int32, len(rows))
+        neighbours = int(array_of(arrays, "neighbours", np.int64))
+        if not 0 < neighbours <= len(rows):
+            raise ValueError(f"{neighbours} neighbours of {len(rows)} rows")
+        select, knn = chosen_columns(arrays, pca.n_features_in_), _neighbours(rows, labels, neighbours)
+        return Pipeline([("columns", select), ("pca", pca), ("knn", knn)])
+
+    def _pca(self, arrays: Arrays) -> PCA:
+        """The components as `_components` has fitted them."""
+        components = array_of(arrays, "components", np.float32, None, None)
+        of_each = ("explained_variance", "explained_variance_ratio", "singular_values")
+        return as_fitted(
+            PCA(len(components), svd_solver="randomized", random_state=self.seed),
+            components_=components,
+            mean_=array_of(arrays, "mean", np.float32, components.shape[1]),
+            **{f"{name}_": array_of(arrays, name, np.float32, len(components)) for name in of_each},
+            noise_variance_=float(array_of(arrays, "noise_variance", np.float32)),
+            n_samples_=int(array_of(arrays, "n_samples", np.int64)),
+            n_components_=len(components),
+            n_features_in_=components.shape[1],
+            _fit_svd_solver="randomized",
+        )
 
     def _components(self, train: StoredRows) -> PCA:
         """Fit the components on PCA_ROWS training rows, drawn by the seed."""
@@ -67,6 +105,12 @@ class KnnHead(ColumnsHead):
         return losses
 
 
+def _neighbours(rows: NDArray[np.float32], labels: NDArray[np.int32], neighbours: int) -> KNeighborsClassifier:
+    """Fitted, so that it holds the rows; for another metric it would start OpenMP threads, which hang after a fork."""
+    model = KNeighborsClassifier(neighbours, weights="distance", algorithm="brute", metric="cosine")
+    return model.fit(rows, labels)
+
+
 def _votes(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     """Each neighbour's vote, as scikit-learn's weights="distance" has it: the same image alone decides."""
     same = distances == 0
@@ -76,6 +120,6 @@ def _votes(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     return votes
 
 
-def _reduced(reduce: Pipeline, rows: StoredRows) -> NDArray[np.float32]:
+def _reduced(reduce: PCA, rows: StoredRows) -> NDArray[np.float32]:
     """All rows through `reduce`, (n, c) float32."""
     return np.concatenate([reduce.transform(batch.float().numpy()) for _, batch in rows.batches()])

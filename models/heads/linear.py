@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 from features.table.joined import JoinedTable
 from models.columns.moments import Moments, moments_of_folds
 from models.columns.workspace import Chosen, StoredRows
-from models.fitted import as_fitted
-from models.heads.head import ColumnsHead, OnStep, Step
+from models.fitted import Arrays, array_of, as_fitted
+from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
 
@@ -41,7 +41,7 @@ class LinearHead(ColumnsHead):
             logits.append(model.logits(validation[0]).double().cpu().numpy())
         shares = blend_logits(logits, chosen.validation.labels)
         blend = _mean(models, shares)
-        self.model_ = Pipeline([("columns", chosen.select), ("linear", _regression(blend))])
+        self.learn({"places": chosen.places, "weights": blend.weights.cpu().numpy(), "bias": blend.bias.cpu().numpy()})
         loss = _log_loss(blend, *validation)
         on_step(Step(f"all shrinkages, validation log-loss {loss:.4f}", loss))
         self.learned_ = {
@@ -52,11 +52,25 @@ class LinearHead(ColumnsHead):
 
     def softmax(self) -> Softmax:
         """What was learnt, for all columns of the table; those that were not chosen weigh nothing."""
-        select, regression = self.model_.named_steps["columns"], self.model_.named_steps["linear"]
-        weights, bias = select.inverse_transform(regression.coef_), regression.intercept_
-        if len(bias) == 1:  # the difference between two classes, see _regression
-            weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
-        return Softmax(weights=torch.from_numpy(weights).float(), bias=torch.from_numpy(bias).float())
+        weights = self.model_.named_steps["columns"].inverse_transform(self.arrays_["weights"])
+        return Softmax(weights=torch.from_numpy(weights), bias=torch.from_numpy(self.arrays_["bias"]))
+
+    def build(self, arrays: Arrays) -> Pipeline:
+        """See Head; of two classes the regression holds the difference."""
+        weights = array_of(arrays, "weights", np.float32, None, None)
+        bias = array_of(arrays, "bias", np.float32, len(weights))
+        classes = np.arange(len(bias))
+        if len(bias) == 2:
+            weights, bias = weights[1:] - weights[:1], bias[1:] - bias[:1]
+        regression = as_fitted(
+            LogisticRegression(),
+            classes_=classes,
+            coef_=weights,
+            intercept_=bias,
+            n_features_in_=weights.shape[1],
+            n_iter_=np.ones(1, np.int32),  # it is a sum of several fits
+        )
+        return Pipeline([("columns", chosen_columns(arrays, weights.shape[1])), ("linear", regression)])
 
     def _best(
         self, moments: Moments, shrinkage: float, train: Rows, validation: Rows, on_step: OnStep
@@ -94,15 +108,4 @@ def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:
     return Softmax(
         weights=torch.stack([share * model.weights for model, share in pairs]).sum(dim=0),
         bias=torch.stack([share * model.bias for model, share in pairs]).sum(dim=0),
-    )
-
-
-def _regression(softmax: Softmax) -> LogisticRegression:
-    """The model as scikit-learn's users know it; of two classes it holds the difference."""
-    weights, bias = softmax.weights.cpu().numpy(), softmax.bias.cpu().numpy()
-    classes = np.arange(len(bias))
-    if len(bias) == 2:
-        weights, bias = weights[1:] - weights[:1], bias[1:] - bias[:1]
-    return as_fitted(
-        LogisticRegression(), classes_=classes, coef_=weights, intercept_=bias, n_features_in_=weights.shape[1]
     )

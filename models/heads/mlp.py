@@ -16,7 +16,9 @@ from math import ceil
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelBinarizer
 from torch import nn
@@ -26,8 +28,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from features.table.joined import JoinedTable
 from models.columns.moments import Whitening, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, Chosen
-from models.fitted import as_fitted
-from models.heads.head import ColumnsHead, OnStep, Step
+from models.fitted import Arrays, array_of, as_fitted, below
+from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
 from models.heads.settings import MlpSettings
 
 LEAST_BATCH_ROWS = 8
@@ -78,7 +80,9 @@ class MlpHead(ColumnsHead):
             on_epoch = partial(_tell, on_step, shrinkage, lowest)
             learnt.append(self._learn(chosen, moments.whitening(shrinkage), shrinkage, on_epoch))
         best = min(learnt, key=lambda each: each.loss)
-        self.model_ = Pipeline([("columns", chosen.select), ("mlp", self._classifier(best.layers, best.whitening))])
+        seen = {"epochs": np.array(best.epoch), "rows": np.array(best.epoch * len(chosen.train))}
+        layers = _raw_layers(best.layers, best.whitening)
+        self.learn({"places": chosen.places, "loss": np.array(best.loss), **seen, **layers})
         self.learned_ = {"shrinkage": best.shrinkage, "epochs": best.epoch, "validation_log_loss": best.loss}
 
     def _learn(
@@ -128,34 +132,63 @@ class MlpHead(ColumnsHead):
         logits = torch.cat([network(part.to(self.device)).cpu() for part in torch.split(x, BATCH_ROWS)])
         return float(cross_entropy(logits, y))
 
-    def _classifier(self, network: DenseLayers, whitening: Whitening) -> MLPClassifier:
-        """The layers as scikit-learn's users know them.
-
-        Whitening goes into the first layer; of two classes the last holds the difference.
-        """
-        state = network.state_dict()
-        first = whitening.raw(state["dense.0.weight"].to(whitening.mean.device))
-        state["dense.0.bias"] -= (first @ whitening.mean).cpu()
-        state["dense.0.weight"] = first.cpu()
-        layers = range(len(network.dense))
-        coefs = [state[f"dense.{number}.weight"].T for number in layers]
-        intercepts = [state[f"dense.{number}.bias"] for number in layers]
-        classes = coefs[-1].shape[1]
-        if classes == 2:
+    def build(self, arrays: Arrays) -> Pipeline:
+        """See Head; of two classes the last layer holds the difference."""
+        coefs, intercepts = _dense(arrays)
+        classes = np.arange(len(intercepts[-1]))
+        if len(classes) == 2:
             coefs[-1] = coefs[-1][:, 1:] - coefs[-1][:, :1]
             intercepts[-1] = intercepts[-1][1:] - intercepts[-1][:1]
-        numbers = np.arange(classes)
-        return as_fitted(
-            MLPClassifier(self.settings.hidden, random_state=self.seed),
-            coefs_=[coef.numpy() for coef in coefs],
-            intercepts_=[intercept.numpy() for intercept in intercepts],
-            classes_=numbers,
-            _label_binarizer=LabelBinarizer().fit(numbers),
+        model = MLPClassifier(tuple(map(len, intercepts[:-1])), random_state=self.seed)
+        loss = float(array_of(arrays, "loss", np.float64))
+        as_fitted(
+            model,
+            coefs_=coefs,
+            intercepts_=intercepts,
+            classes_=classes,
             n_layers_=len(coefs) + 1,
             n_outputs_=coefs[-1].shape[1],
-            out_activation_="logistic" if classes == 2 else "softmax",
-            n_features_in_=coefs[0].shape[0],
+            out_activation_="logistic" if len(classes) == 2 else "softmax",
+            n_features_in_=len(coefs[0]),
+            n_iter_=int(array_of(arrays, "epochs", np.int64)),
+            t_=int(array_of(arrays, "rows", np.int64)),
+            loss_=loss,
+            best_loss_=loss,
+            loss_curve_=[loss],  # of validation, as that chose the epoch
+            validation_scores_=None,
+            best_validation_score_=None,
+            _best_coefs=coefs,
+            _best_intercepts=intercepts,
+            _no_improvement_count=0,
+            _label_binarizer=LabelBinarizer().fit(classes),
+            _random_state=None,  # any fit sets it; one that a NumPy has pickled is not read by all others
+            _optimizer=AdamOptimizer(coefs + intercepts),
         )
+        return Pipeline([("columns", chosen_columns(arrays, len(coefs[0]))), ("mlp", model)])
+
+
+def _raw_layers(network: DenseLayers, whitening: Whitening) -> dict[str, NDArray[np.float32]]:
+    """Weights (in, out) and biases (out,) of the layers, for features as they are: whitening goes into the first."""
+    state = network.state_dict()
+    first = whitening.raw(state["dense.0.weight"].to(whitening.mean.device))
+    state["dense.0.bias"] -= (first @ whitening.mean).cpu()
+    state["dense.0.weight"] = first.cpu()
+    layers: dict[str, NDArray[np.float32]] = {}
+    for number in range(len(network.dense)):
+        layers[f"coefs.{number}"] = state[f"dense.{number}.weight"].T.numpy()
+        layers[f"intercepts.{number}"] = state[f"dense.{number}.bias"].numpy()
+    return layers
+
+
+def _dense(arrays: Arrays) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """The weights and biases among `arrays`; raises ValueError unless each layer takes what the one before gives."""
+    coefs: list[NDArray[np.float32]] = []
+    intercepts: list[NDArray[np.float32]] = []
+    for number in range(max(1, len(below("coefs", arrays)))):
+        width = len(intercepts[-1]) if intercepts else None
+        coefs.append(array_of(arrays, f"coefs.{number}", np.float32, width, None))
+        intercepts.append(array_of(arrays, f"intercepts.{number}", np.float32, coefs[-1].shape[1]))
+    return coefs, intercepts
 
 
 def _tell(on_step: OnStep, shrinkage: float, lowest: float, loss: float) -> None:

@@ -10,9 +10,6 @@ import xgboost
 
 from models.columns.workspace import StoredRows
 
-ABSENT = 0.0
-"""XGBoost is told that this value is absent: a network's ReLU made it, and what is absent costs nothing to train on."""
-
 MakeColumns = Callable[[slice, torch.Tensor], torch.Tensor]
 """From which rows these are and their (n, d) float16, the (n, c) float32 that trees see, on the device of training."""
 
@@ -28,8 +25,8 @@ def quantise(
     """Quantise `columns` of the rows, with the bins of `ref` where that is given, and on disk where `cache` is."""
     batches = _Batches(rows, columns, cache)
     if cache:
-        return xgboost.ExtMemQuantileDMatrix(batches, missing=ABSENT, max_bin=max_bin, ref=ref)
-    return xgboost.QuantileDMatrix(batches, missing=ABSENT, max_bin=max_bin, ref=ref)
+        return xgboost.ExtMemQuantileDMatrix(batches, max_bin=max_bin, ref=ref)
+    return xgboost.QuantileDMatrix(batches, max_bin=max_bin, ref=ref)
 
 
 class _Batches(xgboost.DataIter):

@@ -6,19 +6,21 @@ So the loop that makes feature tables makes its predictions as well, and what it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from scipy.special import softmax
 from torch import nn
 
 from features.devices import resolve_precision
 from features.errors import first_line
+from features.storage import Json, from_json
 from features.trunk.backbone import State
 from features.trunk.loaded import freeze, open_backbone
 from features.trunk.recipe import Recipe
@@ -26,7 +28,7 @@ from features.trunk.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
 from features.trunk.trunk import Trunk
 from features.trunk.weights import state_sha256
 from models.errors import ClassifierError
-from models.heads.head import Classifier, JsonObject, Probabilities
+from models.heads.head import DATA, Classifier, JsonObject, Probabilities
 from models.networks.network import Network, exported_trunk
 from models.networks.settings import NETWORK
 
@@ -38,7 +40,8 @@ class NetworkClassifier(Classifier):
     """A network with its head, retrained or as published; the features that `predict_proba` takes are its logits."""
 
     name = NETWORK
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    format = 3
+    suffixes = (DATA,)
 
     def __init__(self, *, seed: int, device: torch.device, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(seed=seed, device=device)
@@ -65,29 +68,44 @@ class NetworkClassifier(Classifier):
 
     def restore(self, path: Path) -> None:
         """See Classifier."""
-        self.state = safetensors.torch.load_file(path)
+        try:
+            self.state = safetensors.torch.load(path.read_bytes())
+        except (SafetensorError, KeyError) as error:  # KeyError: of a type that PyTorch does not know
+            raise ValueError(f"no tensors: {first_line(error)}") from error
 
     def trunk(self, device: torch.device) -> Trunk:
         """The network as a frozen trunk whose one node gives its logits; raises ClassifierError for other weights."""
-        settings = self.settings
-        name, precision = settings["backbone"], resolve_precision(settings["training"]["precision"], device)
-        recipe = Recipe.from_json(settings["recipe"])
-        network = Network(
-            open_backbone(name, 0),
-            len(self.classes_),
-            image_size=recipe.image_size,
-            seed=0,
-            pool="auto",
-            hidden=settings["hidden"],
-        )
+        kept = self._kept()
+        name, recipe, size = kept.backbone, kept.recipe, kept.recipe.image_size
+        backbone, classes = open_backbone(name, 0), len(self.classes_)
         try:
+            network = Network(backbone, classes, image_size=size, seed=0, pool="auto", hidden=kept.hidden)
             network.load_state_dict(self.state)
         except RuntimeError as error:
             raise ClassifierError(
                 f"the weights are not those of {name} with its head ({first_line(error)}): train it again"
             ) from error
-        weights = RETRAINED if settings["pretrained"] else FROM_SCRATCH
+        weights = RETRAINED if kept.pretrained else FROM_SCRATCH
+        precision = resolve_precision(str(kept.training.get("precision")), device)
         return logits_trunk(network, name, weights, recipe, precision, device)
+
+    def _kept(self) -> _Kept:
+        names = [each.name for each in fields(_Kept)]
+        try:
+            return from_json(_Kept, {name: self.settings[name] for name in names if name in self.settings})
+        except ValueError as error:
+            raise ClassifierError(f"the network's card has other parameters ({error}): train it again") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What of a network's settings it takes to make it again."""
+
+    backbone: str
+    hidden: int
+    pretrained: bool
+    recipe: Recipe
+    training: Mapping[str, Json]
 
 
 def logits_trunk(

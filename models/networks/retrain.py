@@ -18,7 +18,6 @@ from features.storage import Json, digest
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
 from models.columns.workspace import Workspace
-from models.heads.head import CARD_FORMAT
 from models.heads.softmax import Softmax
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
@@ -61,7 +60,7 @@ class Retraining:
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of everything that decides what is learnt."""
         what: Json = {
-            "format": (FORMAT, CARD_FORMAT),
+            "format": (FORMAT, NetworkClassifier.format),
             "source": self.source.digest(),
             "device": self.device.type,
             "seed": self.seed,

@@ -1,6 +1,7 @@
-"""Makes the files beside it: `python -m tests.golden.make`, only where `CARD_FORMAT` is raised.
+"""Makes the files beside it: `python -m tests.golden.make`, only where `Head.format` is raised.
 
 They stand for the classifiers that people have kept: later code must read them and say the same of the same rows. But
+what is in `first` was made so by commit 7758c95, whose format is not read any more, and
 metrics.json is a comparison that commit 7758c95 wrote of 85 small images of noise, one unreadable, one there twice:
 `treehead compare --dataset photos --image-size 64 --node features.4,avgpool --heads knn,xgb,linear --max-bad 0.1
 --tune 3 --select-node --device cpu --weights random`.

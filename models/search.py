@@ -77,7 +77,7 @@ def search(
     of each trial, those found in the study included, with the lowest loss so far. Raises StudyError.
     """
     with _one_line(path):
-        study = _open(path)
+        study = _open(path, head)
         found = len(_finished(study))
         for number in range(trials):
             if number >= found:
@@ -103,13 +103,27 @@ def _one_line(path: Path) -> Iterator[None]:
             "free some space, wait for other runs that use it, or choose another `out`"
         ) from error
     except DatabaseError as error:
-        raise StudyError(f"{path} is damaged ({first_line(error)}): delete it and tune again") from error
+        raise _damaged(path, error) from error
 
 
-def _open(path: Path) -> optuna.Study:
-    """The study in `path`, made where absent."""
+def _damaged(path: Path, error: Exception) -> StudyError:
+    return StudyError(f"{path} is damaged ({first_line(error)}): delete it and tune again")
+
+
+def _open(path: Path, head: Head) -> optuna.Study:
+    """The study in `path`, made where absent, and read once; raises StudyError where no search of `head` wrote it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        study = _create(path)
+        for trial in study.get_trials(deepcopy=False, states=_FINISHED):
+            _settings(head, trial.params)
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # a database, but no study
+        raise _damaged(path, error) from error
+    return study
+
+
+def _create(path: Path) -> optuna.Study:
     return optuna.create_study(
         storage=f"sqlite:///{path.absolute().as_uri()}?uri=true",  # in which no letter of a path means another thing
         study_name=path.stem,

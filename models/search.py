@@ -27,6 +27,7 @@ from optuna.exceptions import StorageInternalError, TrialPruned
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from features.errors import first_line
@@ -124,8 +125,10 @@ def _open(path: Path, head: Head) -> optuna.Study:
 
 
 def _create(path: Path) -> optuna.Study:
+    # A file's URI within a URL, so that no letter of the path ends it, or is a place that Optuna fills.
+    url = URL.create("sqlite", database=path.absolute().as_uri(), query={"uri": "true"})
     return optuna.create_study(
-        storage=f"sqlite:///{path.absolute().as_uri()}?uri=true",  # in which no letter of a path means another thing
+        storage=url.render_as_string(),
         study_name=path.stem,
         pruner=MedianPruner(n_startup_trials=UNTOUCHED_TRIALS, n_warmup_steps=UNTOUCHED_CHECKPOINTS),
         load_if_exists=True,

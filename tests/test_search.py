@@ -172,6 +172,27 @@ def test_a_damaged_study(tmp_path: Path) -> None:
         searched(tmp_path, trees(), 1)
 
 
+def test_a_study_in_which_a_letter_is_another(tmp_path: Path) -> None:
+    searched(tmp_path, trees(), 1)
+    study = tmp_path / "study.db"
+    for before in (b"MINIMIZE", b'"attributes"', b"IntDistribution"):
+        whole = study.read_bytes()
+        study.write_bytes(whole.replace(before, before[:-2] + b"x" + before[-1:]))
+        assert study.read_bytes() != whole
+        with pytest.raises(StudyError, match=r"study.db is damaged \(.*\): delete it and tune again"):
+            searched(tmp_path, trees(), 1)
+        study.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b", "~", "a:b", "a#b", "a{b}", "ä"])
+def test_a_study_lies_where_its_path_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = searched(Path(name), trees(), 1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["study.db"]
+    assert searched(tmp_path / name, trees(), 1) == replace(first, reused=True)
+
+
 def test_a_study_that_cannot_be_written(tmp_path: Path) -> None:
     searched(tmp_path, trees(), 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

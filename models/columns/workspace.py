@@ -125,16 +125,18 @@ def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
 
 @contextmanager
 def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> Iterator[StoredRows]:
-    with ExitStack() as files:
-        try:
-            file = files.enter_context(tempfile.TemporaryFile())
+    try:
+        with ExitStack() as making:
+            file = making.enter_context(tempfile.TemporaryFile())
             for rows in table.batches(split):
                 file.write(rows.x[:, columns].astype(np.float16).tobytes())
             file.flush()
-        except OSError as error:
-            where = tempfile.tempdir or "any folder for temporary files"
-            raise OutputError(
-                f"cannot put rows aside in {where} ({error.strerror}): free some space there, or name another folder "
-                "in the environment variable TMPDIR"
-            ) from error
+            made = making.pop_all()
+    except OSError as error:
+        where = tempfile.tempdir or "any folder for temporary files"
+        raise OutputError(
+            f"cannot put rows aside in {where} ({error.strerror}): free some space there, or name another folder in "
+            "the environment variable TMPDIR"
+        ) from error
+    with made:
         yield StoredRows(file, table.labels(split), len(columns))

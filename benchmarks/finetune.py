@@ -11,7 +11,6 @@ from typing import get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.table import Table
 
 from benchmarks.config import BenchFinetuneConfig
 from features.devices import resolve_device, resolve_precision
@@ -101,10 +100,6 @@ class RandomImages:
 
 
 def _show(backbone: str, rates: dict[str, list[float]]) -> None:
-    table = Table(title=f"{backbone}, all layers trained", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("", "images/s"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for what, values in rates.items():
-        table.add_row(what, f"{median(values):,.0f}")
-    table.add_row("ours / steps alone", f"{ratio(rates[OURS], rates[ALONE]):.2f}")
-    result_table(table)
+    rows = [(what, f"{median(values):,.0f}") for what, values in rates.items()]
+    rows.append(("ours / steps alone", f"{ratio(rates[OURS], rates[ALONE]):.2f}"))
+    result_table(("", "images/s"), rows, title=f"{backbone}, all layers trained")

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from benchmarks.config import BenchHeadsConfig
 from benchmarks.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, HeadJob, Measured, measure
@@ -184,38 +183,30 @@ def _show_section(figures: Section) -> None:
         return
     rows = figures.rows
     title = f"{rows.get('train', 0):,} + {rows.get('validation', 0):,} images to learn from, {rows['test']:,} for test"
-    table = _table(title, ["accuracy %", "95 % interval", "log-loss", "fit s", "peak GiB"])
-    for what, run in figures.measured.items():
-        scores = run.scores
-        interval = f"{100 * scores.accuracy_low:.2f}–{100 * scores.accuracy_high:.2f}"
-        quality = (f"{100 * scores.accuracy:.2f}", interval, f"{scores.log_loss:.4f}")
-        table.add_row(what, *quality, f"{run.seconds:.1f}", f"{run.peak_bytes / 2**30:.2f}")
-    result_table(table)
+    names = ("", "accuracy %", "95 % interval", "log-loss", "fit s", "peak GiB")
+    result_table(names, [_cells(what, run) for what, run in figures.measured.items()], title=title)
     if figures.seconds_over:
         _show_ratios(figures.seconds_over)
     if figures.gpu_and_cpu_agree is not None:
         result(f"trees grown on the GPU and on the CPU agree on {figures.gpu_and_cpu_agree:.2%} of the test images")
 
 
+def _cells(what: str, run: Measured) -> tuple[str, ...]:
+    scores = run.scores
+    interval = f"{100 * scores.accuracy_low:.2f}–{100 * scores.accuracy_high:.2f}"
+    quality = (f"{100 * scores.accuracy:.2f}", interval, f"{scores.log_loss:.4f}")
+    return (what, *quality, f"{run.seconds:.1f}", f"{run.peak_bytes / 2**30:.2f}")
+
+
 def _show_ratios(over: Mapping[str, Mapping[str, float]]) -> None:
-    table = _table("times as long to fit as", [name.replace("-", " ") for name in over])
-    for what in next(iter(over.values())):
-        table.add_row(what, *(f"{ratios[what]:.2f}" for ratios in over.values()))
-    result_table(table)
+    rows = [(what, *(f"{ratios[what]:.2f}" for ratios in over.values())) for what in next(iter(over.values()))]
+    result_table(("", *(name.replace("-", " ") for name in over)), rows, title="times as long to fit as")
 
 
 def _show_memory(figures: MemorySection) -> None:
-    table = _table("memory of the trees on the CPU", ["peak GiB", "of these quantised"])
-    for held in figures.measured:
-        sizes = (held.peak_bytes, held.quantised_bytes)
-        table.add_row(f"{held.rows:,} training rows", *(f"{size / 2**30:.2f}" for size in sizes))
-    result_table(table)
+    rows = [
+        (f"{held.rows:,} training rows", f"{held.peak_bytes / 2**30:.2f}", f"{held.quantised_bytes / 2**30:.2f}")
+        for held in figures.measured
+    ]
+    result_table(("", "peak GiB", "of these quantised"), rows, title="memory of the trees on the CPU")
     result(f"beyond its quantised rows, the longer table raises the peak by {figures.beyond_quantised:.0%}")
-
-
-def _table(title: str, names: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right")
-    return table

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from rich.table import Table
-
 from benchmarks.config import BenchWeightsConfig
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
@@ -92,14 +90,12 @@ def shares(measured: Mapping[str, Mapping[str, Scores]]) -> dict[str, dict[str, 
 def _show(sets: list[SetFigures]) -> None:
     for each in sets:
         counts = ", ".join(f"{count:,} {split}" for split, count in each.rows.items())
-        table = Table(title=f"{each.dataset}: {counts}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        table.add_column("", overflow="fold")
-        for head in HEADS:
-            for name in (f"{head} %", "95 % interval", "of the way"):
-                table.add_column(name, justify="right", no_wrap=True)
-        for name, scores in each.measured.items():
-            table.add_row(name, *(cell for head in HEADS for cell in _cells(scores[head], each.share[name][head])))
-        result_table(table)
+        names = [name for head in HEADS for name in (f"{head} %", "95 % interval", "of the way")]
+        rows = [
+            (name, *(cell for head in HEADS for cell in _cells(scores[head], each.share[name][head])))
+            for name, scores in each.measured.items()
+        ]
+        result_table(("", *names), rows, title=f"{each.dataset}: {counts}")
 
 
 def _cells(scores: Scores, share: float | None) -> tuple[str, str, str]:

@@ -8,31 +8,44 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-import os
+import signal
 import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 
-from features.errors import FeaturesError
+from features.errors import FeaturesError, SourceError
+from features.trunk.torchvision_families import check_beginning
 from models.errors import ModelsError
-from models.heads.settings import XgbSettings
+from pipeline.arguments import as_now
 from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.config import (
+    IMAGES,
     CompareConfig,
     FeaturesConfig,
     FinetuneConfig,
     PredictConfig,
     PretrainConfig,
+    ScreenConfig,
     XgbConfig,
 )
-from pipeline.console import as_options, fail, result, warn
+from pipeline.console import as_options, drop_output, fail, flush, result, screen, shown, starting
 from pipeline.errors import PipelineError
 from pipeline.release import release
+from pipeline.surroundings import check_folders, prepare, unwinding
+
+GO_ON = ("features", "xgb", "compare", "finetune", "pretrain")
+"""The commands that go on, when called again, from where they were interrupted."""
+
+_GOES_ON = "interrupted: what was finished is kept, and the same command goes on from there"
+
+OURS = ("features", "models", "pipeline", "benchmarks")
 
 app = App(
     name="treehead",
@@ -43,68 +56,76 @@ app = App(
 
     A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
     on images that no head has learnt from says what to ship (compare). Each stage first runs those it needs, and no
-    work is done twice. Try: treehead compare --dataset PHOTOS --weights imagenet
+    work is done twice. Try: treehead compare PHOTOS --weights imagenet
     """,
 )
+app.register_install_completion_command(help="Let Tab complete treehead's options in your shell.")
 
 bench = App(name="bench", help="Measure this machine; every figure is a ratio of one run.")
 app.command(bench)
 
 Flat = Parameter(name="*")
 
-_TREES = [each.name.replace("_", "-") for each in fields(XgbSettings)]
-_OF_TREES = {f"--{name}": f"--{XgbSettings.head}.{name}" for name in _TREES}
-_TRUNK = {"--compile": "--compiled"}
-_VIEWS = {
-    "--least-area": "--min-area",
-    "--most-stretch": "--max-stretch",
-    "--most-degrees": "--max-degrees",
-    "--mirrored": "--hflip",
-}
-_NETWORK = {old.replace("--", "--finetune."): new.replace("--", "--network.") for old, new in _VIEWS.items()}
-RENAMED: dict[str, dict[str, str]] = {
-    "features": _TRUNK,
-    "xgb": _TRUNK | _OF_TREES,
-    "compare": _TRUNK | _OF_TREES | _NETWORK | {"--finetune.": "--network."},
-    "finetune": _VIEWS,
-    "pretrain": _VIEWS,
-}
-"""By command, the options of the last release that have another name now; these go with the next one.
-
-One that ends in a dot stands for all that begin with it, and the first that fits is taken.
-"""
-
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
+_SHOW = ScreenConfig()
+
+Dataset = Annotated[str, Parameter(help="Images to learn from, as the other commands take them."), IMAGES]
+Show = Annotated[ScreenConfig, Flat]
 
 
-@app.command
-def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES) -> None:
+def _examples(*commands: str) -> str:
+    return "\n".join(["Examples:", "", *(f"- treehead {command}" for command in commands)])
+
+
+@app.command(
+    help_epilogue=_examples(
+        "features photos --weights imagenet",
+        "features photos --backbone resnet18 --node layer2,layer3",
+    )
+)
+def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES, show: Show = _SHOW) -> None:
     """Run a frozen network over images and write a feature table for each node; prints each table's folder."""
-    from pipeline.stages.tables import make_table, open_run
+    with _loading(show, "features", config.dataset, config.trunk.backbone):
+        from pipeline.stages.tables import make_table, open_run
 
     for table in make_table(open_run(config), config).tables:
         result(str(table.folder))
 
 
-@app.command
-def xgb(config: Annotated[XgbConfig, Flat] = _XGB) -> None:
+@app.command(help_epilogue=_examples("xgb photos", "xgb photos --xgb.max-depth 6 --tune 20"))
+def xgb(config: Annotated[XgbConfig, Flat] = _XGB, show: Show = _SHOW) -> None:
     """Train boosted trees on the feature table; prints the path of xgb.joblib."""
-    from pipeline.stages.heads import run_xgb
+    of = config.learning.features
+    with _loading(show, "xgb", of.dataset, of.trunk.backbone):
+        from pipeline.stages.heads import run_xgb
 
     result(str(run_xgb(config).path))
 
 
-@app.command
-def compare(config: Annotated[CompareConfig, Flat] = _COMPARE) -> None:
-    """Hold the heads against one another on the test images; prints a table and where the report is."""
-    from pipeline.stages.compare import run_compare
+@app.command(
+    help_epilogue=_examples(
+        "compare photos",
+        "compare photos --backbone resnet18 --weights imagenet --heads xgb,linear",
+        "compare photos --heads linear,network --network.epochs 5",
+    )
+)
+def compare(config: Annotated[CompareConfig, Flat] = _COMPARE, show: Show = _SHOW) -> None:
+    """Hold classifiers (heads) against one another on the test images; prints a table and where the report is."""
+    of = config.learning.features
+    with _loading(show, "compare", of.dataset, of.trunk.backbone):
+        from pipeline.stages.compare import run_compare
 
     run_compare(config)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "predict artifacts/models/photos-alexnet-avgpool-1a2b3c4d/linear-5e6f7a8b/linear.joblib new/",
+        "predict --imagenet photo.jpg",
+    )
+)
 def predict(
     model: Annotated[
         Path, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
@@ -113,36 +134,35 @@ def predict(
         tuple[Path, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
     ] = (),
     config: Annotated[PredictConfig, Flat] = _PREDICT,
+    show: Show = _SHOW,
 ) -> None:
     """Classify images with a trained classifier, or, with --imagenet and no classifier, as ImageNet's classes."""
+    with _loading(show, "predict", backbone=config.backbone):
+        if config.imagenet:
+            from pipeline.stages.imagenet import run_imagenet
+        else:
+            from pipeline.stages.predict import run_predict
+
     if config.imagenet:
-        from pipeline.stages.imagenet import run_imagenet
-
         run_imagenet([model, *images], config)
-        return
-    from pipeline.stages.predict import run_predict
-
-    run_predict(model, images, config)
+    else:
+        run_predict(model, images, config)
 
 
-@app.command
-def finetune(
-    dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
-    config: Annotated[FinetuneConfig, Flat] = _FINETUNE,
-) -> None:
+@app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))
+def finetune(dataset: Dataset, config: Annotated[FinetuneConfig, Flat] = _FINETUNE, show: Show = _SHOW) -> None:
     """Retrain the network itself; prints the path of network.safetensors, which predict takes and compare tests."""
-    from pipeline.stages.finetune import run_finetune
+    with _loading(show, "finetune", dataset, config.network.backbone):
+        from pipeline.stages.finetune import run_finetune
 
     result(str(run_finetune(dataset, config).path))
 
 
-@app.command
-def pretrain(
-    dataset: Annotated[str, Parameter(help="Images to learn from, as --dataset of the other commands takes them.")],
-    config: Annotated[PretrainConfig, Flat] = _PRETRAIN,
-) -> None:
+@app.command(help_epilogue=_examples("pretrain photos --backbone resnet18 --minutes 60"))
+def pretrain(dataset: Dataset, config: Annotated[PretrainConfig, Flat] = _PRETRAIN, show: Show = _SHOW) -> None:
     """Train a backbone from scratch and write its trunk, for --weights; prints the trunk's path."""
-    from pipeline.stages.pretrain import run_pretrain
+    with _loading(show, "pretrain", dataset, config.network.backbone):
+        from pipeline.stages.pretrain import run_pretrain
 
     result(str(run_pretrain(dataset, config)))
 
@@ -155,6 +175,20 @@ def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURE
     run_bench_features(config)
 
 
+@contextmanager
+def _loading(show: ScreenConfig, command: str, dataset: str = "", backbone: str | None = None) -> Iterator[None]:
+    """Refuse what can be seen at once to be wrong, and show that `command` has begun while its stage is imported."""
+    screen.quiet, screen.verbose = show.quiet, show.verbose
+    check_folders()
+    looks_like_path = len(Path(dataset).parts) > 1 or Path(dataset).suffix in (".csv", ".parquet")
+    if looks_like_path and not Path(dataset).exists():
+        raise SourceError(f"unknown data set {dataset!r}: there is no such file or folder")
+    if backbone:
+        check_beginning(backbone)
+    with starting(f"treehead {command} {dataset}"):
+        yield
+
+
 def main() -> None:
     """Run the command line and leave the process; a person's mistake is one line and exit code 2."""
     gc.set_threshold(1_000_000, 20, 100)  # imports make most of a million objects, all of them here to stay
@@ -163,46 +197,58 @@ def main() -> None:
 
 
 def run_app(app: App) -> None:
-    """Run an app's command with the process's arguments: what went wrong on purpose is a line, and the exit code 2."""
+    """Run an app's command with the process's arguments, and leave with its exit code if that is not 0.
+
+    What went wrong on purpose is a line, and the exit code 2; a signal is 128 and its number, as shells have it.
+    """
+    prepare()
+    arguments = as_now(sys.argv[1:])
+    screen.quiet, screen.verbose, screen.options = False, False, cache(partial(_options, app, arguments))
+    _show_warnings()
+    try:
+        with unwinding():
+            app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            flush()
+    except BrokenPipeError:  # whoever read the results has seen enough
+        drop_output()
+    except KeyboardInterrupt as error:
+        fail(_GOES_ON if arguments[0] in GO_ON else "interrupted")
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+    except (FeaturesError, ModelsError, PipelineError, CycloptsError, OSError) as error:
+        fail(_in_words(error))
+        sys.exit(2)
+
+
+def _in_words(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, UnusedCliTokensError):
+        words = ", ".join(map(repr, error.unused_tokens or ()))
+        return f"{words} came, and nothing takes it: give one data set, by its place or as --dataset"
+    if isinstance(error, CycloptsError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):  # a file that can neither be named nor reached is the machine's matter, not a bug
+        where = error.filename or "the operating system refused"
+        return f"{error.strerror or error} ({where}): check the path and its disk"
+    return str(error)
+
+
+def _options(app: App, arguments: Sequence[str]) -> frozenset[str]:
+    """The options of the command that is called."""
+    _, apps, _ = app.parse_commands(arguments)
+    return frozenset(name for argument in apps[-1].assemble_argument_collection() for name in argument.names)
+
+
+def _show_warnings() -> None:
+    """Show what our packages log, as the command line says it, and of others what is no advice to programmers."""
     handler = logging.StreamHandler()
     handler.setFormatter(_AsOptions("! %(message)s"))
+    handler.addFilter(lambda record: record.name.partition(".")[0] in OURS or record.levelno >= logging.ERROR)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    warnings.simplefilter("ignore")  # libraries' advice to programmers is of no use to who runs a command
-    try:
-        app(with_new_names(sys.argv[1:]), exit_on_error=False, print_error=False)
-    except (FeaturesError, ModelsError, PipelineError, CycloptsError) as error:
-        fail(str(error))
-        sys.exit(2)
-    except BrokenPipeError:  # whoever read the results has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:  # a file that can neither be named nor reached is the machine's matter, not a bug
-        where = error.filename or "the operating system refused"
-        fail(f"{error.strerror or error} ({where}): check the path and its disk")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        fail("interrupted: what was finished is kept, and the same command goes on from there")
-        sys.exit(2)
-
-
-def with_new_names(arguments: list[str]) -> list[str]:
-    """A command's arguments, options of RENAMED by the name that they have now; a line for each says so."""
-    renamed = RENAMED.get(arguments[0], {}) if arguments else {}
-    return [_with_new_name(argument, renamed) for argument in arguments]
-
-
-def _with_new_name(argument: str, renamed: Mapping[str, str]) -> str:
-    option, equals, value = argument.partition("=")
-    for old, new in renamed.items():
-        if option == old or (old.endswith(".") and option.startswith(old)):
-            now = new + option.removeprefix(old)
-            warn(f"{option} is now {now}: the old name goes with the next release")
-            return now + equals + value
-    return argument
+    warnings.simplefilter("ignore")
 
 
 class _AsOptions(logging.Formatter):
-    """Says what a library of ours logs as the command line says it."""
+    """Says what a library logs as the command line says it, in a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return as_options(super().format(record))
+        return shown(as_options(super().format(record)))

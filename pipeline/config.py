@@ -19,10 +19,35 @@ from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
 
-_NETWORK = Group(NETWORK, help="The network itself, retrained.", sort_key=len(HEADS))
+IMAGES, _TRUNK, _TRAINING, _HEADS = (
+    Parameter(group=Group(name, sort_key=number))
+    for number, name in enumerate(("Images", "Network", "Training", "Heads"))
+)
+_OF_HEAD = {name: 10 + number for number, name in enumerate((*HEADS, NETWORK, "Run"))}
+_NETWORK = Parameter(group=Group(NETWORK, help="The network itself, retrained.", sort_key=_OF_HEAD[NETWORK]))
+_RUN = Group("Run", sort_key=_OF_HEAD["Run"])
+"""What options stand under in --help, in this order; each head has a group of its own."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=_RUN)
+@dataclass(frozen=True, kw_only=True)
+class ScreenConfig:
+    """How much a command says.
+
+    Attributes:
+        quiet: Show results and warnings alone.
+        verbose: Show paths, times and what each head has settled on as well.
+    """
+
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise ConfigError("--quiet and --verbose were both given: choose one")
+
+
+@Parameter(name="*", group=_RUN)
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every stage that reads images is told.
@@ -38,11 +63,11 @@ class RunConfig:
         out: Folder that everything is written to.
     """
 
-    data_dir: Path = Path("data")
-    train_limit: int | None = None
+    data_dir: Annotated[Path, IMAGES] = Path("data")
+    train_limit: Annotated[int | None, IMAGES] = None
     device: str = "auto"
-    max_bad: float = 0.01
-    retry_bad: bool = False
+    max_bad: Annotated[float, IMAGES] = 0.01
+    retry_bad: Annotated[bool, IMAGES] = False
     seed: int = 0
     out: Path = Path("artifacts")
 
@@ -58,12 +83,14 @@ class RunConfig:
 class FeaturesConfig:
     """Which images, which trunk, and where results go.
 
+    The data set may also be given by its place, as the first word after the command, here and in what this is part of.
+
     Attributes:
         dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
             Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
     """
 
-    dataset: str = "digits"
+    dataset: Annotated[str, IMAGES] = field(default="digits", kw_only=False)
     trunk: TrunkOptions = field(default_factory=TrunkOptions)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -79,9 +106,9 @@ class LearningConfig:
         select_node: Of several nodes, learn from those alone that together do best on validation rows.
     """
 
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    tune: int = 0
-    select_node: bool = False
+    features: FeaturesConfig = field(default_factory=FeaturesConfig, kw_only=False)
+    tune: Annotated[int, _HEADS] = 0
+    select_node: Annotated[bool, _HEADS] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:
@@ -92,7 +119,7 @@ class LearningConfig:
 class XgbConfig:
     """The xgb stage: a feature table and the trees on it."""
 
-    learning: LearningConfig = field(default_factory=LearningConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
     xgb: XgbSettings = field(default_factory=XgbSettings)
 
 
@@ -102,7 +129,7 @@ class FinetuneConfig:
     """Which network is retrained, how, and where the classifier goes."""
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
-    how: Annotated[RetrainSettings, Parameter(name="*")] = field(default_factory=RetrainSettings)
+    how: Annotated[RetrainSettings, Parameter(name="*"), _TRAINING] = field(default_factory=RetrainSettings)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -115,14 +142,20 @@ class CompareConfig:
         network: How the network is retrained, as treehead finetune takes it.
     """
 
-    learning: LearningConfig = field(default_factory=LearningConfig)
-    heads: str = "xgb,linear,mlp,hybrid"
+    learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
+    heads: Annotated[str, _HEADS] = "xgb,linear,mlp,hybrid"
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
-    network: Annotated[RetrainSettings, Parameter(group=_NETWORK)] = field(default_factory=RetrainSettings)
+    network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
+
+    def __post_init__(self) -> None:
+        if FORMER_NETWORK in map(str.strip, self.heads.split(",")):
+            warn(f"the head {FORMER_NETWORK} is now called {NETWORK}: the old name goes with the next release")
+        self.head_names()
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""
-        names = list(dict.fromkeys(map(_head_name, filter(None, map(str.strip, self.heads.split(","))))))
+        asked = filter(None, map(str.strip, self.heads.split(",")))
+        names = list(dict.fromkeys(NETWORK if name == FORMER_NETWORK else name for name in asked))
         choices = (*HEADS, NETWORK)
         unknown = [name for name in names if name not in choices]
         if unknown or not names:
@@ -158,9 +191,9 @@ class PretrainConfig:
     """
 
     network: PretrainedBackbone = field(default_factory=PretrainedBackbone)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    views: Views = field(default_factory=Views)
-    teacher: str | None = None
+    training: Annotated[TrainingSettings, _TRAINING] = field(default_factory=TrainingSettings)
+    views: Annotated[Views, _TRAINING] = field(default_factory=Views)
+    teacher: Annotated[str | None, _TRAINING] = None
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -192,21 +225,14 @@ class PredictConfig:
             raise ConfigError("--json and --csv were both given: choose one")
 
 
-def _head_name(name: str) -> str:
-    """The head's name as it is now."""
-    if name != FORMER_NETWORK:
-        return name
-    warn(f"the head {name} is now called {NETWORK}: the old name goes with the next release")
-    return NETWORK
-
-
-_FLAT = (BackboneOptions, TrainingSettings, Views, AskedViews)
+_FLAT = (TrainingSettings, Views, AskedViews)
 """On the command line their fields, and those of their kind, stand by their own names, whatever they are a part of."""
 
 for _settings in _FLAT:
     Parameter(name="*")(_settings)
+Parameter(name="*", group=_TRUNK.group)(BackboneOptions)
 
-for _number, _name in enumerate(HEADS):  # what each head is told stands in a group of its own in --help
+for _name in HEADS:
     _told = type(DEFAULTS.of(_name))
     _what = (_told.__doc__ or "").partition("\n")[0]
-    Parameter(group=Group(_name, help=_what, sort_key=_number))(_told)
+    Parameter(group=Group(_name, help=_what, sort_key=_OF_HEAD[_name]))(_told)

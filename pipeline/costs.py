@@ -27,7 +27,7 @@ def spent(seconds: Mapping[str, float], device: torch.device) -> str:
     shares = ", ".join(f"{stage} {seconds.get(stage, 0) / total:.0%}" for stage in STAGES)
     slowest = max(STAGES, key=lambda stage: seconds.get(stage, 0) / _at_once(stage, device))
     advice = "--precision bf16, --compiled" if (slowest, device.type) == ("forward", "cuda") else ADVICE[slowest]
-    return f"  time: {shares}; the bottleneck is {slowest}: {advice} would help; at most {peak_memory(device)}"
+    return f"time: {shares}; the bottleneck is {slowest}: {advice} would help; at most {peak_memory(device)}"
 
 
 def _at_once(stage: str, device: torch.device) -> int:

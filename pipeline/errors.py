@@ -15,3 +15,7 @@ class ResultError(PipelineError):
 
 class PredictError(PipelineError):
     """Images given to predict that could not be read."""
+
+
+class SurroundingsError(PipelineError):
+    """A folder that the machine ought to have, and has not."""

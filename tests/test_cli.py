@@ -15,7 +15,7 @@ import torch
 from features import loop
 from features.table import shard
 from models.heads.registry import HEADS
-from pipeline import cli
+from pipeline import arguments
 from pipeline.stages import tables
 from tests.conftest import SMALL, Run, refused, write_images
 
@@ -55,8 +55,8 @@ def test_options_of_the_last_release_work_and_say_their_new_names(
 
 
 def test_old_options_by_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(cli.RENAMED, "go", {"--old.least": "--new.min", "--old.": "--new."})
-    assert cli.with_new_names(["go", "--old.least", "--old.x=--old.y", "--older", "-1"]) == [
+    monkeypatch.setitem(arguments.RENAMED, "go", {"--old.least": "--new.min", "--old.": "--new."})
+    assert arguments.as_now(["go", "--old.least", "--old.x=--old.y", "--older", "-1"]) == [
         "go",
         "--new.min",
         "--new.x=--old.y",
@@ -67,8 +67,8 @@ def test_old_options_by_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         "! --old.least is now --new.min",
         "! --old.x is now --new.x",
     ]
-    assert cli.with_new_names(["other", "--old.least"]) == ["other", "--old.least"]
-    assert cli.with_new_names([]) == []
+    assert arguments.as_now(["other", "--old.least"]) == ["other", "--old.least"]
+    assert arguments.as_now([]) == []
 
 
 def test_every_option_of_trees_in_the_last_release_is_known(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,14 +76,15 @@ def test_every_option_of_trees_in_the_last_release_is_known(treehead: Run, capsy
     for command in ("xgb", "compare"):
         for name in (*old, "column-share", "tree-method"):
             assert f"--xgb.{name}" in refused(treehead, capsys, command, f"--{name}", "?")
-        assert cli.with_new_names([command, "--external-memory"]) == [command, "--xgb.external-memory"]
+        assert arguments.as_now([command, "--external-memory"]) == [command, "--xgb.external-memory"]
 
 
 def test_help_has_a_group_for_each_head(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert treehead("compare", "--help") == 0
     text = capsys.readouterr().out
     groups = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
-    assert groups == ["Parameters", *HEADS, "network"]
+    assert groups == ["Images", "Network", "Heads", *HEADS, "network", "Run"]
+    assert "--network.epochs" in text
     assert all(f"│ {what} " in text for what in ("Boosted trees.", "The network itself, retrained."))
     assert "--empty-" not in text.replace(".", "-")
 
@@ -231,11 +232,12 @@ def test_interrupting_keeps_finished_shards(
 
     monkeypatch.setattr(loop, "_features", interrupt_later)
     command = ("features", "--dataset", split_photos, *SMALL[:4])
-    assert "interrupted: what was finished is kept" in refused(treehead, capsys, *command)
+    assert treehead(*command) == 130
+    assert "interrupted: what was finished is kept" in capsys.readouterr().err
     left = [path.name for path in Path("artifacts").rglob("*") if path.is_file()]
     assert left == ["part-00000.parquet"]
     assert treehead(*command) == 0
-    assert "20 found in finished shards" in capsys.readouterr().err
+    assert "20 of them reused" in capsys.readouterr().err
 
 
 def test_a_bug_is_not_hidden(treehead: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_select_node_narrows_the_table_and_the_report_shows_all_depths(
     assert sorted(metrics["depths"]["best"]["nodes"]) == sorted(selected)
     assert "Accuracy by depth" in report.read_text()
     assert treehead(*command, "--select-node") == 0
-    assert "depths, a linear" not in capsys.readouterr().err  # they are reused
+    assert "depths: best are" not in capsys.readouterr().err  # they are reused
     (scores,) = tmp_path.glob("artifacts/models/*/depths-*.json")
     scores.write_text("{}")
     assert f"{scores.name} is damaged (alone: Field required): delete it" in refused(treehead, capsys, *command)

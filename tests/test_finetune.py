@@ -130,7 +130,7 @@ def test_a_head_on_images_seen_as_they_are_learns_from_a_feature_table(
     capsys.readouterr()
     assert treehead(*command) == 0
     shown = capsys.readouterr().err
-    assert "features: 36 train, 12 validation, 18 test rows, reused" in shown
+    assert "features: 36 train, 12 validation, 18 test images, reused" in shown
     assert "images:" not in shown
     assert treehead(*command, "--first-size", "32", "--out", "images") == 0
     assert "images: 36 train, 12 validation, 37 px" in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_a_contender_that_diverges_is_reported_and_the_others_go_on(
     assert "network failed, the others go on: the loss is nan in epoch 1" in capsys.readouterr().err
     (folder,) = Path("artifacts/compare").iterdir()
     failed = json.loads((folder / "metrics.json").read_text())["failed"]["network"]
-    assert failed == "the loss is nan in epoch 1: give a lower --learning-rate"
+    assert failed == "the loss is nan in epoch 1: give a lower --network.learning-rate"
     assert "network failed and is in no figure here" in (folder / "report.html").read_text()
 
 
@@ -226,7 +226,7 @@ def test_the_network_alone_is_no_comparison(
     line = refused(treehead, capsys, *command, "--network.minutes", "3")
     assert "--heads xgb,linear,mlp,hybrid has no network: add it" in line
     line = refused(treehead, capsys, *command, "--heads", "linear,network", "--network.regime", "freeze:99")
-    assert "--regime freeze:99 names no child of the network" in line
+    assert "--network.regime freeze:99 names no child of the network" in line
     assert not Path("artifacts/models").exists()
 
 

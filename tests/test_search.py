@@ -213,11 +213,12 @@ def test_a_table_that_nothing_can_be_learnt_of(tmp_path: Path) -> None:
 def test_xgb_keeps_the_study_and_says_on_the_card_what_it_took(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("xgb", "--dataset", split_photos, *SMALL, "--xgb.learning-rate", 0.03, "--tune", 3)
+    command = ("xgb", "--dataset", split_photos, *SMALL, "--xgb.learning-rate", 0.03, "--tune", 3, "-v")
     assert treehead(*command) == 0
     output = capsys.readouterr()
     study = next(Path("artifacts/tune").glob("*/xgb-*.db"))
-    assert "3 settings tried (0 pruned), validation log-loss " in output.err
+    assert "xgb: 3 settings tried, in " in output.err
+    assert "  0 given up early, validation log-loss " in output.err
     assert f"study {study}" in output.err
     card = json.loads(Path(output.out.strip()).with_suffix(".json").read_text())
     assert card["learned"]["tried"] == 3
@@ -229,7 +230,7 @@ def test_xgb_keeps_the_study_and_says_on_the_card_what_it_took(
     assert treehead(*command) == 0
     again = capsys.readouterr()
     assert again.out == output.out
-    assert f"reused {study}" in again.err
+    assert "xgb: 3 settings tried, reused" in again.err
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ class BackboneOptions:
 
     Attributes:
         backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
-            (an unknown name lists them all), or timm:NAME where timm is installed.
+            (an unknown name lists the families), or timm:NAME where timm is installed.
         image_size: Pixels that the network sees; by default those of its weights.
     """
 

@@ -1,7 +1,7 @@
 """torchvision's families of classification networks: where to take their features, and what images they take.
 
 Node names are those of torchvision 0.27; a test walks through every family, so that a release that renames one is
-noticed.
+noticed. Light to import, so that a name that fits none is refused at once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-import torchvision
-from torchvision.models import list_models
-
 from features.errors import TrunkError
-from features.trunk.loaded import BACKBONES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +88,27 @@ FAMILIES: dict[str, Family] = {
 """By how the names of their networks begin; the longest that fits counts."""
 
 
+def check_beginning(name: str) -> None:
+    """Raise TrunkError for a network's name that begins as none of torchvision's does, nor with another package."""
+    if ":" not in name and not name.startswith(tuple(FAMILIES)):
+        raise TrunkError(
+            f"unknown backbone {name!r}: expected timm:NAME, or one that begins with {', '.join(FAMILIES)}"
+        )
+
+
 @cache
 def vision_names() -> tuple[str, ...]:
     """Every network of FAMILIES that the installed torchvision has."""
-    return tuple(name for name in list_models(module=torchvision.models) if name.startswith(tuple(FAMILIES)))
+    from torchvision import models
+
+    return tuple(name for name in models.list_models(module=models) if name.startswith(tuple(FAMILIES)))
 
 
 def family_of(name: str) -> Family:
     """The family of a network; raises TrunkError for one that torchvision has not, and lists those that it has."""
     if name not in vision_names():
+        from features.trunk.loaded import BACKBONES
+
         others = ", ".join(f"{prefix}NAME" for prefix in BACKBONES if prefix)
         raise TrunkError(f"unknown backbone {name!r}: expected {others}, or one of {', '.join(vision_names())}")
     return FAMILIES[max((prefix for prefix in FAMILIES if name.startswith(prefix)), key=len)]

@@ -10,7 +10,6 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image
-from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from features.devices import resolve_device, resolve_precision
@@ -159,11 +158,9 @@ def make_photos(folder: Path, count: int) -> Path:
 
 
 def _show(figures: Section) -> None:
-    table = Table(title=f"{figures.images}, {figures.precision}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("", "images/s", "peak GiB"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for what, rate in figures.images_per_second.items():
-        table.add_row(what, f"{rate:,.0f}", f"{figures.peak_bytes[what] / 2**30:.2f}")
-    for what, share in figures.ratios.items():
-        table.add_row(what, f"{share:.2f}", "")
-    result_table(table)
+    rows = [
+        (what, f"{rate:,.0f}", f"{figures.peak_bytes[what] / 2**30:.2f}")
+        for what, rate in figures.images_per_second.items()
+    ]
+    rows += [(what, f"{share:.2f}", "") for what, share in figures.ratios.items()]
+    result_table(("", "images/s", "peak GiB"), rows, title=f"{figures.images}, {figures.precision}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
-from rich.table import Table
 
 from features.storage import replacing
 from models.networks.settings import NETWORK
@@ -24,13 +23,7 @@ files, MB the file that it reads."""
 def summary_table(comparison: Comparison) -> None:
     """Print one row a head."""
     result(_title(comparison))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("head", no_wrap=True)
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, head in comparison.heads.items():
-        table.add_row(name, *cells(head))
-    result_table(table)
+    result_table(("head", *COLUMNS), [(name, *cells(head)) for name, head in comparison.heads.items()])
 
 
 def write_report(path: Path, comparison: Comparison) -> None:

@@ -28,7 +28,7 @@ from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
-from pipeline.report.result import FORMAT, METRICS, Comparison, HeadResult, Tuning
+from pipeline.report.result import FORMAT, Comparison, HeadResult, Tuning
 from pipeline.report.statistics import paired_difference, score
 from pipeline.report.verdict import verdict
 from pipeline.stages.depths import best_nodes, run_depths
@@ -122,7 +122,7 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
     kept = sorted(head.sha256 for head in comparison.heads.values())  # their names may be of an earlier release
     if kept != sorted(item.card.sha256 for item in contest.trained.values()):
         return None  # one was deleted and trained again
-    remark(f"compare: reused {folder / METRICS}")
+    remark("compare: reused")
     return comparison
 
 

@@ -12,7 +12,7 @@ from features.table.joined import JoinedTable
 from models.columns.depths import Depths, score_depths
 from models.columns.workspace import Workspace
 from pipeline.config import LearningConfig
-from pipeline.console import progress, remark
+from pipeline.console import accuracy_in_words, detail, progress, remark
 from pipeline.errors import PipelineError
 
 FORMAT = 1
@@ -39,11 +39,9 @@ def _score(table: JoinedTable, workspace: Workspace, config: LearningConfig, pat
             lambda score: advance(1, f"{' + '.join(score.nodes)} {score.accuracy:.1%}"),
         )
     write_json(path, asdict(depths))
+    remark(f"depths: best are {' + '.join(depths.best.nodes)}, {accuracy_in_words(depths.best.accuracy)}")
     alone = ", ".join(f"{score.nodes[0]} {score.accuracy:.1%}" for score in depths.alone)
-    remark(
-        f"depths, a linear discriminant on validation rows: {alone}; "
-        f"together {' + '.join(depths.best.nodes)} {depths.best.accuracy:.1%}"
-    )
+    detail(f"a linear discriminant on each alone: {alone}")
     return depths
 
 

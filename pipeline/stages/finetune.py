@@ -31,11 +31,11 @@ from models.networks.epochs import Epoch
 from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
 from models.networks.settings import FORMER_NETWORK, NETWORK, RetrainSettings, is_from_scratch
 from pipeline.config import FinetuneConfig, RunConfig
-from pipeline.console import remark, warn
+from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.stages.heads import Trained, train_heads
 from pipeline.stages.search import Candidate
 from pipeline.stages.tables import Opened, extract_table, open_images
-from pipeline.stages.training import accuracy_in_words, decode_images, retried_too_late, train, views_in_words
+from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 
 def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
@@ -70,7 +70,8 @@ def run_retraining(plan: Retraining, run: RunConfig) -> Trained:
         done = path.with_suffix(".json").exists()
         if done:
             learnt, _ = load_classifier(path)
-            remark(f"network: reused {path}")
+            remark("network: reused")
+            detail(str(path))
             if run.retry_bad:
                 retried_too_late(path.parent)
         else:
@@ -97,12 +98,10 @@ def network_path(plan: Retraining, out: Path) -> Path:
 def _learn(plan: Retraining, run: RunConfig, path: Path) -> tuple[NetworkClassifier, Epoch]:
     if not plan.transfers and not is_from_scratch(plan.settings["regime"]):
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
-    remark(f"  training sees {views_in_words(plan.views)}")
+    detail(f"training sees {views_in_words(plan.views)}")
     learnt, best = retrain(plan, _Supply(plan, run), partial(train, folder=path.parent))
-    remark(
-        f"network: learnt in {learnt.fit_seconds_:.1f} s ({learnt.learned_['epochs']} epochs, best epoch {best.epoch}, "
-        f"{accuracy_in_words(best.validation_accuracy)}), {path}"
-    )
+    remark(f"network: learnt in {learnt.fit_seconds_:.1f} s, {accuracy_in_words(best.validation_accuracy)}")
+    detail(f"{learnt.learned_['epochs']} epochs, the best is {best.epoch}, {path}")
     return learnt, best
 
 
@@ -130,7 +129,7 @@ class _Supply:
         trained = heads[LinearSettings.head]
         assert isinstance(trained.head, LinearHead)
         validation = trained.card.validation
-        remark(f"  training starts from it, {accuracy_in_words(validation['accuracy'])}")
+        detail(f"training starts from it, {accuracy_in_words(validation['accuracy'])}")
         return Probe(
             softmax=trained.head.softmax(),
             seconds=trained.card.fit_seconds,

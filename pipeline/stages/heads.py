@@ -15,7 +15,7 @@ from models.heads.head import Classifier, Head
 from models.heads.registry import HeadSettings, make_head
 from models.heads.settings import XgbSettings
 from pipeline.config import RunConfig, XgbConfig
-from pipeline.console import progress, remark
+from pipeline.console import accuracy_in_words, detail, progress, remark
 from pipeline.report.statistics import score
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.search import Candidate, find_settings
@@ -94,18 +94,21 @@ class _Training:
 
     def _found(self, path: Path) -> tuple[Classifier, Card]:
         learnt, card = load_classifier(path)
-        remark(f"{card.head}: reused {path}")
+        remark(f"{card.head}: reused")
+        detail(str(path))
         return learnt, card
 
     def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
         head, table = candidate.head, self._table
-        with progress(f"{head.name} learns", head.steps(table)) as advance:
+        with progress(f"{head.name} learns", head.steps(table), foreseen=False) as advance:
             head.fit(table, self._workspace, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
-        save_classifier(head, table, path.parent, weights=self._weights, validation=_validation_scores(head, table))
-        learned = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items())
-        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s ({learned}), {path}")
+        scores = _validation_scores(head, table)
+        save_classifier(head, table, path.parent, weights=self._weights, validation=scores)
+        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {accuracy_in_words(scores['accuracy'])}")
+        detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
+        detail(str(path))
         return head, read_card(path.with_suffix(".json"))
 
 

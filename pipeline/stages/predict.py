@@ -12,7 +12,6 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-from rich.table import Column, Table
 
 from features.devices import resolve_device
 from features.loop import run_batches
@@ -24,8 +23,11 @@ from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
 from models.trained import trunk_of
 from pipeline.config import PredictConfig
-from pipeline.console import progress, result, result_table, warn
+from pipeline.console import progress, result_table, result_text, shown, warn
 from pipeline.errors import PredictError
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that spreadsheets take for a formula."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,28 +130,35 @@ def _expand(images: Sequence[Path]) -> list[Path]:
 def _show(predictions: list[Prediction], about: Mapping[str, Json], config: PredictConfig, most: int) -> None:
     if config.json:
         images = [prediction.to_json() for prediction in predictions]
-        result(json.dumps({**about, "images": images}, indent=2, ensure_ascii=False))
+        result_text(json.dumps({**about, "images": images}, indent=2) + "\n")  # in ASCII, which every screen shows
     elif config.csv:
-        result(_as_csv(predictions))
+        result_text(_as_csv(predictions))
     else:
-        result_table(_as_table(predictions, most))
+        result_table(("image", "class", "probability"), _as_rows(predictions, most), words=2)
 
 
 def _as_csv(predictions: list[Prediction]) -> str:
-    lines = io.StringIO()
-    names = ["image", "class", "probability", "error"]
-    writer = csv.DictWriter(lines, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(prediction.to_json() for prediction in predictions)
-    return lines.getvalue().rstrip("\n")
+    """RFC 4180: lines end in CR LF, and what holds a comma, a quotation mark or an end of line is quoted."""
+    lines, names = io.StringIO(), ("image", "class", "probability", "error")
+    writer = csv.writer(lines)
+    writer.writerow(names)
+    writer.writerows([_as_cell(each.to_json().get(name, "")) for name in names] for each in predictions)
+    return lines.getvalue()
 
 
-def _as_table(predictions: list[Prediction], most: int) -> Table:
+def _as_cell(value: Json) -> Json:
+    """A figure as it is, and text safe in a spreadsheet: an apostrophe before what would be taken for a formula."""
+    if not isinstance(value, str):
+        return value
+    return f"'{shown(value)}" if value.startswith(FORMULA) else shown(value)
+
+
+def _as_rows(predictions: list[Prediction], most: int) -> list[tuple[str, str, str]]:
     """A row an image, or one for each of its `most` likely classes."""
-    table = Table(*(Column(name, overflow="fold") for name in ("image", "class", "probability")))
+    rows = []
     for prediction in predictions:
         if prediction.error:
-            table.add_row(prediction.image, prediction.error, "")
+            rows.append((prediction.image, prediction.error, ""))
         for number, (name, share) in enumerate(prediction.likely(most)):
-            table.add_row("" if number else prediction.image, name, f"{share:.1%}")
-    return table
+            rows.append(("" if number else prediction.image, name, f"{share:.1%}"))
+    return rows

@@ -36,11 +36,11 @@ from models.networks.network import Network, add_norms, exported_trunk
 from models.networks.teacher import Teacher
 from models.networks.trainer import Trainer
 from pipeline.config import PretrainConfig
-from pipeline.console import remark, warn
+from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.errors import ConfigError
 from pipeline.provenance import about
 from pipeline.stages.tables import open_images
-from pipeline.stages.training import accuracy_in_words, decode_images, retried_too_late, train, views_in_words
+from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 FORMAT = 1
 """Raised when the meaning of what is written changes."""
@@ -108,7 +108,7 @@ class _Pretraining:
 
 def _reuse(plan: _Pretraining) -> Path:
     card = read_card(plan.folder)
-    remark(f"pretrain: reused {plan.trunk} ({accuracy_in_words(card.validation.accuracy)})")
+    remark(f"pretrain: reused, {accuracy_in_words(card.validation.accuracy)}")
     if plan.config.run.retry_bad:
         retried_too_late(plan.folder)
     return plan.trunk
@@ -128,7 +128,7 @@ def _learn(plan: _Pretraining, network: Network) -> None:
     """Train, or go on; the trunk at its best so far is in the folder all the time."""
     config, backbone, training = plan.config, plan.backbone, plan.config.training
     squares = decode_images(plan.source, backbone.recipe.at(config.network.image_size), config.run)
-    remark(f"  training sees {views_in_words(config.views)}")
+    detail(f"training sees {views_in_words(config.views)}")
     examples = ImageExamples(squares, config.views, training.first_size)
     trainer = Trainer(network.to(plan.device), examples, training, seed=config.run.seed, teacher=plan.teacher)
     try:
@@ -141,10 +141,9 @@ def _learn(plan: _Pretraining, network: Network) -> None:
     _write_trunk(plan)
     write_json(plan.folder / CARD, _card(plan, trainer, squares))
     best = trainer.best
-    remark(
-        f"pretrain: {len(trainer.history)} epochs in {trainer.history[-1].seconds / 60:.1f} min, best epoch "
-        f"{best.epoch} ({accuracy_in_words(best.validation_accuracy)}), {plan.trunk}"
-    )
+    minutes = trainer.history[-1].seconds / 60
+    remark(f"pretrain: learnt in {minutes:.1f} min, {accuracy_in_words(best.validation_accuracy)}")
+    detail(f"{len(trainer.history)} epochs, the best is {best.epoch}")
 
 
 def read_card(folder: Path) -> TrunkCard:

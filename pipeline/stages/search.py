@@ -11,7 +11,7 @@ from models.columns.workspace import Workspace
 from models.heads.head import Head
 from models.trials import Search
 from pipeline.config import LearningConfig
-from pipeline.console import progress, remark
+from pipeline.console import detail, progress, remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,8 @@ def _search(head: Head, table: JoinedTable, workspace: Workspace, config: Learni
             trials=config.tune,
             on_trial=lambda loss: advance(1, f"lowest validation log-loss {loss:.4f}"),
         )
+    how = "reused" if found.reused else f"in {found.seconds:.1f} s"
+    remark(f"{head.name}: {len(found.tried)} settings tried, {how}")
     losses = f"validation log-loss {found.given_loss:.4f} -> {found.best_loss:.4f}"
-    how = "reused" if found.reused else "study"
-    tried = f"tuned in {found.seconds:.1f} s, {len(found.tried)} settings tried ({found.pruned} pruned)"
-    remark(f"{head.name}: {tried}, {losses}, {how} {path}")
+    detail(f"{found.pruned} given up early, {losses}, study {path}")
     return found

@@ -19,7 +19,7 @@ from features.table.timing import Timing
 from features.trunk.loaded import Loaded, open_network
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
-from pipeline.console import progress, remark, warn
+from pipeline.console import detail, progress, remark, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
 
@@ -74,7 +74,7 @@ def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: floa
     table = JoinedTable(done.tables)
     _say_features(table, done, seconds)
     if done.extracted:
-        remark(spent(done.seconds, trunk.device))
+        detail(spent(done.seconds, trunk.device))
     return table
 
 
@@ -92,16 +92,14 @@ def us_per_image(table: JoinedTable) -> float | None:
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
     counts = ", ".join(f"{table.rows.get(split, 0):,} {split}" for split in SPLITS)
-    how = f"{done.extracted:,} images in {seconds:.1f} s, {done.extracted / seconds:.0f} a second"
-    if not done.extracted:
-        how = "reused"
-    elif done.reused:
-        how += f", {done.reused:,} found in finished shards"
-    remark(f"features: {counts} rows, {how}")
+    how = f"in {seconds:.1f} s" if done.extracted else "reused"
+    if done.extracted and done.reused:
+        how += f", {done.reused:,} of them reused"
+    remark(f"features: {counts} images, {how}")
     for each in table.tables:
         trunk = each.spec.trunk
         pooled = "" if trunk.pool == "none" else f", pool {trunk.pool}"
         what = f"{trunk.backbone}.{trunk.node}{pooled}, {trunk.weights} weights"
-        remark(f"  {what}: {each.spec.dim:,} columns, {each.folder}")
+        detail(f"{what}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
         warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")

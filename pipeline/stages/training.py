@@ -19,7 +19,7 @@ from models.networks.epochs import Epoch, Pulse
 from models.networks.settings import Views
 from models.networks.trainer import Trainer
 from pipeline.config import RunConfig
-from pipeline.console import progress, remark, warn
+from pipeline.console import accuracy_in_words, detail, progress, remark, warn
 from pipeline.report.plots import history_plot
 
 
@@ -35,7 +35,8 @@ def decode_images(source: Source, recipe: Recipe, run: RunConfig) -> Squares:
             on_images=lambda count: advance(count, ""),
         )
     counts = ", ".join(f"{len(squares.places(split)):,} {split}" for split in get_args(LearningSplit))
-    remark(f"images: {counts}, {recipe.resize} px, {squares.pixels.nbytes / 1e9:.1f} GB, {squares.folder}")
+    remark(f"images: {counts}, {recipe.resize} px")
+    detail(f"{squares.pixels.nbytes / 1e9:.1f} GB, {squares.folder}")
     if len(squares.ledger):
         warn(f"{len(squares.ledger):,} images could not be read and are left out: see {squares.folder / LEDGER}")
     return squares
@@ -58,7 +59,7 @@ def train(
         _write_history(history, folder)
         if improved:
             on_best()
-        remark(f"  {_describe(history[-1])}")
+        _say(history[-1])
 
     with progress(f"{what}, %", 100) as advance:
         trainer.run(folder / checkpoint, _meter(advance), on_epoch)
@@ -82,13 +83,10 @@ def _meter(advance: Callable[[float, str], None]) -> Callable[[Pulse], None]:
     return on_pulse
 
 
-def _describe(epoch: Epoch) -> str:
-    """An epoch in a line."""
-    return (
-        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, validation log-loss {epoch.validation_loss:.3f}, "
-        f"{accuracy_in_words(epoch.validation_accuracy)}, "
-        f"{epoch.images:,} images, {epoch.images_per_second:,.0f} a second"
-    )
+def _say(epoch: Epoch) -> None:
+    remark(f"  epoch {epoch.epoch}: {accuracy_in_words(epoch.validation_accuracy)}")
+    losses = f"loss {epoch.loss:.3f}, validation log-loss {epoch.validation_loss:.3f}"
+    detail(f"  {losses}, {epoch.images:,} images, {epoch.images_per_second:,.0f} a second")
 
 
 def views_in_words(views: Views) -> str:
@@ -99,11 +97,6 @@ def views_in_words(views: Views) -> str:
         f"{views.min_area:.0%} or more of each image, stretched by up to {views.max_stretch:.0%}, "
         f"turned by up to {views.max_degrees:g}°, {views.hflip:.0%} of them mirrored"
     )
-
-
-def accuracy_in_words(share: float) -> str:
-    """A validation accuracy as it is shown."""
-    return f"validation accuracy {share:.1%}"
 
 
 def _write_history(history: list[Epoch], folder: Path) -> None:

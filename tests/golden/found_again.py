@@ -211,10 +211,12 @@ def arguments_of(name: str, kept: Path) -> list[str]:
 
 
 def classifier(kept: Path, name: str, head: str) -> str:
-    """The file of a head that the command `name` has made in `kept`, as it remarked."""
+    """The file of a head that the command `name` has made in `kept`: as it printed, or as its comparison has it."""
     said = recorded(kept, name)
-    line = re.search(rf"^{head}: (?:learnt|reused) .*", said.err if said else "", re.MULTILINE)
-    return line[0].split()[-1] if line else f"absent-{name}-{head}"
+    path = Path(said.out.split()[-1] if said and said.out else f"absent-{name}-{head}")
+    if path.name != "report.html":
+        return str(path)
+    return str(json.loads((kept / path).with_name("metrics.json").read_text())["heads"][head]["file"])
 
 
 def run(arguments: list[str], code: Path, folder: Path) -> Said:

@@ -63,9 +63,14 @@ def has_cpu_bf16() -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
+def usable_cores() -> int:
+    """The cores that this process may use; all of the machine's where the system does not tell (not on Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def worker_count(device: torch.device) -> int:
     """Threads that work at once: as many as torch would use on the CPU, one for each core beside a GPU."""
-    return torch.get_num_threads() if device.type == "cpu" else len(os.sched_getaffinity(0))
+    return torch.get_num_threads() if device.type == "cpu" else usable_cores()
 
 
 def writer_count(device: torch.device) -> int:

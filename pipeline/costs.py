@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def peak_memory(device: torch.device) -> str:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held in RAM, in bytes; getrusage would count its parent's as well."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    """The most memory that this process has held in RAM, in bytes; 0 where the system does not tell, as on Windows."""
+    try:  # getrusage would count its parent's as well
+        return 1024 * int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from features.devices import usable_cores
 from models.card import package_versions
 
 
@@ -31,7 +31,7 @@ def about(settings: Mapping[str, object], device: torch.device) -> Provenance:
     """The provenance of what this process makes, now, with `settings` on `device`."""
     return Provenance(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         machine=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         versions=package_versions(),
         settings={name: str(value) for name, value in settings.items()},

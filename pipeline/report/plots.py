@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import matplotlib
 import numpy as np
@@ -24,6 +25,16 @@ ANNOTATED_CLASSES = 20
 """Up to this many classes a confusion matrix writes its counts and names; beyond, only its colours are readable."""
 
 
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """Matplotlib's defaults and ours, whatever a person's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.hashsalt": "treehead", "svg.fonttype": "none", "font.family": "sans-serif"})
+        yield
+
+
+@_plain_style()
 def accuracy_plot(heads: Mapping[str, Scores]) -> Markup:
     """Accuracy of each head with its interval, the best at the top."""
     figure, axes = _row_figure(len(heads))
@@ -33,6 +44,7 @@ def accuracy_plot(heads: Mapping[str, Scores]) -> Markup:
     return _svg(figure)
 
 
+@_plain_style()
 def difference_plot(differences: Sequence[Difference]) -> Markup:
     """Paired differences with their intervals; what crosses zero cannot be told apart."""
     figure, axes = _row_figure(len(differences))
@@ -43,6 +55,7 @@ def difference_plot(differences: Sequence[Difference]) -> Markup:
     return _svg(figure)
 
 
+@_plain_style()
 def depth_plot(depths: Depths, images: int) -> Markup:
     """Accuracy on the validation `images` of a discriminant on each node, early to late, and on the best together."""
     scores = (*depths.alone, depths.best)
@@ -53,6 +66,7 @@ def depth_plot(depths: Depths, images: int) -> Markup:
     return _svg(figure)
 
 
+@_plain_style()
 def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
     """A confusion matrix, true classes down, predicted across, coloured by the share of each true class."""
     counts = np.asarray(matrix)
@@ -74,6 +88,7 @@ def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> M
     return _svg(figure)
 
 
+@_plain_style()
 def search_plot(trials: Sequence[Tried]) -> Markup:
     """Validation log-loss of each of the settings tried, in order, and the lowest so far; what was pruned is muted."""
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
@@ -94,6 +109,7 @@ def search_plot(trials: Sequence[Tried]) -> Markup:
     return _svg(figure)
 
 
+@_plain_style()
 def history_plot(history: list[Epoch]) -> Markup:
     """Losses and validation accuracy of each epoch, one above the other."""
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
@@ -147,7 +163,6 @@ def _plain(name: str) -> str:
 
 def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "treehead", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :])

@@ -9,7 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from features.sources.source import LearningSplit
 from models.columns import discriminant
-from models.columns.discriminant import FOLDS, Direction, Discriminants, fit_discriminants
+from models.columns.discriminant import FOLDS, Direction, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import Moments, fold_of
 from models.columns.workspace import Workspace
 from tests.conftest import CPU
@@ -29,10 +29,12 @@ def test_axes_are_scikit_learns() -> None:
     rows = table.read("train")
     x = rows.x[:, :39].astype(np.float64)
     expected = LinearDiscriminantAnalysis(solver="eigen", shrinkage=found.shrinkage).fit(x, rows.y).transform(x)
-    axes = found.model.transform(x)[:, :2]
+    made = as_projection(found.weights.numpy(), seed=0).transform(x)
+    axes = made[:, :2]
     for axis in range(2):
         assert abs(np.corrcoef(axes[:, axis], expected[:, axis])[0, 1]) == pytest.approx(1, abs=1e-4)
-    assert found.model.transform(x).shape == (150, 2 + 3)
+    assert made == pytest.approx(x @ found.weights.numpy(), abs=1e-4)
+    assert made.shape == (150, 2 + 3)
 
 
 def test_a_fold_has_not_seen_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:

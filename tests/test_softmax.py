@@ -6,7 +6,7 @@ import torch
 from scipy.special import softmax as shares_of
 from sklearn.linear_model import LogisticRegression
 
-from models.columns.moments import Moments, moments_of_folds
+from models.columns.moments import Frame, Moments, moments_of_folds
 from models.columns.workspace import StoredRows, Workspace
 from models.heads.linear import LinearHead
 from models.heads.settings import LinearSettings
@@ -18,7 +18,7 @@ PENALTY = 0.03
 
 
 def moments(train: StoredRows) -> Moments:
-    (whole,) = moments_of_folds(train, 3, 1, CPU)
+    (whole,) = moments_of_folds(train, 3, 1, Frame.spanned(train, CPU))
     return whole
 
 

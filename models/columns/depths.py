@@ -14,7 +14,7 @@ import torch
 from features.table.joined import JoinedTable
 from models.columns.discriminant import solve, try_shrinkages
 from models.columns.learnable import check_learnable
-from models.columns.moments import moments_of_folds
+from models.columns.moments import Frame, moments_of_folds
 from models.columns.workspace import Workspace
 
 COLUMNS = 4096
@@ -47,8 +47,9 @@ def score_depths(
     """
     check_learnable(table)
     chosen = workspace.choose(table, COLUMNS)
-    (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, device)
-    rows = chosen.validation.read().to(device).float() - moments.zero
+    frame = Frame.columns(chosen.train, device)
+    (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, frame)
+    rows = frame.of(chosen.validation.read())
     labels = chosen.validation.labels
     names = np.repeat([trunk.node for trunk in table.trunks], table.dims)[chosen.select.get_support()]
 

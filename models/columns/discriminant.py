@@ -10,7 +10,6 @@ the columns of a model that was fitted without them, one of FOLDS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.random_projection import GaussianRandomProjection
 
-from models.columns.moments import Moments, moments_of_folds
+from models.columns.moments import Frame, Moments, moments_of_folds
 from models.columns.workspace import StoredRows
 from models.fitted import as_fitted
 
@@ -32,13 +31,13 @@ SHRINKAGES = (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class Direction:
-    """`weights` (d, k) and `bias` (k,) float32: x @ weights + bias are the classes' discriminant scores."""
+    """`weights` (r, k) and `bias` (k,) float32: x @ weights + bias are the classes' discriminant scores."""
 
     weights: torch.Tensor
     bias: torch.Tensor
 
     def scores(self, x: torch.Tensor) -> NDArray[np.float64]:
-        """(n, k) scores of (n, d) float32 rows, from the zero that the moments were counted from."""
+        """(n, k) scores of (n, r) float32 rows in the frame of the moments."""
         scores: NDArray[np.float64] = (x @ self.weights + self.bias).double().cpu().numpy()
         return scores
 
@@ -48,7 +47,8 @@ class Discriminants:
     """The columns for trees: discriminant axes, k − 1, then class scores, k.
 
     `weights` (d, 2k − 1) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
-    for training rows; `shrinkage` is what validation chose.
+    for training rows; `shrinkage` is what validation chose. All leave biases out: of classes with few rows they would
+    tell trees which of these were held out.
     """
 
     weights: torch.Tensor
@@ -58,27 +58,23 @@ class Discriminants:
 
 def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, device: torch.device) -> Discriminants:
     """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
-    folds = moments_of_folds(train, classes, FOLDS, device)
+    frame = Frame.spanned(train, device)
+    folds = moments_of_folds(train, classes, FOLDS, frame)
     whole = Moments.together(folds)
-    tried = try_shrinkages(whole, validation.read().to(device).float() - whole.zero, validation.labels)
-    for shrinkage in sorted(tried, key=lambda each: tried[each]):
-        with suppress(RuntimeError):  # enough of it for all rows may be too little for those without a fold
-            without = [solve(whole.without(fold), shrinkage) for fold in folds]
-            break
+    tried = try_shrinkages(whole, frame.of(validation.read()), validation.labels)
+    shrinkage = min(tried, key=lambda each: tried[each])
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
-    fold_weights = [each.weights @ turn for each in without]
-    return Discriminants(weights=direction.weights @ turn, shrinkage=shrinkage, fold_weights=fold_weights)
+    weights, *fold_weights = (
+        frame.raw((each.weights @ turn).T).T.contiguous()
+        for each in (direction, *(solve(whole.without(fold), shrinkage) for fold in folds))
+    )
+    return Discriminants(weights=weights, shrinkage=shrinkage, fold_weights=fold_weights)
 
 
 def try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
-    """Calibrated log-loss of validation rows, (n, d) from the moments' zero, by shrinkage, where it allows a fit."""
-    tried = {}
-    for shrinkage in SHRINKAGES:
-        with suppress(RuntimeError):  # too little of the identity for so few rows
-            scores = solve(moments, shrinkage).scores(rows)
-            tried[shrinkage] = _calibrated_log_loss(scores, labels)
-    return tried
+    """Calibrated log-loss of validation rows, (n, r) in the moments' frame, by shrinkage."""
+    return {shrinkage: _calibrated_log_loss(solve(moments, shrinkage).scores(rows), labels) for shrinkage in SHRINKAGES}
 
 
 def solve(moments: Moments, shrinkage: float) -> Direction:

@@ -53,7 +53,7 @@ def f_values(table: JoinedTable) -> NDArray[np.float64]:
         counts += members.sum(axis=1)
     total = counts.sum()
     between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / total
-    within = squares - (sums**2 / counts[:, None]).sum(axis=0)
+    within = np.maximum(squares - (sums**2 / counts[:, None]).sum(axis=0), 0)  # rounding may leave less
     constant = squares - sums.sum(axis=0) ** 2 / total <= 1e-9 * np.maximum(squares, 1e-30)
     with np.errstate(divide="ignore", invalid="ignore"):
         f = (between / (classes - 1)) / (within / max(total - classes, 1))

@@ -92,7 +92,8 @@ class KnnHead(ColumnsHead):
         chosen[np.random.default_rng(self.seed).permutation(len(train))[:PCA_ROWS]] = True
         x = torch.cat([batch[torch.from_numpy(chosen[part])] for part, batch in train.batches()]).float().numpy()
         components = min(self.settings.components, *x.shape)
-        return PCA(components, svd_solver="randomized", random_state=self.seed).fit(x)
+        with np.errstate(invalid="ignore"):  # rows that are all the same have no variance to share out
+            return PCA(components, svd_solver="randomized", random_state=self.seed).fit(x)
 
     def _losses(self, distances: NDArray[np.float32], right: NDArray[np.bool_], on_step: OnStep) -> dict[int, float]:
         """Log-loss by how many neighbours vote, of rows' (n, most) nearest, and whether these are of their class."""

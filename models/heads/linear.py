@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from torch.nn.functional import cross_entropy
 
 from features.table.joined import JoinedTable
-from models.columns.moments import Moments, moments_of_folds
+from models.columns.moments import Frame, Moments, moments_of_folds
 from models.columns.workspace import Chosen, StoredRows
 from models.fitted import Arrays, array_of, as_fitted
 from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
@@ -32,7 +32,8 @@ class LinearHead(ColumnsHead):
         return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 
     def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
+        frame = Frame.spanned(chosen.train, self.device)
+        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, frame)
         train, validation = (_on(self.device, rows) for rows in (chosen.train, chosen.validation))
         penalties, models, logits = {}, [], []
         for shrinkage in self.settings.shrinkages:

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from features.table.joined import JoinedTable
-from models.columns.moments import Whitening, moments_of_folds
+from models.columns.moments import Frame, Whitening, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, Chosen
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
@@ -73,7 +73,8 @@ class MlpHead(ColumnsHead):
         return self.settings.epochs * len(self.settings.shrinkages)
 
     def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, self.device)
+        frame = Frame.spanned(chosen.train, self.device)
+        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, frame)
         learnt: list[Learnt] = []
         for shrinkage in self.settings.shrinkages:
             lowest = min((each.loss for each in learnt), default=float("inf"))
@@ -94,13 +95,14 @@ class MlpHead(ColumnsHead):
         steer_x, steer_y = whitening.of(chosen.validation), torch.from_numpy(chosen.validation.labels).long()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            widths = [chosen.train.dim, *settings.hidden, int(labels.max()) + 1]
+            widths = [x.shape[1], *settings.hidden, int(labels.max()) + 1]
             network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
             batch_rows = max(LEAST_BATCH_ROWS, ceil(len(y) / settings.batches))
             steps = settings.epochs * ceil(len(y) / batch_rows)
-            schedule = OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
+            highest = settings.learning_rate * (chosen.train.dim / x.shape[1]) ** 0.5  # fewer inputs move outputs less
+            schedule = OneCycleLR(optimizer, highest, total_steps=steps, pct_start=0.1)
             best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
             for epoch in range(1, settings.epochs + 1):
                 order = torch.split(torch.randperm(len(y)), batch_rows)

@@ -45,7 +45,7 @@ class SoftmaxRegression:
         self._chunks = list(zip(torch.split(x, CHUNK_ROWS), torch.split(y, CHUNK_ROWS), strict=True))
         self._rows = len(y)
         self._whitening = whitening
-        self._weights = torch.zeros(len(prior), x.shape[1], device=x.device)
+        self._weights = torch.zeros(len(prior), len(whitening.inverse), device=x.device)
         self._bias = prior.log()
         self._float = torch.empty(CHUNK_ROWS, x.shape[1], device=x.device)
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 from models.checks import check_positive, check_ranges, check_shares
 from models.errors import SettingsError
 
 _COLUMNS = (1, 10**6)
+
+MANY_CLASSES = 50
+"""With more classes than these the trees' settings are others, see `XgbSettings.suited`."""
+
+MOST_TREES = 10_000
+"""Trees for many classes, all rounds together, at most."""
+
+_OF_MANY: dict[str, Any] = {"max_depth": 2, "column_share": 1.0, "max_bin": 256, "learning_rate": 0.5}
+"""The few rows of a class are told apart by fine bins of one column, which each node has to find among all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,9 @@ class XgbSettings(ColumnsSettings):
         external_memory: Keep what trees learn from on disk (XGBoost's ExtMemQuantileDMatrix): slower, for tables that
             do not fit into memory.
         tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
+
+    Each round has a tree for each class. With many classes (see MANY_CLASSES) a class has few rows, and what tells it
+    from all others is its own discriminant score: see `suited` for what changes then.
     """
 
     head: ClassVar[str] = "xgb"
@@ -67,6 +79,14 @@ class XgbSettings(ColumnsSettings):
         check_ranges(self, {"columns": _COLUMNS, "discriminant_columns": (0, 10**5)})
         check_ranges(self, {"rounds": (1, 10**6), "patience": (1, 10**6), "max_depth": (1, 32), "max_bin": (2, 2**16)})
         check_positive(self, learning_rate=1, column_share=1)
+
+    def suited(self, classes: int) -> Self:
+        """The same for so many classes: of many, those left at their defaults are as in _OF_MANY, and rounds fewer."""
+        if classes <= MANY_CLASSES:
+            return self
+        usual = type(self)()
+        left = {name: value for name, value in _OF_MANY.items() if getattr(self, name) == getattr(usual, name)}
+        return replace(self, **left, rounds=min(self.rounds, max(1, MOST_TREES // classes)))
 
 
 @dataclass(frozen=True, kw_only=True)

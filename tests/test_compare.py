@@ -94,7 +94,7 @@ def test_xgb_reuses_what_compare_has_trained(
     capsys.readouterr()
     assert treehead("xgb", "--dataset", split_photos, *SMALL) == 0
     assert capsys.readouterr().out == f"{model}\n"
-    assert {path.name for path in model.parent.iterdir()} == {"xgb.joblib", "xgb.ubj", "xgb.json"}
+    assert {path.name for path in model.parent.iterdir()} == {"xgb.joblib", "xgb.safetensors", "xgb.ubj", "xgb.json"}
     card = json.loads(model.with_suffix(".json").read_text())
     assert card["classes"] == ["blue", "green", "red"]
     assert card["trunks"][0]["backbone"] == "resnet18"

@@ -138,7 +138,8 @@ class BoostedHead(ColumnsHead):
         """
         booster = xgboost.Booster()
         booster.load_model(bytearray(trees))
-        classes = int(json.loads(booster.save_config())["learner"]["learner_model_param"]["num_class"])
+        told = json.loads(booster.save_config())["learner"]["learner_model_param"]["num_class"]
+        classes = max(2, int(told))  # of two classes XGBoost counts none
         settings = self.settings.suited(classes)
         classifier = XGBClassifier(
             objective="multi:softprob" if classes > 2 else "binary:logistic",
@@ -153,7 +154,7 @@ class BoostedHead(ColumnsHead):
             n_jobs=1,  # threads would hang after a fork, and predicting takes far less than the features do
             random_state=self.seed,
         )
-        as_fitted(classifier, _Booster=booster, n_classes_=max(classes, 2)).set_params(device="cpu")
+        as_fitted(classifier, _Booster=booster, n_classes_=classes).set_params(device="cpu")
         return classifier
 
     def save(self, path: Path, suffix: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 
 from features.storage import file_sha256
-from tests.conftest import SMALL, Run, refused
+from tests.conftest import COLOURS, SMALL, Run, refused, write_images
 
 REPORT = re.compile(r"report: (.*report\.html)")
 
@@ -135,3 +135,35 @@ def test_weights_from_a_file_are_named_everywhere(
     image = split_photos / "test/red/200.png"
     assert "unknown weights" in refused(treehead, capsys, "predict", model, image)
     assert treehead("predict", model, image, "--weights", "elsewhere/moved.safetensors") == 0
+
+
+def test_classes_may_be_called_as_averages_are(
+    treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("0", "accuracy", "f0", "macro avg", "weighted avg")
+    for number, name in enumerate(names):
+        for start, (split, count) in enumerate({"train": 4, "val": 1, "test": number + 1}.items()):
+            write_images(tmp_path / "odd" / split / name, list(COLOURS)[number % 3], count, start=100 * start + number)
+    assert treehead("compare", "--dataset", "odd", *SMALL, "--heads", "linear") == 0
+    metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())
+    assert metrics["classes"] == list(names)
+    linear = metrics["heads"]["linear"]
+    assert [each["support"] for each in linear["by_class"]] == [1, 2, 3, 4, 5]
+    assert linear["macro"]["f1"] == pytest.approx(sum(each["f1"] for each in linear["by_class"]) / 5)
+    page = next(Path("artifacts").glob("compare/*/report.html")).read_text()
+    assert all(f"<tr><td>{name}</td>" in page for name in names)
+
+
+def test_a_head_that_is_no_better_than_a_guess_is_said_to_be(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validation = split_photos / "val"
+    for before, after in (("red", "aside"), ("green", "red"), ("blue", "green"), ("aside", "blue")):
+        (validation / before).rename(validation / after)
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "knn") == 0
+    output = capsys.readouterr()
+    assert "! knn is no better on validation images than a guess by the classes' frequencies (log-loss" in output.err
+    assert "the guess 1.099): take another head, or give it more images" in output.err
+    assert "knn !" in output.out
+    metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())
+    assert metrics["heads"]["knn"]["worse_than_guess"] is True

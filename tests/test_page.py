@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.networks.settings import NETWORK
-from pipeline.report.page import COLUMNS, summary_table, write_report
+from pipeline.report.page import COLUMNS, WORSE, summary_table, write_report
 from pipeline.report.result import Comparison
+from pipeline.report.statistics import Confusion
 from tests.test_result import GOLDEN
 
 SECTIONS = ("The heads", "Two heads on the same images", "Accuracy by depth", "The search", "Confusion matrices")
@@ -49,3 +50,39 @@ def test_the_terminal_shows_one_line_a_head(comparison: Comparison, capsys: pyte
     assert [row.split()[0] for row in rows] == ["xgb", "linear", "knn"]
     assert rows[0].split()[1:3] == ["72.00", "52.42–85.72"]
     assert "–" in rows[2].split()
+
+
+def test_a_head_that_is_no_better_than_a_guess_is_marked(
+    comparison: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_report(tmp_path / "report.html", comparison)
+    summary_table(comparison)
+    assert "!" not in capsys.readouterr().out
+    assert WORSE.replace("'", "&#39;") not in (tmp_path / "report.html").read_text()
+    worse = replace(comparison, heads={**comparison.heads, "knn": replace(comparison["knn"], worse_than_guess=True)})
+    write_report(tmp_path / "report.html", worse)
+    summary_table(worse)
+    *_, last, note = capsys.readouterr().out.splitlines()
+    assert last.startswith("knn !")
+    assert note == WORSE
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>knn !</td>" in page
+    assert WORSE.replace("'", "&#39;") in page
+
+
+def test_of_many_classes_the_page_lists_the_most_frequent_confusions(comparison: Comparison, tmp_path: Path) -> None:
+    mistakes = (Confusion(true=2, predicted=1, count=17),)
+    many = {name: replace(h, confusion_matrix=None, confusions=mistakes) for name, h in comparison.heads.items()}
+    write_report(tmp_path / "report.html", replace(comparison, heads=many))
+    page = (tmp_path / "report.html").read_text()
+    assert "Confusion matrices" not in page
+    assert page.count("<tr><td>teal</td><td>jade</td><td>17</td></tr>") == len(many)
+
+
+def test_the_page_has_the_rates_of_each_class(comparison: Comparison, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", comparison)
+    rows = (tmp_path / "report.html").read_text().split("<h2>Class by class</h2>")[1].split("</tr>")
+    found = [" ".join(row.replace("<td>", " ").replace("</td>", " ").split()) for row in rows]
+    best = comparison["xgb"].by_class[0]
+    rates = " ".join(f"{100 * share:.1f}" for share in (best.precision, best.recall, best.f1))
+    assert found[1] == f"</thead> <tbody> <tr> amber {rates} {best.support}"

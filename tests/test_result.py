@@ -1,10 +1,11 @@
-"""A comparison read back: `golden/metrics.json` was made by the first release's code (see `golden/make.py`)."""
+"""A comparison read back: `golden/metrics.json` was kept of an earlier commit (see `golden/make.py`)."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from features.storage import Json, write_json
@@ -29,7 +30,9 @@ def test_what_a_comparison_tells(comparison: Comparison) -> None:
     assert list(comparison.heads) == ["xgb", "linear", "knn"]
     assert comparison.best == "xgb"
     assert comparison["linear"].accuracy == 0.64
-    assert sum(map(sum, comparison["linear"].confusion_matrix)) == comparison.rows["test"] == 25
+    matrix = comparison["linear"].confusion_matrix
+    assert matrix is not None
+    assert np.sum(matrix) == comparison.rows["test"] == 25
     assert comparison.trunks[0].node == "features.4"
     assert comparison.depths is not None
     assert comparison.depths.best.nodes == ("features.4",)
@@ -71,7 +74,7 @@ def test_a_place_without_a_comparison(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 5}, r"format 5, expected 6"),
+        ({"format": 6}, r"format 6, expected 7"),
         ({"rows": {"test": 2.5}}, r"rows.test: .*integer"),
         ({"colour": "red"}, r"colour: "),
         ({"trunks": [{"backbone": "alexnet"}]}, r"trunks.0.*required"),

@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from sklearn.metrics import classification_report
 
-from pipeline.report.statistics import paired_difference, score
+from pipeline.report.statistics import (
+    CONFUSIONS,
+    MATRIX_CLASSES,
+    Confusion,
+    Predicted,
+    count_predicted,
+    log_loss_of_guess,
+    paired_difference,
+    score,
+)
 
 
 def test_accuracy_has_wilsons_interval() -> None:
@@ -21,6 +34,56 @@ def test_accuracy_has_wilsons_interval() -> None:
 def test_log_loss_of_a_class_held_impossible_is_large_and_finite() -> None:
     probabilities = np.array([[0.5, 0.0, 0.5]], np.float32)
     assert 10 < score(probabilities, np.array([1], np.int32)).log_loss < 100
+
+
+def guessed(classes: int, images: int = 10) -> Predicted:
+    """Counts of a head that takes each third image for one of the class before."""
+    y = np.arange(classes, dtype=np.int32).repeat(images)
+    wrong = np.arange(len(y)) % 3 == 0
+    return count_predicted(np.where(wrong, (y - 1) % classes, y), y, classes)
+
+
+def test_rates_are_scikit_learns() -> None:
+    y, predicted = np.array([0, 0, 1, 3, 3, 3], np.int32), np.array([0, 1, 1, 1, 3, 3])
+    found = count_predicted(predicted, y, 4)
+    expected = classification_report(y, predicted, labels=range(4), zero_division=0, output_dict=True)
+    assert isinstance(expected, dict)
+    rates = [asdict(each) for each in found.by_class] + [asdict(each) for each in (found.macro, found.weighted)]
+    names = ("0", "1", "2", "3", "macro avg", "weighted avg")
+    for rate, name in zip(rates, names, strict=True):
+        assert rate["f1"] == pytest.approx(expected[name]["f1-score"])
+        assert rate["precision"] == pytest.approx(expected[name]["precision"])
+        assert rate["recall"] == pytest.approx(expected[name]["recall"])
+    assert [each.support for each in found.by_class] == [2, 1, 0, 3]
+
+
+def test_confusions_come_by_number() -> None:
+    y, predicted = np.array([2, 2, 2, 0, 1], np.int32), np.array([1, 1, 2, 2, 0])
+    first, *others = count_predicted(predicted, y, 3).confusions
+    assert first == Confusion(true=2, predicted=1, count=2)
+    assert others == [Confusion(true=0, predicted=2, count=1), Confusion(true=1, predicted=0, count=1)]
+
+
+def test_of_many_classes_no_matrix_is_kept() -> None:
+    matrix = guessed(MATRIX_CLASSES).confusion_matrix
+    assert matrix is not None
+    assert {len(matrix), *map(len, matrix)} == {MATRIX_CLASSES}
+    many = guessed(MATRIX_CLASSES + 1)
+    assert many.confusion_matrix is None
+    assert len(many.confusions) == CONFUSIONS
+    assert len(many.by_class) == MATRIX_CLASSES + 1
+
+
+def test_of_a_thousand_classes_little_is_kept() -> None:
+    size = {classes: len(json.dumps(asdict(guessed(classes)), indent=2)) for classes in (500, 1000)}
+    assert size[1000] < 2 * size[500]
+    assert size[1000] < 250_000
+
+
+def test_a_guess_knows_the_shares_of_classes() -> None:
+    train = np.array([0] * 6 + [1] * 3 + [2], np.int32)
+    assert log_loss_of_guess(train, np.array([0, 2], np.int32)) == pytest.approx(-np.log(0.6 * 0.1) / 2)
+    assert log_loss_of_guess(train, np.array([3], np.int32)) == np.inf
 
 
 def right(count: int, wrong: range) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

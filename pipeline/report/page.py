@@ -20,10 +20,22 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 files, MB the file that it reads."""
 
 
+WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
+"""What the mark beside a head's name means."""
+
+
+def marked(name: str, head: HeadResult) -> str:
+    """A head's name, and a mark where it does no better than a guess."""
+    return f"{name} !" if head.worse_than_guess else name
+
+
 def summary_table(comparison: Comparison) -> None:
     """Print one row a head."""
     result(_title(comparison))
-    result_table(("head", *COLUMNS), [(name, *cells(head)) for name, head in comparison.heads.items()])
+    rows = [(marked(name, head), *cells(head)) for name, head in comparison.heads.items()]
+    result_table(("head", *COLUMNS), rows)
+    if any(head.worse_than_guess for head in comparison.heads.values()):
+        result(WORSE)
 
 
 def write_report(path: Path, comparison: Comparison) -> None:
@@ -35,11 +47,17 @@ def write_report(path: Path, comparison: Comparison) -> None:
         network=NETWORK,
         columns=COLUMNS,
         rows={name: cells(head) for name, head in heads.items()},
+        marked=marked,
+        worse=WORSE,
         accuracy=accuracy_plot(heads),
         difference=difference_plot(comparison.differences),
         searches={name: search_plot(trials) for name, trials in comparison.tuning.items()},
         depths=depth_plot(depths, comparison.rows["validation"]) if depths else None,
-        confusion={name: confusion_plot(head.confusion_matrix, comparison.classes) for name, head in heads.items()},
+        confusion={
+            name: confusion_plot(head.confusion_matrix, comparison.classes)
+            for name, head in heads.items()
+            if head.confusion_matrix
+        },
     )
     with replacing(path) as scratch:
         scratch.write_text(page, encoding="utf-8")

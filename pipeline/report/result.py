@@ -14,9 +14,9 @@ from features.trunk.spec import TrunkSpec
 from models.columns.depths import Depths
 from models.trials import Tried
 from pipeline.errors import ResultError
-from pipeline.report.statistics import Difference, Scores
+from pipeline.report.statistics import Difference, Predicted, Scores
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
@@ -27,13 +27,13 @@ Tuning = Mapping[str, tuple[Tried, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadResult(Scores):
+class HeadResult(Scores, Predicted):
     """How a head did on the test images, what it cost, and what it is.
 
     `fit_seconds` count reading the table, `tune_seconds` the search before; `bytes`, `sha256` and `file` are of what
     prediction reads, `predict_us_per_image` microseconds from features to probabilities, of a whole network from image
-    files, None where that is not known. `confusion_matrix[i][j]` counts images of class i taken for class j;
-    `classification_report` has scikit-learn's figures by class, and as its text.
+    files, None where that is not known. `worse_than_guess` says that on validation images a guess by the classes'
+    frequencies has as low a log-loss.
     """
 
     fit_seconds: float
@@ -43,10 +43,8 @@ class HeadResult(Scores):
     file: str
     parameters: Mapping[str, Json]
     learned: Mapping[str, Json]
-    confusion_matrix: tuple[tuple[int, ...], ...]
-    classification_report: Mapping[str, float | Mapping[str, float]]
-    classification_report_text: str
     predict_us_per_image: float | None
+    worse_than_guess: bool
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -61,6 +59,7 @@ SHOWN = (
     "accuracy_high",
     "macro_f1",
     "log_loss",
+    "worse_than_guess",
     "fit_seconds",
     "tune_seconds",
     "predict_us_per_image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -9,11 +10,17 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
 from models.heads.head import Probabilities
 
 CONFIDENCE = 0.95
+
+MATRIX_CLASSES = 100
+"""Up to this many classes a confusion matrix is kept; it grows with their square."""
+
+CONFUSIONS = 100
+"""How many of the most frequent confusions are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,47 @@ class Scores:
     accuracy_high: float
     macro_f1: float
     log_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Precision, recall and F1 (shares): of a class, or a mean of classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRates(Rates):
+    """Those of a class, and its `support`: how many of the images are of it."""
+
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """How many images of the class `true` are taken for the class `predicted`, by their numbers."""
+
+    true: int
+    predicted: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What a head takes the images for.
+
+    `by_class` has the rates of each class, in order, `macro` their mean and `weighted` that weighted by support, as
+    scikit-learn has them. `confusion_matrix[i][j]` counts images of class i taken for class j, None with more than
+    MATRIX_CLASSES classes; `confusions` are the most frequent mistakes, CONFUSIONS at most, first those made most.
+    """
+
+    by_class: tuple[ClassRates, ...]
+    macro: Rates
+    weighted: Rates
+    confusion_matrix: tuple[tuple[int, ...], ...] | None
+    confusions: tuple[Confusion, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +123,51 @@ def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
         macro_f1=float(f1_score(y, predicted, average="macro", labels=np.union1d(y, predicted), zero_division=0)),
         log_loss=float(log_loss(y, probabilities, labels=columns)),
     )
+
+
+def count_predicted(predicted: NDArray[np.intp], y: NDArray[np.int32], classes: int) -> Predicted:
+    """Count (n,) predicted classes against (n,) labels, both 0 to `classes` − 1.
+
+    >>> found = count_predicted(np.array([0, 1, 1]), np.array([0, 0, 1], np.int32), 2)
+    >>> found.by_class[0]
+    ClassRates(precision=1.0, recall=0.5, f1=0.666..., support=2)
+    >>> found.confusions
+    (Confusion(true=0, predicted=1, count=1),)
+    """
+    numbers = np.arange(classes)
+    found = np.array(precision_recall_fscore_support(y, predicted, labels=numbers, zero_division=0))
+    matrix = confusion_matrix(y, predicted, labels=numbers) if classes <= MATRIX_CLASSES else None
+    return Predicted(
+        by_class=tuple(ClassRates(**_rates(column), support=int(column[3])) for column in found.T),
+        macro=Rates(**_rates(found.mean(axis=1))),
+        weighted=Rates(**_rates(np.average(found, axis=1, weights=found[3]))),
+        confusion_matrix=None if matrix is None else tuple(map(tuple, matrix.tolist())),
+        confusions=_confusions(predicted, y),
+    )
+
+
+def _rates(column: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(("precision", "recall", "f1"), map(float, column), strict=False))
+
+
+def _confusions(predicted: NDArray[np.intp], y: NDArray[np.int32]) -> tuple[Confusion, ...]:
+    wrong = predicted != y
+    pairs = Counter(zip(y[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    most = sorted(pairs.items(), key=lambda each: (-each[1], each[0]))[:CONFUSIONS]
+    return tuple(Confusion(true=true, predicted=taken, count=count) for (true, taken), count in most)
+
+
+def log_loss_of_guess(train: NDArray[np.int32], y: NDArray[np.int32]) -> float:
+    """Log-loss on labels y (n,) of a guess that knows the classes' shares among the training labels alone, in nats.
+
+    Infinite where y has a class that training has not.
+
+    >>> round(log_loss_of_guess(np.array([0, 0, 0, 1]), np.array([0, 1])), 3)
+    0.837
+    """
+    counts = np.bincount(train, minlength=int(y.max()) + 1)
+    with np.errstate(divide="ignore"):
+        return -float(np.log(counts[y] / len(train)).mean())
 
 
 def wilson(accuracy: float, images: int) -> tuple[float, float]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import classification_report, confusion_matrix
 
 from features.errors import FeaturesError
 from features.locks import locked
@@ -29,7 +27,7 @@ from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
 from pipeline.report.result import FORMAT, Comparison, HeadResult, Tuning
-from pipeline.report.statistics import paired_difference, score
+from pipeline.report.statistics import count_predicted, log_loss_of_guess, paired_difference, score
 from pipeline.report.verdict import verdict
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.finetune import plan_beside, run_retraining
@@ -129,12 +127,13 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
 def measure(contest: Contest) -> Comparison:
     """Score each head on the test rows, and each pair of heads against one another."""
     table, test = contest.table, contest.table.read("test")
+    guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
     right: dict[str, NDArray[np.bool_]] = {}
     heads: dict[str, HeadResult] = {}
     for name, item in contest.trained.items():
         probabilities, us = _predictions(item, table, test)
         right[name] = probabilities.argmax(axis=1) == test.y
-        heads[name] = _head_result(item, probabilities, test.y, us)
+        heads[name] = _head_result(item, probabilities, test.y, us, guess)
     heads = dict(sorted(heads.items(), key=lambda each: each[1].accuracy, reverse=True))
     differences = tuple(paired_difference(*pair, right=right) for pair in combinations(heads, 2))
     return Comparison(
@@ -176,13 +175,14 @@ def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probab
     return probabilities, min(seconds) / len(x) * 1e6
 
 
-def _head_result(item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None) -> HeadResult:
-    card, predicted, labels = item.card, probabilities.argmax(axis=1), np.arange(len(item.card.classes))
-    report = partial(classification_report, y, predicted, labels=labels, target_names=card.classes, zero_division=0)
-    by_class = report(output_dict=True)
-    assert isinstance(by_class, dict)
+def _head_result(
+    item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None, guess: float
+) -> HeadResult:
+    card = item.card
+    counted = count_predicted(probabilities.argmax(axis=1), y, len(card.classes))
     return HeadResult(
         **asdict(score(probabilities, y)),
+        **{each.name: getattr(counted, each.name) for each in fields(counted)},
         fit_seconds=card.fit_seconds,
         tune_seconds=item.tune_seconds,
         bytes=card.bytes,
@@ -190,10 +190,8 @@ def _head_result(item: Trained, probabilities: Probabilities, y: NDArray[np.int3
         file=str(item.path),
         parameters=card.parameters,
         learned=card.learned,
-        confusion_matrix=tuple(map(tuple, confusion_matrix(y, predicted, labels=labels).tolist())),
-        classification_report=by_class,
-        classification_report_text=str(report(digits=3)),
         predict_us_per_image=us,
+        worse_than_guess=card.validation["log_loss"] >= guess,
     )
 
 

@@ -15,8 +15,8 @@ from models.heads.head import Classifier, Head
 from models.heads.registry import HeadSettings, make_head
 from models.heads.settings import XgbSettings
 from pipeline.config import RunConfig, XgbConfig
-from pipeline.console import accuracy_in_words, detail, progress, remark
-from pipeline.report.statistics import score
+from pipeline.console import accuracy_in_words, detail, progress, remark, warn
+from pipeline.report.statistics import log_loss_of_guess, score
 from pipeline.stages.depths import best_nodes, run_depths
 from pipeline.stages.search import Candidate, find_settings
 from pipeline.stages.tables import make_table, open_run
@@ -104,11 +104,17 @@ class _Training:
             head.fit(table, self._workspace, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
-        scores = _validation_scores(head, table)
-        save_classifier(head, table, path.parent, weights=self._weights, validation=scores)
-        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {accuracy_in_words(scores['accuracy'])}")
+        validation = _validation_scores(head, table)
+        save_classifier(head, table, path.parent, weights=self._weights, validation=validation)
+        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {accuracy_in_words(validation['accuracy'])}")
         detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
         detail(str(path))
+        guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
+        if validation["log_loss"] >= guess:
+            warn(
+                f"{head.name} is no better on validation images than a guess by the classes' frequencies (log-loss "
+                f"{validation['log_loss']:.3f}, the guess {guess:.3f}): take another head, or give it more images"
+            )
         return head, read_card(path.with_suffix(".json"))
 
 

@@ -19,11 +19,13 @@ class BenchHeadsConfig:
         rows: Training and validation images that our trees and other learners are measured on, each class in
             proportion; test images are all taken.
         skip: What not to measure, separated by commas (an unknown name lists what is).
+        busy: Measure as well what it costs that threads wait busily, alone and beside a process that never rests.
     """
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     rows: int = 10_000
     skip: str = ""
+    busy: bool = False
 
     def __post_init__(self) -> None:
         if self.rows < 2:

@@ -15,6 +15,7 @@ from benchmarks.config import BenchHeadsConfig
 from benchmarks.contenders import ALL_ROWS, MEASURES, OURS, RIVALS, SLOWER, HeadJob, Measured, measure
 from benchmarks.memory import TIMES, MemoryJob, PeakMemory, growth, measure_memory
 from benchmarks.tables import in_proportion, write_some
+from benchmarks.waiting import measure_waiting, show_waiting
 from features.devices import resolve_device
 from features.storage import Json, check_writable, write_json
 from features.table.joined import JoinedTable
@@ -80,6 +81,8 @@ def run_bench_heads(config: BenchHeadsConfig) -> None:
         jobs = _jobs(config, {ALL: table, SOME: some}, skipped, Path(scratch))
         runs = {name: run for name, (run,) in measure_in_turn(measure, jobs, 1).items()}
         held = [] if MEMORY in skipped else _measure_memory(table, config.features.run.seed)
+        alone = {what: job for (kind, what), job in jobs.items() if kind == ALL and config.busy}
+        waits = measure_waiting(alone) if alone else None
     sections = {ALL: section(table, _runs_of(runs, ALL)), SOME: section(some, _runs_of(runs, SOME))}
     memory = MemorySection(measured=tuple(held), **growth(*held)) if held else None
     figures = {
@@ -87,12 +90,15 @@ def run_bench_heads(config: BenchHeadsConfig) -> None:
         "slower": asdict(SLOWER),
         **{kind: each.to_json() for kind, each in sections.items()},
         MEMORY: asdict(memory) if memory else None,
+        "waiting": waits,
     }
     write_json(folder / "heads.json", asdict(_made(config, with_lightgbm=(SOME, "lightgbm") in runs)) | figures)
     for each in sections.values():
         _show_section(each)
     if memory:
         _show_memory(memory)
+    if waits:
+        show_waiting(waits)
     result(f"written to {folder / 'heads.json'}")
 
 

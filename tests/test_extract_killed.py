@@ -49,6 +49,11 @@ def start_run(photos: Path, root: Path) -> subprocess.Popen[str]:
     return process
 
 
+def places(root: Path) -> list[Path]:
+    """Every file and folder below `root`, hidden ones as well."""
+    return sorted(path.relative_to(root) for path in root.rglob("*"))
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path) -> None:
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
@@ -59,7 +64,7 @@ def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_pa
     start = time.perf_counter()
     assert process.wait() == 0
     duration = time.perf_counter() - start
-    undisturbed = contents(tmp_path / "undisturbed")
+    undisturbed = places(tmp_path / "undisturbed"), contents(tmp_path / "undisturbed")
     moments = random.Random(0)
     kills = finished = 0
     for _ in range(10 * KILLS):
@@ -68,7 +73,7 @@ def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_pa
         try:
             assert process.wait(timeout=moments.uniform(0, duration / 4)) == 0
             finished += 1  # an earlier kill's run came to its end: the next starts afresh
-            assert contents(root) == undisturbed
+            assert (places(root), contents(root)) == undisturbed
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -77,4 +82,5 @@ def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_pa
             break
     assert kills == KILLS
     assert start_run(photos, tmp_path / f"killed-{finished}").wait() == 0
-    assert contents(tmp_path / f"killed-{finished}") == undisturbed
+    root = tmp_path / f"killed-{finished}"
+    assert (places(root), contents(root)) == undisturbed

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax as shares_of
 from sklearn.linear_model import LogisticRegression
 
+from models.columns.discriminant import solve
 from models.columns.moments import Frame, Moments, moments_of_folds
 from models.columns.workspace import StoredRows, Workspace
 from models.heads.linear import LinearHead
@@ -41,6 +44,33 @@ def test_rows_of_a_class_vary_alike_in_every_whitened_direction(workspace: Works
     u = found.whitening(1e-4).of(train).float()
     within = torch.cat([u[train.labels == label] - u[train.labels == label].mean(dim=0) for label in range(3)])
     assert (within.T @ within / len(u)).numpy() == pytest.approx(np.eye(39), abs=0.05)
+
+
+@pytest.mark.parametrize("shrinkage", [1.0, 0.9, 0.1])
+def test_the_covariance_is_shrunk_towards_its_mean_variance(shrinkage: float, workspace: Workspace) -> None:
+    train = workspace.store(rounded_table(), "train", np.arange(40))
+    x = train.read().double().numpy()
+    rest = np.concatenate([x[train.labels == label] - x[train.labels == label].mean(axis=0) for label in range(3)])
+    within = rest.T @ rest / len(rest)
+    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / 40 * np.eye(40)
+    root = moments(train).root_within(shrinkage)
+    assert (root @ root.T).numpy() == pytest.approx(shrunk, abs=1e-4)
+
+
+@pytest.mark.parametrize("columns", [40, 400])
+def test_few_rows_are_taken_along_the_axes_that_span_them(columns: int, workspace: Workspace) -> None:
+    table = rounded_table()
+    for split, rows in table.splits.items():
+        more = np.tile(rows.x, (1, columns // 40)) + np.random.default_rng(len(rows)).normal(size=(len(rows), columns))
+        table.splits[split] = replace(rows, x=more.astype(np.float16).astype(np.float32))
+    train, other = (workspace.store(table, split, np.arange(columns)) for split in ("train", "validation"))
+    whole, spanned = Frame.columns(train, CPU), Frame.spanned(train, CPU)
+    assert (spanned.axes is not None) == (2 * len(train) <= columns)
+    scores = []
+    for frame in (whole, spanned):
+        (found,) = moments_of_folds(train, 3, 1, frame)
+        scores.append(solve(found, 0.3).scores(frame.of(other.read())))
+    assert scores[1] == pytest.approx(scores[0], abs=1e-2)
 
 
 def test_a_fit_starts_where_the_one_before_ended(workspace: Workspace) -> None:

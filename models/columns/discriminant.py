@@ -25,6 +25,9 @@ from models.fitted import as_fitted
 
 FOLDS = 5
 
+MOST_AXES = 50
+"""Axes at most: of many classes the scores alone are columns enough for trees to pay for."""
+
 SHRINKAGES = (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Shares of the identity to try."""
 
@@ -44,9 +47,9 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminants:
-    """The columns for trees: discriminant axes, k − 1, then class scores, k.
+    """The columns for trees: a discriminant axes, k − 1 but at most MOST_AXES, then class scores, k.
 
-    `weights` (d, 2k − 1) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
+    `weights` (d, a + k) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
     for training rows; `shrinkage` is what validation chose. All leave biases out: of classes with few rows they would
     tell trees which of these were held out.
     """
@@ -91,12 +94,12 @@ def solve(moments: Moments, shrinkage: float) -> Direction:
 
 
 def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
-    """(k, k − 1): turns class scores to the axes along which classes differ most, within-class variance 1."""
+    """(k, a): turns class scores to the axes along which classes differ most, within-class variance 1."""
     share = (moments.counts / moments.counts.sum()).sqrt()
     between = (moments.means - moments.centre) @ direction.weights
     between = share[:, None] * (between + between.T) / 2 * share
     values, vectors = torch.linalg.eigh(between.double())
-    values, vectors = values[1:].flip(0), vectors[:, 1:].flip(1)
+    values, vectors = values[1:].flip(0)[:MOST_AXES], vectors[:, 1:].flip(1)[:, :MOST_AXES]
     axes: torch.Tensor = share[:, None] * vectors / values.clamp(min=1e-6).sqrt()
     return axes.float()
 

@@ -127,7 +127,8 @@ class Moments:
         """
         rows = self.counts.sum()
         within = (self.products - self.sums.T @ (self.means - self.zero)) / rows
-        within.mul_(1 - shrinkage).diagonal().add_(shrinkage * self._level(within))
+        level = self._level(within)
+        within.mul_(1 - shrinkage).diagonal().add_(shrinkage * level)
         root, failed = torch.linalg.cholesky_ex(within)
         if failed:
             root, failed = torch.linalg.cholesky_ex(within.double())

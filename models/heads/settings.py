@@ -13,10 +13,10 @@ _COLUMNS = (1, 10**6)
 MANY_CLASSES = 50
 """With more classes than these the trees' settings are others, see `XgbSettings.suited`."""
 
-MOST_TREES = 10_000
+MOST_TREES = 5_000
 """Trees for many classes, all rounds together, at most."""
 
-_OF_MANY: dict[str, Any] = {"max_depth": 2, "column_share": 1.0, "max_bin": 256, "learning_rate": 0.5}
+_OF_MANY: dict[str, Any] = {"max_depth": 2, "column_share": 1.0, "max_bin": 128, "learning_rate": 0.5}
 """The few rows of a class are told apart by fine bins of one column, which each node has to find among all."""
 
 

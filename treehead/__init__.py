@@ -45,10 +45,11 @@ def open_table(folder: str | Path) -> FeatureTable:
 
 
 def load_classifier(path: str | Path) -> TrainedClassifier:
-    """Read a classifier, such as `xgb.joblib`, with the card beside it.
+    """Read a classifier by one of its files, such as `xgb.joblib`.
 
-    A pickle runs code when it is read: the card's SHA-256 proves that nothing was damaged, not who wrote it. Raises
-    ClassifierError where the file or its card is missing, cut short, changed, or of another format.
+    It is read from the arrays in the `.safetensors` file beside, so that no pickle is loaded, once the card's SHA-256
+    has proved that nothing is damaged; who wrote it is for you to know. Raises ClassifierError where a file is missing,
+    cut short, changed, malformed or of another format.
 
     >>> classifier = load_classifier("linear.joblib")
     >>> classifier.classes_, classifier.card.trunks[0].backbone

@@ -31,7 +31,7 @@ class HeadResult(Scores, Predicted):
     """How a head did on the test images, what it cost, and what it is.
 
     `fit_seconds` count reading the table, `tune_seconds` the search before; `bytes`, `sha256` and `file` are of what
-    prediction reads, `predict_us_per_image` microseconds from features to probabilities, of a whole network from image
+    people take away, `predict_us_per_image` microseconds from features to probabilities, of a whole network from image
     files, None where that is not known. `worse_than_guess` says that on validation images a guess by the classes'
     frequencies has as low a log-loss.
     """

@@ -24,7 +24,7 @@ from pipeline.stages.tables import make_table, open_run
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A classifier that has learnt, its card, the file that prediction reads, and the table that it is tested on.
+    """A classifier that has learnt, its card, the file that people take away, and the table that it is tested on.
 
     `tune_seconds` is what the search for its settings took.
     """

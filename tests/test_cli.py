@@ -89,6 +89,49 @@ def test_help_has_a_group_for_each_head(treehead: Run, capsys: pytest.CaptureFix
     assert "--empty-" not in text.replace(".", "-")
 
 
+def test_the_data_set_is_the_first_word_or_an_option(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for command in ((split_photos,), ("--dataset", split_photos), ("--quiet", split_photos)):
+        assert treehead("features", *command, *SMALL[:4]) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(set(shown)) == 1
+    for name in ("features", "xgb", "compare", "finetune", "pretrain"):
+        line = refused(treehead, capsys, name, split_photos, "--dataset", "digits")
+        assert "split photos' came, and nothing takes it: give one data set, by its place or as --dataset" in line
+
+
+def test_more_and_less_is_said(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("compare", split_photos, *SMALL, "--heads", "linear", "--weights", "random")
+    said = {}
+    for option in ("-q", "-v", "--device=cpu"):
+        assert treehead(*command, option, "--out", option.strip("-")) == 0
+        said[option] = capsys.readouterr().err.splitlines()
+    assert said["-q"] == [
+        "! random weights: the network has learnt nothing, so this is no transfer learning (see --weights)"
+    ]
+    assert all(len(line) <= 80 for line in said["--device=cpu"] if not line.startswith("!"))
+    assert not [line for line in said["--device=cpu"] if "shrinkage" in line or "penalties" in line or "/" in line]
+    assert any("penalties" in line for line in said["-v"])
+    assert any("linear.joblib" in line for line in said["-v"])
+    assert len(said["-v"]) > len(said["--device=cpu"]) > len(said["-q"])
+    assert "--quiet and --verbose were both given: choose one" in refused(treehead, capsys, *command, "-q", "-v")
+
+
+def test_completion_is_written_for_the_shell(treehead: Run, tmp_path: Path) -> None:
+    assert treehead("--install-completion", "--shell", "bash", "--output", tmp_path / "treehead.sh") == 0
+    script = (tmp_path / "treehead.sh").read_text()
+    assert "complete -F" in script
+    assert all(word in script for word in ("compare", "--weights", "--install-completion"))
+
+
+def test_home_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    came = ["features", "~", "--out=~/x", "--weights=a=~", "--out", "~/x"]
+    assert arguments.as_now(came) == ["features", "~", "--out=/home/me/x", "--weights=a=~", "--out", "~/x"]
+
+
 def test_a_head_that_there_is_not(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown head 'forest': expected some of xgb" in refused(treehead, capsys, "compare", "--heads", "forest")
 

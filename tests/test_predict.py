@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,35 @@ def test_predict_takes_every_head(
     assert rows[0]["class"] in {"blue", "green", "red"}
     assert treehead("predict", path, image) == 0
     assert rows[0]["class"] in capsys.readouterr().out
+
+
+NAMES = ("=1+1.png", "+x.png", "-1.png", "@x.png", "\tx.png", "a,b.png", 'say "a".png', "\x1b[31mred.png", "naïve.png")
+
+
+def test_names_are_safe_in_a_spreadsheet_and_whole_in_json(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "odd").mkdir()
+    for name in NAMES:
+        (tmp_path / "odd" / name).write_bytes((split_photos / "test/red/200.png").read_bytes())
+    capsys.readouterr()
+    paths = [os.path.relpath(tmp_path / "odd" / name, tmp_path / "odd") for name in NAMES]
+    os.chdir(tmp_path / "odd")
+    command = ("predict", tmp_path / model, "--csv", "--", *paths)
+    assert treehead(*command) == 0
+    text = capsys.readouterr().out
+    assert text.count("\r\n") == text.count("\n") == len(NAMES) + 1
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["image"] for row in rows] == [
+        *("'=1+1.png", "'+x.png", "'-1.png", "'@x.png", "'\\tx.png", "a,b.png", 'say "a".png'),
+        *("\\x1b[31mred.png", "naïve.png"),
+    ]
+    assert treehead("predict", tmp_path / model, "--json", "--", *paths) == 0
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert [image["image"] for image in json.loads(text)["images"]] == list(NAMES)
+    assert treehead("predict", tmp_path / model, "--", *paths) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_predict_shows_what_it_could_before_it_fails(

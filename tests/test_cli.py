@@ -119,11 +119,13 @@ def test_more_and_less_is_said(treehead: Run, split_photos: Path, capsys: pytest
     assert "--quiet and --verbose were both given: choose one" in refused(treehead, capsys, *command, "-q", "-v")
 
 
-def test_completion_is_written_for_the_shell(treehead: Run, tmp_path: Path) -> None:
+def test_completion_is_written_for_the_shell(treehead: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # its .bashrc is told to load the script
     assert treehead("--install-completion", "--shell", "bash", "--output", tmp_path / "treehead.sh") == 0
     script = (tmp_path / "treehead.sh").read_text()
     assert "complete -F" in script
     assert all(word in script for word in ("compare", "--weights", "--install-completion"))
+    assert "treehead.sh" in (tmp_path / ".bashrc").read_text()
 
 
 def test_home_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:

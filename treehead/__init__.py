@@ -41,7 +41,7 @@ def open_table(folder: str | Path) -> FeatureTable:
     """
     from features.table.table import FeatureTable
 
-    return FeatureTable.open(Path(folder))
+    return FeatureTable.open(folder)
 
 
 def load_classifier(path: str | Path) -> TrainedClassifier:

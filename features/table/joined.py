@@ -18,7 +18,7 @@ from features.trunk.spec import TrunkSpec
 class JoinedTable:
     """One table, or several joined by key, their columns in the order of the tables.
 
-    >>> both = JoinedTable([FeatureTable.open(Path(folder)) for folder in ("earlier-table", "table")])
+    >>> both = JoinedTable([FeatureTable.open(folder) for folder in ("earlier-table", "table")])
     >>> both.dims, both.read("test").x.shape
     ((256, 512), (12, 768))
     """

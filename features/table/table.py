@@ -48,7 +48,7 @@ class FeatureTable:
 
     `rows` counts the rows of each split, `errors` what could not be read; `identity` is the SHA-256 of its manifest.
 
-    >>> table = FeatureTable.open(Path("table"))
+    >>> table = FeatureTable.open("table")
     >>> table.rows
     {'train': 30, 'test': 12, 'validation': 6}
     >>> rows = table.read("validation")
@@ -66,11 +66,12 @@ class FeatureTable:
         self._unchecked = set(self._records)
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: str | None = None) -> FeatureTable:
+    def open(cls, folder: str | Path, fingerprint: str | None = None) -> FeatureTable:
         """Open the table in `folder`, and check that it is whole and, where given, that it has this fingerprint.
 
         What is in a file is checked when it is first read. Raises TableError.
         """
+        folder = Path(folder)
         manifest = Manifest.read(folder)
         manifest.check_spec(folder, fingerprint)
         table = cls(folder, manifest)

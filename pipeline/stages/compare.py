@@ -206,4 +206,5 @@ def _show(comparison: Comparison, folder: Path) -> None:
     summary_table(comparison)
     for line in comparison.verdict:
         result(line)
+    result(f"classifier: {comparison[comparison.best].file}")
     result(f"report: {folder / REPORT}")

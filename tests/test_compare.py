@@ -34,6 +34,7 @@ def test_compare_writes_metrics_and_a_report(
     report = Path(found[1])
     metrics: dict[str, Any] = json.loads((report.parent / "metrics.json").read_text())
     assert set(metrics["heads"]) == {"xgb", "linear", "mlp", "hybrid"}
+    assert output.out.splitlines()[-2] == f"classifier: {next(iter(metrics['heads'].values()))['file']}"
     for head in metrics["heads"].values():
         assert head["accuracy_low"] <= head["accuracy"] <= head["accuracy_high"]
         assert sum(map(sum, head["confusion_matrix"])) == 18

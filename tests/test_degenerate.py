@@ -15,9 +15,9 @@ from models.card import load_classifier, save_classifier
 from models.columns.depths import score_depths
 from models.columns.workspace import Workspace
 from models.heads.registry import HEADS, HeadSettings
-from models.heads.settings import MlpSettings, XgbSettings
+from models.heads.settings import MANY_CLASSES, MOST_TREES, MlpSettings, XgbSettings
 from tests.conftest import CPU
-from tests.test_heads import MemoryTable, fitted
+from tests.test_heads import MemoryTable, accuracy, fitted
 
 QUICK = HeadSettings(xgb=XgbSettings(rounds=5), mlp=MlpSettings(hidden=(16,), epochs=3, batches=8))
 
@@ -29,6 +29,11 @@ def centres(y: Labels, columns: int, seed: int) -> Values:
     """Rows around a centre a class, as ReLU leaves them."""
     middle = np.random.default_rng(0).normal(size=(int(y.max()) + 1, columns))
     return np.maximum(middle[y] + 0.5 * np.random.default_rng(seed).normal(size=(len(y), columns)), 0)
+
+
+def far_apart(y: Labels, columns: int, seed: int) -> Values:
+    middle = 5 * np.random.default_rng(0).normal(size=(int(y.max()) + 1, columns))
+    return middle[y] + np.random.default_rng(seed).normal(size=(len(y), columns))
 
 
 def alike(y: Labels, columns: int, seed: int) -> Values:
@@ -148,3 +153,19 @@ def test_a_thousand_classes(head: str) -> None:
     probabilities = fitted(head, rows, QUICK).predict_proba(rows.read("test").x)
     assert probabilities.shape == (2000, 1000)
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_settings_of_trees_suit_many_classes_unless_they_are_given() -> None:
+    assert XgbSettings().suited(MANY_CLASSES) == XgbSettings()
+    many = XgbSettings(max_bin=32).suited(500)
+    assert many.max_bin == 32
+    assert many.max_depth < XgbSettings().max_depth
+    assert many.rounds == MOST_TREES // 500
+    assert XgbSettings(rounds=3).suited(500).rounds == 3
+
+
+def test_trees_tell_many_classes_of_few_rows_apart() -> None:
+    rows = table(far_apart, each(200, 4), each(200), columns=20)
+    head, test = fitted("xgb", rows, HeadSettings(xgb=XgbSettings(rounds=3))), rows.read("test")
+    assert accuracy(head, test.x, test.y) > 0.5
+    assert head.learned_["validation_log_loss"] < 0.6 * np.log(200)

@@ -24,7 +24,7 @@ from models.heads.head import Head, OnStep, Step
 from models.heads.knn import KnnHead
 from models.heads.linear import LinearHead
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings, make_head
-from models.heads.settings import MANY_CLASSES, MOST_TREES, LinearSettings, MlpSettings, XgbSettings
+from models.heads.settings import LinearSettings, MlpSettings, XgbSettings
 from tests.conftest import CPU, make_tiny_trunk
 
 CLASSES = ("a", "b", "c")
@@ -245,34 +245,6 @@ def test_a_shrinkage_that_is_too_little_for_so_few_rows(name: str) -> None:
     table.splits["train"] = toy_rows(20, [0, 1, 2], 1)
     with pytest.raises(SettingsError, match="a shrinkage of 1e-12 is too little for 20 training rows: give a larger"):
         fitted(name, table, settings)
-
-
-def test_settings_of_trees_suit_many_classes_unless_they_are_given() -> None:
-    assert XgbSettings().suited(MANY_CLASSES) == XgbSettings()
-    many = XgbSettings(max_bin=32).suited(500)
-    assert many.max_bin == 32
-    assert many.max_depth < XgbSettings().max_depth
-    assert many.rounds == MOST_TREES // 500
-    assert XgbSettings(rounds=3).suited(500).rounds == 3
-
-
-def many_classes() -> MemoryTable:
-    """60 classes of 4 rows, far apart."""
-    centres = np.random.default_rng(0).normal(size=(60, 20)) * 5
-    splits = {}
-    for seed, (split, count) in enumerate({"train": 4, "validation": 1, "test": 1}.items()):
-        y = np.tile(np.arange(60, dtype=np.int32), count)
-        x = centres[y] + np.random.default_rng(seed).normal(size=(len(y), 20))
-        keys = np.array([f"{split}/{row}" for row in range(len(y))], object)
-        splits[split] = Rows(keys=keys, x=x.astype(np.float32), y=y)
-    return MemoryTable(splits, tuple(map(str, range(60))))
-
-
-def test_trees_tell_many_classes_of_few_rows_apart() -> None:
-    table = many_classes()
-    head, test = trees(table, XgbSettings(rounds=8)), table.read("test")
-    assert accuracy(head, test.x, test.y) > 0.5
-    assert head.learned_["validation_log_loss"] < np.log(60) / 2
 
 
 class SlowWorkspace(Workspace):

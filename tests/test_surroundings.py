@@ -42,7 +42,7 @@ pwd.getpwuid = nobody
 NOT_LINUX = """
 import os, signal
 del os.sched_getaffinity, signal.SIGHUP
-sys.modules["resource"] = None
+sys.modules["resource"] = sys.modules["fcntl"] = None
 from pathlib import Path
 whole = Path.read_text
 def read_text(path, *args, **kwargs):

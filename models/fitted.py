@@ -33,8 +33,6 @@ def array_of(arrays: Arrays, name: str, dtype: DTypeLike, *shape: int | None) ->
     if found.dtype != dtype or not fits:
         expected = "×".join("any" if length is None else str(length) for length in shape)
         raise ValueError(f"`{name}` is {found.dtype} {found.shape}, expected {np.dtype(dtype)} ({expected})")
-    if not np.isfinite(found).all():
-        raise ValueError(f"`{name}` holds values that are no numbers")
     return found
 
 

@@ -188,9 +188,12 @@ class Head(Classifier):
     def restore(self, path: Path) -> None:
         """See Classifier; `classes_` must be as many as the file's."""
         try:
-            self.learn(safetensors.numpy.load(path.read_bytes()))
+            arrays = safetensors.numpy.load(path.read_bytes())
         except (safetensors.SafetensorError, KeyError) as error:  # KeyError: of a type that NumPy does not know
             raise ValueError(f"no arrays: {first_line(error)}") from error
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.ndim):
+            raise ValueError("some of its arrays hold what is no number")
+        self.learn(arrays)
         if len(self.model_.classes_) != len(self.classes_):
             raise ValueError(f"{len(self.model_.classes_)} classes, expected {len(self.classes_)}")
 

@@ -55,7 +55,8 @@ class KnnHead(ColumnsHead):
         losses = self._losses(distances, train.labels[nearest] == validation.labels[:, None], on_step)
         best = min(losses, key=lambda neighbours: losses[neighbours])
         learnt = {"places": chosen.places, "neighbours": np.array(best), "rows": rows, "labels": train.labels}
-        learnt |= {f"pca.{name}": np.asarray(getattr(reduce, f"{name}_"), np.float32) for name in PCA_LEARNT}
+        parts = {name: np.nan_to_num(getattr(reduce, f"{name}_")) for name in PCA_LEARNT}  # NaN: shares of no variance
+        learnt |= {f"pca.{name}": np.asarray(part, np.float32) for name, part in parts.items()}
         self.learn(learnt | {"pca.n_samples": np.array(reduce.n_samples_)})
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
 

@@ -8,7 +8,6 @@ xgb.json          the card, written last
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +18,18 @@ from pathlib import Path
 import torch
 
 from features.errors import first_line
-from features.storage import FileRecord, Json, digest, file_sha256, from_json, replacing, write_json
+from features.storage import (
+    FileRecord,
+    Json,
+    digest,
+    file_sha256,
+    from_json,
+    read_json,
+    replacing,
+    sealed,
+    unsealed,
+    write_json,
+)
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError, SettingsError
@@ -27,6 +37,8 @@ from models.heads.head import DATA, Classifier, Head
 from models.heads.registry import HEADS, HeadSettings, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
+
+SEAL = "card_sha256"
 
 PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "numpy", "pyarrow", "pillow")
 
@@ -73,7 +85,7 @@ class Card:
     def write(self, path: Path) -> None:
         """Write the card as JSON, sealed with the SHA-256 of its content."""
         content = {"format": _format_of(self.head), **asdict(self)}
-        write_json(path, {**content, "card_sha256": digest(content)})
+        write_json(path, sealed(content, SEAL))
 
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
@@ -192,7 +204,7 @@ def _format_of(head: object) -> int:
 
 def read_card(path: Path) -> Card:
     """Read a card and check that nobody has changed it; raises ClassifierError."""
-    content = _unsealed(path)
+    content = _content(path)
     kept, expected = content.pop("format", None), _format_of(content.get("head"))
     if kept != expected:
         raise ClassifierError(
@@ -207,21 +219,14 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def _unsealed(path: Path) -> dict[str, Json]:
-    """What is in the card at `path` but for its seal, which is checked."""
+def _content(path: Path) -> dict[str, Json]:
+    """What is in the card at `path`, but for its seal."""
     try:
-        content: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop("card_sha256")
-        intact = digest(content) == seal
+        return unsealed(read_json(path), SEAL)
     except OSError as error:
         raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise ClassifierError(f"{path} is cut short or no card: delete {path.parent} and train again") from error
-    if not intact:
-        raise ClassifierError(
-            f"{path} has been changed since it was written (its SHA-256 differs): delete {path.parent} and train again"
-        )
-    return content
+    except ValueError as error:
+        raise ClassifierError(f"{path} is damaged ({error}): delete {path.parent} and train again") from error
 
 
 def package_versions() -> dict[str, str]:

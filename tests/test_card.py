@@ -122,10 +122,10 @@ def test_a_changed_card_is_not_read(tmp_path: Path) -> None:
     card = path.with_suffix(".json")
     text = card.read_text()
     card.write_text(text.replace('"a",', '"z",'))
-    with pytest.raises(ClassifierError, match=r"xgb.json has been changed since it was written"):
+    with pytest.raises(ClassifierError, match=r"xgb.json is damaged \(it has been changed since it was written"):
         load_classifier(path)
     card.write_text(text[:-30])
-    with pytest.raises(ClassifierError, match=r"xgb.json is cut short or no card"):
+    with pytest.raises(ClassifierError, match=r"xgb.json is damaged \("):
         load_classifier(path)
     card.unlink()
     with pytest.raises(ClassifierError, match=r"no card at .*xgb.json"):

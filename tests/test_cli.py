@@ -182,7 +182,7 @@ def test_a_tampered_classifier(
     path = model.with_name(name)
     path.write_bytes(path.read_bytes()[:-20] + b"x" * 20)
     image = split_photos / "test/red/200.png"
-    assert re.search("differs|cut short", refused(treehead, capsys, "predict", model, image))
+    assert re.search("differs|damaged", refused(treehead, capsys, "predict", model, image))
 
 
 def test_a_table_that_was_cut_short_or_is_another(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.storage import Json, write_json
+from features.storage import Json, read_json, sealed, unsealed, write_json
 from pipeline.errors import ResultError
-from pipeline.report.result import Comparison
+from pipeline.report.result import METRICS, SEAL, Comparison
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.json"
 
@@ -21,7 +21,7 @@ def comparison() -> Comparison:
 
 
 def test_a_comparison_is_written_as_it_was_read(comparison: Comparison, tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", comparison.to_json())
+    comparison.write(tmp_path)
     assert (tmp_path / "metrics.json").read_bytes() == GOLDEN.read_bytes()
     assert Comparison.open(tmp_path) == comparison
 
@@ -83,10 +83,22 @@ def test_a_place_without_a_comparison(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_something_else(changes: dict[str, Json], message: str, tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", {**json.loads(GOLDEN.read_text()), **changes})
+    write_json(tmp_path / METRICS, sealed({**unsealed(read_json(GOLDEN), SEAL), **changes}, SEAL))
     with pytest.raises(
         ResultError, match=rf"metrics.json is no comparison \({message}.*\): delete it and compare again"
     ):
+        Comparison.open(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "others"}, {"format": 6}])
+def test_a_file_that_was_changed(changes: dict[str, Json], tmp_path: Path) -> None:
+    whole = json.loads(GOLDEN.read_text())
+    write_json(tmp_path / METRICS, whole | changes)
+    with pytest.raises(ResultError, match=r"it has been changed since it was written: its SHA-256 differs"):
+        Comparison.open(tmp_path)
+    del whole[SEAL]
+    write_json(tmp_path / METRICS, whole | changes)
+    with pytest.raises(ResultError, match=r"metrics.json is no comparison \(no metrics_sha256\): delete it"):
         Comparison.open(tmp_path)
 
 

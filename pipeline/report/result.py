@@ -109,9 +109,7 @@ class Comparison:
         """The comparison in a `metrics.json`, or in the folder that holds one; raises ResultError."""
         file = Path(path, METRICS) if Path(path).is_dir() else Path(path)
         try:
-            content = read_json(file)
-            whole = isinstance(content, Mapping) and SEAL not in content  # as 0.1.0 wrote it
-            return cls.from_json(content if whole else unsealed(content, SEAL))
+            return cls.from_json(unsealed(read_json(file), SEAL))
         except OSError as error:
             raise ResultError(
                 f"no comparison at {file} ({error.strerror}): give a folder or metrics.json that compare has written"

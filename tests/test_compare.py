@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import safetensors.torch
 
 from features.storage import file_sha256
+from pipeline.report.result import Comparison
 from tests.conftest import COLOURS, SMALL, Run, refused, write_images
 
 REPORT = re.compile(r"report: (.*report\.html)")
@@ -70,13 +72,23 @@ def test_the_same_settings_never_do_the_work_twice(
 
 def test_a_comparison_of_other_files_is_made_again(compared: Path, treehead: Run, split_photos: Path) -> None:
     path = next(compared.glob("compare/*/metrics.json"))
-    metrics: dict[str, Any] = json.loads(path.read_text())
-    earlier = metrics["heads"]["linear"] | {"sha256": "of a file that was deleted", "accuracy": 0.0}
-    path.write_text(json.dumps(metrics | {"heads": metrics["heads"] | {"linear": earlier}}))
+    kept = Comparison.open(path)
+    earlier = replace(kept["linear"], sha256="of a file that was deleted", accuracy=0.0)
+    replace(kept, heads={**kept.heads, "linear": earlier}).write(path.parent)
     assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
-    again = json.loads(path.read_text())["heads"]["linear"]
-    assert again["accuracy"] == metrics["heads"]["linear"]["accuracy"]
-    assert again["sha256"] == file_sha256(Path(again["file"]))
+    again = Comparison.open(path)["linear"]
+    assert again.accuracy == kept["linear"].accuracy
+    assert again.sha256 == file_sha256(Path(again.file))
+
+
+def test_a_reused_comparison_names_the_classifier_as_this_run_finds_it(
+    compared: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert treehead("compare", "--dataset", split_photos, *SMALL, "--out", compared.absolute()) == 0
+    output = capsys.readouterr()
+    assert "compare: reused" in output.err
+    assert f"classifier: {compared.absolute()}/" in output.out
 
 
 def test_other_settings_overwrite_nothing(compared: Path, treehead: Run, split_photos: Path) -> None:

@@ -73,7 +73,7 @@ def run_compare(config: CompareConfig) -> None:
             comparison = measure(contest)
             write_report(folder / REPORT, comparison)
             comparison.write(folder)
-    _show(comparison, folder)
+    _show(comparison, folder, contest.trained[comparison.best].path)
 
 
 def prepare(config: CompareConfig) -> Contest:
@@ -117,8 +117,8 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
         return None
     if not (folder / REPORT).exists():
         return None
-    kept = sorted(head.sha256 for head in comparison.heads.values())  # their names may be of an earlier release
-    if kept != sorted(item.card.sha256 for item in contest.trained.values()):
+    kept = {name: head.sha256 for name, head in comparison.heads.items()}
+    if kept != {name: item.card.sha256 for name, item in contest.trained.items()}:
         return None  # one was deleted and trained again
     remark("compare: reused")
     return comparison
@@ -200,11 +200,11 @@ def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
     return index.loc[index["split"] == "test", "key"].to_numpy()
 
 
-def _show(comparison: Comparison, folder: Path) -> None:
+def _show(comparison: Comparison, folder: Path, best: Path) -> None:
     if comparison.test_duplicates:
         warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
     summary_table(comparison)
     for line in comparison.verdict:
         result(line)
-    result(f"classifier: {comparison[comparison.best].file}")
+    result(f"classifier: {best}")
     result(f"report: {folder / REPORT}")

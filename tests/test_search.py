@@ -242,7 +242,7 @@ def test_compare_draws_the_search_of_every_head(
     assert "tune s" not in next(Path("artifacts").glob("compare/*/report.html")).read_text()
     assert treehead(*command, "--tune", 2) == 0
     output = capsys.readouterr()
-    assert output.err.count("xgb: tuned") == 1
+    assert output.err.count("xgb: 2 settings tried, in ") == 1
     found = REPORT.fullmatch(output.out.splitlines()[-1])
     assert found
     report = Path(found[1])

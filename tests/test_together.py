@@ -17,14 +17,14 @@ TABLE = f"--dataset photos {TRUNK} --pool avg"
 SCRATCH = "--backbone squeezenet1_1 --image-size 64 --device cpu"
 
 STAGES = {
-    "features": (f"features {TABLE} --node features.7,features", 2, ["features: .* a second"]),
+    "features": (f"features {TABLE} --node features.7,features", 2, ["features: .*, in "]),
     "compare": (
         f"compare {TABLE} --heads linear,knn --tune 2",
         5,
-        ["features: .* a second", "linear: tuned .* study", "linear: learnt", "knn: learnt"],
+        ["features: .*, in ", "linear: 2 settings tried, in ", "linear: learnt", "knn: learnt"],
     ),
-    "network": (f"finetune photos {TRUNK} --epochs 1", 2, ["network: learnt", "features: .* a second"]),
-    "pretrain": (f"pretrain photos {SCRATCH} --epochs 1", 2, ["pretrain: 1 epochs"]),
+    "network": (f"finetune photos {TRUNK} --epochs 1", 2, ["network: learnt", "features: .*, in "]),
+    "pretrain": (f"pretrain photos {SCRATCH} --epochs 1", 2, ["pretrain: learnt"]),
 }
 """By stage the command, how often it runs at once, and what one of these runs alone remarks."""
 

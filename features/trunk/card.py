@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import TrunkError, first_line
-from features.storage import file_sha256
+from features.storage import file_sha256, from_json, read_json
 from features.trunk.recipe import Recipe
 
 
@@ -32,8 +31,8 @@ class TrunkCard:
     def read(cls, path: Path) -> TrunkCard:
         """The card at `path`; raises TrunkError where it is missing or damaged."""
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            scores = TrunkScores(**content["validation"])
+            content: Any = read_json(path)
+            scores = from_json(TrunkScores, content["validation"])
             return cls(sha256=content["trunk"]["sha256"], recipe=Recipe.from_json(content["recipe"]), validation=scores)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrunkError(f"{path} is no card of a trunk ({first_line(error)})") from error

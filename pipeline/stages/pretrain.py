@@ -24,7 +24,7 @@ from features.errors import TrunkError
 from features.locks import locked
 from features.sources.source import LearningSplit, Source
 from features.squares import Squares
-from features.storage import Json, dataset_folder, digest, file_sha256, replacing, write_json
+from features.storage import FileRecord, Json, dataset_folder, digest, replacing, write_json
 from features.trunk.backbone import Backbone
 from features.trunk.card import TrunkCard
 from features.trunk.loaded import open_backbone
@@ -179,7 +179,7 @@ def _card(plan: _Pretraining, trainer: Trainer, squares: Squares) -> dict[str, J
         "format": FORMAT,
         "backbone": plan.backbone.name,
         "node": plan.backbone.node,
-        "trunk": {"sha256": file_sha256(plan.trunk), "bytes": plan.trunk.stat().st_size},
+        "trunk": asdict(FileRecord.of(plan.trunk)),
         "recipe": asdict(plan.backbone.recipe),
         "trained_at_px": squares.recipe.image_size,
         "teacher": teacher and {"weights": teacher.spec.weights, "sha256": teacher.spec.weights_sha256},

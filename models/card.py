@@ -140,8 +140,9 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
             f"no classifier at {path}: expected xgb.joblib or another that xgb, compare or finetune has written"
         )
     card, data = read_card(path.with_suffix(".json")), path.with_suffix(DATA)
-    for file in {path, data} - {path.with_suffix(".json")}:
-        _check_file(file, card)
+    for file in dict.fromkeys((path, data)):
+        if file.suffix != ".json":
+            _check_file(file, card)
     head = _unfitted(card)
     head.classes_ = card.classes
     try:

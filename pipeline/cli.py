@@ -212,7 +212,7 @@ def run_app(app: App) -> None:
     except BrokenPipeError:  # whoever read the results has seen enough
         drop_output()
     except KeyboardInterrupt as error:
-        fail(_GOES_ON if arguments[0] in GO_ON else "interrupted")
+        fail(_GOES_ON if arguments and arguments[0] in GO_ON else "interrupted")
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (FeaturesError, ModelsError, PipelineError, CycloptsError, OSError) as error:
         fail(_in_words(error))

@@ -35,7 +35,7 @@ from pipeline.config import (
     ScreenConfig,
     XgbConfig,
 )
-from pipeline.console import as_options, drop_output, fail, flush, result, screen, shown, starting
+from pipeline.console import drop_output, fail, flush, result, screen, starting, warn
 from pipeline.errors import PipelineError
 from pipeline.release import release
 from pipeline.surroundings import check_folders, prepare, unwinding
@@ -185,7 +185,7 @@ def _loading(show: ScreenConfig, command: str, dataset: str = "", backbone: str 
         raise SourceError(f"unknown data set {dataset!r}: there is no such file or folder")
     if backbone:
         check_beginning(backbone)
-    with starting(f"treehead {command} {dataset}"):
+    with starting(f"treehead {command} {dataset}".rstrip()):
         yield
 
 
@@ -240,15 +240,14 @@ def _options(app: App, arguments: Sequence[str]) -> frozenset[str]:
 
 def _show_warnings() -> None:
     """Show what our packages log, as the command line says it, and of others what is no advice to programmers."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_AsOptions("! %(message)s"))
+    handler = _Warnings()
     handler.addFilter(lambda record: record.name.partition(".")[0] in OURS or record.levelno >= logging.ERROR)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.simplefilter("ignore")
 
 
-class _AsOptions(logging.Formatter):
-    """Says what a library logs as the command line says it, in a line."""
+class _Warnings(logging.Handler):
+    """Says what a library logs as any other warning, in a line, above a bar that may be there."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return shown(as_options(super().format(record)))
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())

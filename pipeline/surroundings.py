@@ -59,7 +59,7 @@ def check_folders() -> None:
     except OSError as error:
         raise SurroundingsError("the folder that this was started in is gone: change to one that exists") from error
     temporary = os.environ.get("TMPDIR")
-    if temporary and not os.access(temporary, os.W_OK | os.X_OK):
+    if temporary and not (Path(temporary).is_dir() and os.access(temporary, os.W_OK | os.X_OK)):
         raise SurroundingsError(f"TMPDIR={temporary} is no folder that can be written to: make it, or name another")
 
 

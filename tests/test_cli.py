@@ -23,7 +23,7 @@ from tests.conftest import SMALL, Run, refused, write_images
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--dataset", "absent"), "unknown data set 'absent': expected a folder"),
+        (("--dataset", "absent"), "unknown data set 'absent', no file or folder here: expected a folder"),
         (("--backbone", "vgg99"), "unknown backbone 'vgg99': expected timm:NAME, "),
         (("--node", "nowhere"), "unknown node 'nowhere' of alexnet: expected one of features.0"),
         (("--weights", "absent.pth"), "unknown weights 'absent.pth'"),

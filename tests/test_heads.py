@@ -90,7 +90,7 @@ def fit(head: Head, table: JoinedTable, on_step: OnStep = lambda _: None) -> Hea
 
 
 def fitted(name: str, table: JoinedTable, settings: HeadSettings = DEFAULTS, seed: int = 0) -> Head:
-    return fit(make_head(name, settings, seed=seed, device=CPU), table)
+    return fit(make_head(name, settings, seed=seed, device=CPU).suited(len(table.classes)), table)
 
 
 def pipeline_of(head: Head) -> Pipeline:

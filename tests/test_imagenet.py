@@ -79,4 +79,6 @@ def test_networks_of_other_packages_do_not_know_imagenets_classes(
 
 
 def test_a_classifier_needs_images(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "model.joblib came with no images: give image files" in refused(treehead, capsys, "predict", "model.joblib")
+    assert "model.joblib came alone: give a classifier, and then image files" in refused(
+        treehead, capsys, "predict", "model.joblib"
+    )

@@ -23,5 +23,8 @@ def test_class_names_that_are_numbers_sort_as_numbers() -> None:
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(SourceError, match=r"unknown data set 'mnits': expected a folder.*digits, mnist.*cifar10"):
+    with pytest.raises(
+        SourceError,
+        match=r"unknown data set 'mnits', no file or folder here: expected a folder.*digits, mnist.*cifar10",
+    ):
         opened("mnits")

@@ -88,4 +88,6 @@ def _open(dataset: str, data_dir: Path) -> Source:
         if kind.is_meant(dataset):
             return kind.open(dataset, data_dir)
     paths = ", ".join(kind.said for kind in KINDS if kind.said)
-    raise SourceError(f"unknown data set {dataset!r}: expected {paths}, or one of {', '.join(KNOWN)}")
+    raise SourceError(
+        f"unknown data set {dataset!r}, no file or folder here: expected {paths}, or one of {', '.join(KNOWN)}"
+    )

@@ -55,7 +55,7 @@ class BoostedHead(ColumnsHead):
 
     def steps(self, table: JoinedTable) -> int:
         """Boosting rounds."""
-        return self.settings.suited(len(table.classes)).rounds
+        return self.settings.rounds
 
     def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
         settings, classes = self.settings, len(table.classes)
@@ -97,7 +97,7 @@ class BoostedHead(ColumnsHead):
     def _boost(
         self, train: StoredRows, validation: StoredRows, columns: _Columns, classes: int, on_step: OnStep
     ) -> xgboost.Booster:
-        settings = self.settings.suited(classes)
+        settings = self.settings
         with tempfile.TemporaryDirectory() if settings.external_memory else nullcontext() as folder:
             caches = (Path(folder, "train"), Path(folder, "validation")) if folder else (None, None)
             learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
@@ -115,7 +115,7 @@ class BoostedHead(ColumnsHead):
         return booster
 
     def _tree_parameters(self, classes: int) -> dict[str, object]:
-        settings = self.settings.suited(classes)
+        settings = self.settings
         two = {"objective": "binary:logistic", "eval_metric": "logloss"}
         many = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
         return {
@@ -140,7 +140,7 @@ class BoostedHead(ColumnsHead):
         booster.load_model(bytearray(trees))
         told = json.loads(booster.save_config())["learner"]["learner_model_param"]["num_class"]
         classes = max(2, int(told))  # of two classes XGBoost counts none
-        settings = self.settings.suited(classes)
+        settings = self.settings
         classifier = XGBClassifier(
             objective="multi:softprob" if classes > 2 else "binary:logistic",
             n_estimators=booster.num_boosted_rounds(),

@@ -139,6 +139,11 @@ class Head(Classifier):
         own = settings.get(self.name, self.settings)
         return type(self)(own, seed=self.seed, device=self.device, parts=parts)
 
+    def suited(self, classes: int) -> Self:
+        """The same head yet to be fitted, with the settings for so many classes, its parts likewise."""
+        parts = [part.suited(classes) for part in self.parts]
+        return type(self)(self.settings.suited(classes), seed=self.seed, device=self.device, parts=parts)
+
     def take(self, learnt: Sequence[Head]) -> None:
         """Use these, which have learnt from the same table, instead of letting `parts` learn."""
         self._learnt = tuple(learnt)

@@ -31,6 +31,10 @@ class Settings:
         """The heads that it is made of, by name; most are made of none."""
         return ()
 
+    def suited(self, classes: int) -> Self:
+        """The same, but with others instead of the defaults where so many `classes` want them; few heads have such."""
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnsSettings(Settings):
@@ -59,7 +63,7 @@ class XgbSettings(ColumnsSettings):
         tree_method: XGBoost's tree method; gpu_hist is its former name for hist on cuda and means that.
 
     Each round has a tree for each class. With many classes (see MANY_CLASSES) a class has few rows, and what tells it
-    from all others is its own discriminant score: see `suited` for what changes then.
+    from all others is its own discriminant score: see `suited` for what changes then, before a search or training.
     """
 
     head: ClassVar[str] = "xgb"
@@ -81,7 +85,7 @@ class XgbSettings(ColumnsSettings):
         check_positive(self, learning_rate=1, column_share=1)
 
     def suited(self, classes: int) -> Self:
-        """The same for so many classes: of many, those left at their defaults are as in _OF_MANY, and rounds fewer."""
+        """See Settings: of many, those that are at their defaults are as in _OF_MANY, and rounds fewer."""
         if classes <= MANY_CLASSES:
             return self
         usual = type(self)()

@@ -18,7 +18,7 @@ def verdict(heads: Mapping[str, HeadResult], differences: Sequence[Difference]) 
     have = "has" if len(first) == 1 else "have"
     words = [f"{' and '.join(first)} {have} the highest accuracy, {result.accuracy:.1%}"]
     if level:
-        words.append(f"these images cannot tell it from {' or '.join(level)}")
+        words.append(f"these images cannot tell {'it' if len(first) == 1 else 'them'} from {' or '.join(level)}")
     words += [f"{pair.second} is behind by {_interval(pair)}" for pair in behind]
     sentence = "; ".join(words) + "."
     if "xgb" in (pair.second for pair in behind):

@@ -58,7 +58,7 @@ class Prediction:
 def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> None:
     """Classify image files, and those in folders; print what could be read, then raise PredictError for the rest."""
     if not images:
-        raise PredictError(f"{model} came with no images: give image files, or folders that hold some")
+        raise PredictError(f"{model} came alone: give a classifier, and then image files or folders that hold some")
     head, card = load_classifier(model)
     trunk = _trunk(head, card, config)
     if not card.transfer_learning:
@@ -158,7 +158,7 @@ def _as_rows(predictions: list[Prediction], most: int) -> list[tuple[str, str, s
     rows = []
     for prediction in predictions:
         if prediction.error:
-            rows.append((prediction.image, prediction.error, ""))
+            rows.append((prediction.image, f"! {prediction.error}", ""))
         for number, (name, share) in enumerate(prediction.likely(most)):
             rows.append(("" if number else prediction.image, name, f"{share:.1%}"))
     return rows

@@ -43,10 +43,11 @@ class Candidate:
 def find_settings(
     heads: Sequence[Head], table: JoinedTable, workspace: Workspace, config: LearningConfig
 ) -> list[Candidate]:
-    """The heads with the best settings that a search finds for each, or as they came, without --tune.
+    """The heads with the best settings that a search finds for each, or without --tune those for so many classes.
 
     A head that is part of another as well is searched once.
     """
+    heads = [_suited(head, len(table.classes)) for head in heads]
     if not config.tune:
         return [Candidate(head=head) for head in heads]
     found: dict[str, Search] = {}
@@ -55,6 +56,16 @@ def find_settings(
             if each.name not in found:
                 found[each.name] = _search(each, table, workspace, config)
     return [_candidate(head, found) for head in heads]
+
+
+def _suited(head: Head, classes: int) -> Head:
+    """The head with the settings for so many classes; says which these are where it came with others."""
+    suited = head.suited(classes)
+    came = head.parameters()
+    other = [f"{name} {value}" for name, value in suited.parameters().items() if value != came[name]]
+    if other and not head.parts:
+        remark(f"{head.name}: for {classes:,} classes {', '.join(other).replace('_', ' ')}")
+    return suited
 
 
 def _candidate(head: Head, found: Mapping[str, Search]) -> Candidate:

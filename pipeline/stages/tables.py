@@ -102,4 +102,8 @@ def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
         what = f"{trunk.backbone}.{trunk.node}{pooled}, {trunk.weights} weights"
         detail(f"{what}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
-        warn(f"{table.errors:,} images could not be read and are not in the table: see {table.folder / LEDGER}")
+        first = table.tables[0].ledger().iloc[0]
+        warn(
+            f"{table.errors:,} images could not be read and are not in the table (first: {first['key']}, "
+            f"{first['reason']}): see {table.folder / LEDGER}"
+        )

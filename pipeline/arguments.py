@@ -42,7 +42,7 @@ def as_now(arguments: list[str]) -> list[str]:
 
 
 def _at_home(argument: str) -> str:
-    option, equals, value = argument.partition("=")
+    option, equals, value = argument.partition("=")  # text, as Path would rewrite what is no path
     return option + equals + os.path.expanduser(value) if option.startswith("--") else argument  # noqa: PTH111
 
 

@@ -72,13 +72,8 @@ class TableSpec:
         return self.without_source() | {"transfer_learning": self.trunk.pretrained}
 
     def to_json(self) -> dict[str, Json]:
-        """A dictionary that JSON can hold; `from_json` turns it back."""
+        """A dictionary that JSON can hold; `storage.from_json` turns it back."""
         return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}
-
-    @classmethod
-    def from_json(cls, content: Json) -> TableSpec:
-        """The spec that `to_json` wrote; raises ValueError for anything else."""
-        return from_json(cls, content)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from models.errors import SettingsError
 
 _FARTHEST = torch.finfo(torch.float16).max
 
-
 LEAST_WITHIN = 0.01
 """Classes are held to vary by this share of how all rows vary at least, also where a class has rows all alike."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from features.devices import resolve_device
@@ -109,13 +110,16 @@ class _Training:
         remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {accuracy_in_words(validation['accuracy'])}")
         detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
         detail(str(path))
-        guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
-        if validation["log_loss"] >= guess:
+        if validation["log_loss"] >= self._guess:
             warn(
                 f"{head.name} is no better on validation images than a guess by the classes' frequencies (log-loss "
-                f"{validation['log_loss']:.3f}, the guess {guess:.3f}): take another head, or give it more images"
+                f"{validation['log_loss']:.3f}, the guess {self._guess:.3f}): take another head, or give it more images"
             )
         return head, read_card(path.with_suffix(".json"))
+
+    @cached_property
+    def _guess(self) -> float:
+        return log_loss_of_guess(self._table.labels("train"), self._table.labels("validation"))
 
 
 def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:

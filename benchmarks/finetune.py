@@ -60,7 +60,7 @@ def measure(job: Job) -> float:
     """Images a second of a second epoch, for which everything is warm; meant for a process of its own."""
     config = job.config
     backbone = open_backbone(config.backbone, 0)
-    source = open_source(str(job.photos), data_dir=job.photos, splits=get_args(LearningSplit))
+    source = open_source(str(job.photos), splits=get_args(LearningSplit))
     recipe = backbone.recipe
     squares = decode_once(source, recipe, config.out / "bench" / "images", max_bad=0, on_images=lambda _: None)
     network = Network(backbone, len(source.classes), image_size=recipe.image_size, seed=0, pool="auto")

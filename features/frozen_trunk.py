@@ -20,6 +20,7 @@ from features.devices import resolve_device
 from features.errors import SourceError
 from features.loop import Reader, run_batches
 from features.sources.decode import upright_rgb
+from features.sources.files import read_file
 from features.trunk.loaded import open_network
 from features.trunk.spec import AUTO, TrunkOptions
 from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunk
@@ -137,7 +138,7 @@ def _reader(image: ImageLike) -> Reader:
             )
         return partial(np.array, image, order="C")  # a copy: pixels may come read-only, or mirrored, as a view
     if isinstance(image, str | os.PathLike):
-        return Path(image).read_bytes
+        return partial(read_file, Path(image))
     raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")
 
 

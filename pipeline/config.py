@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from features.sources.options import SourceOptions
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
@@ -53,9 +54,6 @@ class RunConfig:
     """What every stage that reads images is told.
 
     Attributes:
-        data_dir: Where the sets known by name lie, or are downloaded to.
-        train_limit: Training images to take, each class in proportion; a validation split made from training is part of
-            them.
         device: auto, cpu, cuda or cuda:N.
         max_bad: Share of images that may be unreadable before the run fails.
         retry_bad: Try again what could not be read in an earlier run.
@@ -63,8 +61,7 @@ class RunConfig:
         out: Folder that everything is written to.
     """
 
-    data_dir: Annotated[Path, IMAGES] = Path("data")
-    train_limit: Annotated[int | None, IMAGES] = None
+    images: SourceOptions = field(default_factory=SourceOptions)
     device: str = "auto"
     max_bad: Annotated[float, IMAGES] = 0.01
     retry_bad: Annotated[bool, IMAGES] = False
@@ -231,6 +228,7 @@ _FLAT = (TrainingSettings, Views, AskedViews)
 for _settings in _FLAT:
     Parameter(name="*")(_settings)
 Parameter(name="*", group=_TRUNK.group)(BackboneOptions)
+Parameter(name="*", group=IMAGES.group)(SourceOptions)
 
 for _name in HEADS:
     _told = type(DEFAULTS.of(_name))

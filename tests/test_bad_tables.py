@@ -39,7 +39,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_images(root / "photos" / split / colour, colour, count, start=100 * start)
     options = TrunkOptions(backbone="resnet18", weights="random", image_size=32, node=",".join(NODES))
     trunk = build_trunk(options, resolve_device("cpu"))
-    source = open_source(str(root / "photos"), data_dir=root)
+    source = open_source(str(root / "photos"))
     extract(source, trunk, root / "out/features", max_bad=0, on_images=lambda _: None)
     return root
 

@@ -18,7 +18,7 @@ from tests.conftest import Run, TinyBackbone
 
 @pytest.mark.parametrize("size", [16, 11])  # with 11 what is cut off is an odd number of pixels
 def test_images_seen_as_they_are_are_what_prediction_sees(split_photos: Path, size: int) -> None:
-    source = open_source(str(split_photos), data_dir=split_photos)
+    source = open_source(str(split_photos))
     recipe = TinyBackbone.recipe.at(size)
     squares = decode_once(source, recipe, split_photos.parent, max_bad=0, on_images=lambda _: None)
     examples = ImageExamples(squares, WHOLE)

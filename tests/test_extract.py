@@ -29,7 +29,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def photos_source(photos: Path) -> Source:
-    return open_source(str(photos), data_dir=Path("absent"))
+    return open_source(str(photos))
 
 
 def run(photos: Path, root: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01, **options: Any) -> Extraction:

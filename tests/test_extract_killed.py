@@ -28,7 +28,7 @@ from tests.conftest import make_tiny_trunk
 
 shard.LEAST_IMAGES, shard.LIKELY_IMAGES, shard.MOST_IMAGES = 10, 15, 40
 photos, root = map(Path, sys.argv[1:])
-source = open_source(str(photos), data_dir=Path("absent"))
+source = open_source(str(photos))
 trunk = make_tiny_trunk("pool", "early")
 print("ready", flush=True)
 extract(source, trunk, root, max_bad=0.5, on_images=lambda _: None)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import SourceError
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source
 from tests.conftest import write_images
 
 
 def opened(dataset: object, data_dir: Path = Path("absent")) -> Source:
-    return open_source(str(dataset), data_dir=data_dir)
+    return open_source(str(dataset), SourceOptions(data_dir=data_dir))
 
 
 def counts(source: Source) -> dict[str, int]:
@@ -78,7 +79,7 @@ def test_a_class_without_training_images(split_photos: Path) -> None:
 def test_a_train_limit_below_the_number_of_classes(photos: Path) -> None:
     write_images(photos / "yellow", "red", 1)
     with pytest.raises(SourceError, match=r"no training image of 1 of its 4 classes \(\w+\): .* raise `train_limit`"):
-        open_source(str(photos), data_dir=Path("absent"), train_limit=3)
+        open_source(str(photos), SourceOptions(train_limit=3))
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])

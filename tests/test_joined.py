@@ -15,7 +15,7 @@ from tests.conftest import make_tiny_trunk
 
 
 def tables(photos: Path, root: Path, **options: Any) -> list[FeatureTable]:
-    source = open_source(str(photos), data_dir=Path("absent"), **options)
+    source = open_source(str(photos), **options)
     return extract(source, make_tiny_trunk("pool", "early"), root, max_bad=0, on_images=lambda _: None).tables
 
 

@@ -9,13 +9,14 @@ import pytest
 from torchvision import datasets
 
 from features.errors import SourceError
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source
 from tests.conftest import write_images
 
 
 def opened(dataset: object, data_dir: Path = Path("absent")) -> Source:
-    return open_source(str(dataset), data_dir=data_dir)
+    return open_source(str(dataset), SourceOptions(data_dir=data_dir))
 
 
 def counts(source: Source) -> dict[str, int]:

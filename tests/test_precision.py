@@ -19,6 +19,7 @@ from features import devices
 from features.devices import has_cpu_bf16, resolve_precision
 from features.errors import DeviceError
 from features.loop import run_batches
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source
 from features.trunk.spec import TrunkOptions
@@ -91,7 +92,7 @@ def test_bf16_stays_within_its_tolerance() -> None:
 @pytest.mark.slow
 @needs_imagenet
 def test_a_probe_is_as_accurate_on_each() -> None:
-    source = open_source(str(SHARED / "data/clothing"), data_dir=Path("absent"), train_limit=500)
+    source = open_source(str(SHARED / "data/clothing"), SourceOptions(train_limit=500))
     train, y = files_of(source, "train")
     test, expected = files_of(source, "test")
     exact, brief = trunk("fp32"), trunk("bf16")

@@ -40,7 +40,7 @@ NETWORKS = [
 
 @pytest.fixture
 def squares(split_photos: Path) -> Squares:
-    source = open_source(str(split_photos), data_dir=split_photos)
+    source = open_source(str(split_photos))
     return decode_once(source, TinyBackbone.recipe.at(SIZE), split_photos.parent, max_bad=0, on_images=lambda _: None)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from features.errors import SourceError
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source, name_classes
 
 
 def opened(dataset: object, data_dir: Path = Path("absent")) -> Source:
-    return open_source(str(dataset), data_dir=data_dir)
+    return open_source(str(dataset), SourceOptions(data_dir=data_dir))
 
 
 def counts(source: Source) -> dict[str, int]:

@@ -10,6 +10,7 @@ import torch
 
 from features.errors import SourceError, TableError
 from features.sources.decode import decode
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.squares import Squares, decode_once
 from features.trunk.recipe import to_square
@@ -19,7 +20,7 @@ RECIPE = TinyBackbone.recipe
 
 
 def decoded(folder: Path, *, max_bad: float = 0.5, retry_bad: bool = False) -> Squares:
-    source = open_source(str(folder), data_dir=folder)
+    source = open_source(str(folder))
     out = folder.parent / "out"
     return decode_once(source, RECIPE, out, max_bad=max_bad, retry_bad=retry_bad, on_images=lambda _: None)
 
@@ -48,7 +49,7 @@ def test_test_images_are_not_among_them(split_photos: Path) -> None:
 
 def test_images_are_decoded_once(split_photos: Path) -> None:
     first = decoded(split_photos)
-    source = open_source(str(split_photos), data_dir=split_photos)
+    source = open_source(str(split_photos))
     unread = replace(source, read=lambda row: pytest.fail(f"row {row} was read again"))
     again = decode_once(unread, RECIPE, split_photos.parent / "out", max_bad=0, on_images=lambda _: None)
     assert np.array_equal(first.pixels, again.pixels)
@@ -56,7 +57,7 @@ def test_images_are_decoded_once(split_photos: Path) -> None:
 
 def test_another_size_is_another_file(split_photos: Path) -> None:
     first = decoded(split_photos)
-    source = open_source(str(split_photos), data_dir=split_photos)
+    source = open_source(str(split_photos))
     other = decode_once(source, RECIPE.at(24), split_photos.parent / "out", max_bad=0, on_images=lambda _: None)
     assert first.folder != other.folder
     assert other.pixels.shape == (48, 27, 27, 3)
@@ -131,7 +132,7 @@ def test_of_two_runs_at_once_one_decodes_and_the_other_finds_it_done(split_photo
 
 
 def test_digits_become_colour_squares(tmp_path: Path) -> None:
-    source = open_source("digits", data_dir=tmp_path, train_limit=20)
+    source = open_source("digits", SourceOptions(train_limit=20))
     squares = decode_once(source, RECIPE, tmp_path, max_bad=0, on_images=lambda _: None)
     images = squares.read(squares.places("train"))
     assert images.shape[1:] == (3, 18, 18)

@@ -25,7 +25,7 @@ from tests.conftest import make_tiny_trunk, write_images
 
 
 def make_table(photos: Path, folder: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01) -> FeatureTable:
-    source = open_source(str(photos), data_dir=Path("absent"))
+    source = open_source(str(photos))
     done = extract(source, trunk or make_tiny_trunk(), folder, max_bad=max_bad, on_images=lambda _: None)
     return done.tables[0]
 
@@ -89,7 +89,7 @@ def test_batches_and_pandas_agree_with_read(table: FeatureTable) -> None:
 
 
 def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_trunk: Trunk) -> None:
-    source = open_source(str(photos), data_dir=Path("absent"))
+    source = open_source(str(photos))
     renamed = make_tiny_trunk()
     renamed.specs = (replace(renamed.spec, weights="renamed.pth"),)
     assert table_specs(source, renamed)[0].folder_name == table_specs(source, tiny_trunk)[0].folder_name
@@ -97,7 +97,7 @@ def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_tr
 
 def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:
     def name(trunk: Trunk, **options: Any) -> str:
-        (spec,) = table_specs(open_source(str(photos), data_dir=Path("absent"), **options), trunk)
+        (spec,) = table_specs(open_source(str(photos), **options), trunk)
         return spec.folder_name
 
     names = [name(tiny_trunk), name(make_tiny_trunk("other")), name(tiny_trunk, train_limit=20)]

@@ -27,7 +27,7 @@ SETTINGS = TrainingSettings(epochs=4, batch_images=8)
 
 @pytest.fixture
 def squares(split_photos: Path) -> Squares:
-    source = open_source(str(split_photos), data_dir=split_photos)
+    source = open_source(str(split_photos))
     return decode_once(source, TinyBackbone.recipe, split_photos.parent, max_bad=0, on_images=lambda _: None)
 
 

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.source import SPLIT_ALIASES, Source, listing, name_classes
+from features.sources.files import file_stamp, read_file
+from features.sources.options import SourceOptions
+from features.sources.source import SPLIT_ALIASES, OnListed, Source, listing, name_classes
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +17,7 @@ LITTER = {"thumbs.db", "desktop.ini"}
 """Files that operating systems leave behind; hidden files are passed over as well."""
 
 
-def open_folder(root: Path) -> Source:
+def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     """List every file below each class folder; what is no image is found out, and counted, when it is decoded.
 
     Raises SourceError for a folder without images, an empty class folder, or one class only.
@@ -31,16 +33,7 @@ def open_folder(root: Path) -> Source:
     classes, labels = name_classes([name for _, _, name in rows])
     keys = [path.relative_to(root).as_posix() for path, _, _ in rows]
     items = listing(keys, [split for _, split, _ in rows], labels, stamps)
-    return Source(name=root.resolve().name, classes=classes, items=items, read=lambda row: rows[row][0].read_bytes())
-
-
-def file_stamp(path: Path) -> str:
-    """Size and time of change: cheap to ask, and different once the file is; `absent` where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "absent"
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    return Source(name=root.resolve().name, classes=classes, items=items, read=lambda row: read_file(rows[row][0]))
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line
-from features.sources.folders import file_stamp
-from features.sources.source import SPLIT_ALIASES, Payload, Source, listing, name_classes
+from features.sources.files import file_stamp
+from features.sources.options import SourceOptions
+from features.sources.source import SPLIT_ALIASES, OnListed, Payload, Source, listing, name_classes
 
 
 def hub_files(root: Path) -> list[Path]:
@@ -29,7 +30,7 @@ def hub_files(root: Path) -> list[Path]:
     return sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
 
 
-def open_hub(root: Path) -> Source:
+def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     """List the rows of every file.
 
     Raises SourceError for files of another layout or with other class names than the first, or rows without a label.

@@ -9,11 +9,12 @@ import pandas as pd
 import pyarrow as pa
 
 from features.errors import SourceError, first_line
-from features.sources.folders import file_stamp
-from features.sources.source import SPLIT_ALIASES, Source, listing, name_classes
+from features.sources.files import file_stamp, read_file
+from features.sources.options import SourceOptions
+from features.sources.source import SPLIT_ALIASES, OnListed, Source, listing, name_classes
 
 
-def open_manifest(path: Path) -> Source:
+def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     """List the images that the manifest names; one that is absent is counted when it is read.
 
     Raises SourceError for a manifest that cannot be read, lacks a column, or lacks a label or a split in some row.
@@ -29,7 +30,7 @@ def open_manifest(path: Path) -> Source:
     files = [path.parent / key for key in keys]
     classes, labels = name_classes(table["label"].astype(str).tolist())
     items = listing(keys, _splits(path, table), labels, [file_stamp(file) for file in files])
-    return Source(name=path.stem, classes=classes, items=items, read=lambda row: files[row].read_bytes())
+    return Source(name=path.stem, classes=classes, items=items, read=lambda row: read_file(files[row]))
 
 
 def _read(path: Path) -> pd.DataFrame:

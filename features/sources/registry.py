@@ -11,8 +11,20 @@ from features.sources.folders import open_folder
 from features.sources.hub import hub_files, open_hub
 from features.sources.manifests import open_manifest
 from features.sources.named import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
-from features.sources.source import SPLITS, Source, check_labelled, check_learnable, drop_unused_classes
+from features.sources.options import SourceOptions
+from features.sources.source import (
+    ALL,
+    SPLITS,
+    OnListed,
+    Source,
+    check_labelled,
+    check_learnable,
+    check_listed,
+    drop_unused_classes,
+)
 from features.sources.splits import complete_splits
+
+ANYTHING = SourceOptions()
 
 KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
 """The data sets that are known by name."""
@@ -22,46 +34,60 @@ KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
 class Kind:
     """How it is told that a data set is of a kind, by what a person calls it, and how it is opened.
 
-    `open` takes that and `data_dir`, where sets known by name lie. `said` is how messages call what is no set of KNOWN.
+    `open` takes that, what else is asked, and what is told how many images were found. `said` is how messages call what
+    is no set of KNOWN.
     """
 
     is_meant: Callable[[str], bool]
-    open: Callable[[str, Path], Source]
+    open: Callable[[str, SourceOptions, OnListed], Source]
     said: str = ""
 
 
 KINDS = (
     Kind(is_meant=lambda name: name.lower() == "digits", open=lambda *_: open_digits()),
-    Kind(is_meant=lambda name: name.lower() in MNIST_KIN, open=lambda name, at: open_mnist_kin(name.lower(), at)),
-    Kind(is_meant=lambda name: name.lower() in TORCHVISION, open=lambda name, at: open_torchvision(name.lower(), at)),
+    Kind(
+        is_meant=lambda name: name.lower() in MNIST_KIN,
+        open=lambda name, it, _: open_mnist_kin(name.lower(), it.data_dir),
+    ),
+    Kind(
+        is_meant=lambda name: name.lower() in TORCHVISION,
+        open=lambda name, it, _: open_torchvision(name.lower(), it.data_dir),
+    ),
     Kind(
         said="a folder of Hugging Face image Parquet files",
         is_meant=lambda path: path != "" and bool(hub_files(Path(path))),
-        open=lambda path, _: open_hub(Path(path)),
+        open=lambda path, asked, listed: open_hub(Path(path), asked, listed),
     ),
     Kind(
         said="a folder of images",
         is_meant=lambda path: path != "" and Path(path).is_dir(),
-        open=lambda path, _: open_folder(Path(path)),
+        open=lambda path, asked, listed: open_folder(Path(path), asked, listed),
     ),
     Kind(
         said="a CSV or Parquet manifest",
         is_meant=lambda path: Path(path).is_file(),
-        open=lambda path, _: open_manifest(Path(path)),
+        open=lambda path, asked, listed: open_manifest(Path(path), asked, listed),
     ),
 )
 """Where images come from, a row each; the first that is meant is opened, and any other file is a manifest."""
 
 
 def open_source(
-    dataset: str, *, data_dir: Path, train_limit: int | None = None, seed: int = 0, splits: Sequence[str] = SPLITS
+    dataset: str,
+    asked: SourceOptions = ANYTHING,
+    *,
+    seed: int = 0,
+    splits: Sequence[str] = SPLITS,
+    on_listed: OnListed = lambda _: None,
+    unlabelled: bool = False,
 ) -> Source:
     """Open an image set by name, or from a folder, a manifest file or a folder of Parquet files.
 
-    `data_dir` is where sets known by name lie or are downloaded to; `splits` are those that are needed: of a set that
-    lacks one of them, part of training becomes it. Raises SourceError.
+    `splits` are those that are needed: of a set that lacks one of them, part of training becomes it. `seed` is that of
+    `train_limit`; `on_listed` is called with how many images have just been found. With `unlabelled`, images without
+    labels will do: they are of the split ALL. Raises SourceError.
 
-    >>> source = open_source("photos", data_dir=Path("data"))
+    >>> source = open_source("photos")
     >>> source.classes, source.items["split"].value_counts().to_dict()
     (('beech', 'oak'), {'train': 30, 'test': 12, 'validation': 6})
     >>> source.items[["key", "split", "label"]].head(2)
@@ -69,9 +95,13 @@ def open_source(
     0  beech/0001.jpg  train      0
     2  beech/0003.jpg  train      0
     """
-    source = drop_unused_classes(_open(dataset, data_dir))
-    check_labelled(dataset, source.items, source.classes)
-    items = complete_splits(source.items, train_limit, seed, splits)
+    source = _open(dataset, asked, on_listed)
+    if not source.classes and unlabelled:
+        check_listed(dataset, source)
+        return replace(source, items=source.items.assign(split=ALL).sort_values("key"))
+    source = drop_unused_classes(source)
+    check_labelled(dataset, source)
+    items = complete_splits(source.items, asked.train_limit, seed, splits)
     check_learnable(dataset, items, source.classes)
     for split in splits:
         if not (items["split"] == split).any():
@@ -83,10 +113,10 @@ def open_source(
     return replace(source, items=items)
 
 
-def _open(dataset: str, data_dir: Path) -> Source:
+def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:
     for kind in KINDS:
         if kind.is_meant(dataset):
-            return kind.open(dataset, data_dir)
+            return kind.open(dataset, asked, on_listed)
     paths = ", ".join(kind.said for kind in KINDS if kind.said)
     raise SourceError(
         f"unknown data set {dataset!r}, no file or folder here: expected {paths}, or one of {', '.join(KNOWN)}"

@@ -18,8 +18,17 @@ Payload = bytes | NDArray[np.uint8]
 
 SPLITS = ("train", "validation", "test")
 
+UNLABELLED = -1
+"""The label of an image that has none."""
+
+ALL = "all"
+"""The split of images without labels, from which nothing is learnt."""
+
 LearningSplit = Literal["train", "validation"]
 """What may be learnt from: nothing that learns sees test images."""
+
+OnListed = Callable[[int], None]
+"""Called with how many images have just been found."""
 
 SPLIT_ALIASES = {
     "train": "train",
@@ -34,12 +43,13 @@ SPLIT_ALIASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A set of labelled images.
+    """A set of labelled images, or, without `classes`, of images that have no labels.
 
-    `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS), `label` (int32,
-    index into `classes`) and `stamp` (str, changes when the image does; empty where it never does). `read` takes a
-    row's index label, and raises OSError for an image that cannot be read. `mirror_matters` says that these are
-    digits, letters or signs, which are others in the mirror.
+    `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS, or ALL), `label`
+    (int32, index into `classes`, or UNLABELLED) and `stamp` (str, changes when the image does; empty where it never
+    does). `read` takes a row's index label, and raises OSError for an image that cannot be read. `mirror_matters` says
+    that these are digits, letters or signs, which are others in the mirror. `layout` is a line on how the images were
+    found, for the person who named them; empty where there was nothing to find out.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Source:
     items: pd.DataFrame
     read: Callable[[int], Payload]
     mirror_matters: bool = False
+    layout: str = ""
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label and stamp."""
@@ -82,26 +93,39 @@ def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
 
 def drop_unused_classes(source: Source) -> Source:
     """Number only the classes that some image has: a set's list of names may hold more than its images do."""
+    if not source.classes:
+        return source
     used, labels = np.unique(source.items["label"], return_inverse=True)
     items = source.items.assign(label=labels.astype(np.int32))
     return replace(source, classes=tuple(source.classes[label] for label in used), items=items)
 
 
-def check_labelled(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    """Raise SourceError unless there are training images, of two classes or more, under distinct keys that are text."""
+def check_listed(where: str, source: Source) -> None:
+    """Raise SourceError unless there are images, under distinct keys that are text."""
+    items = source.items
     if items.empty:
         raise SourceError(f"{where} holds no images: expected a folder of images for each class")
-    if items["label"].nunique() < 2:
-        only = classes[int(items["label"].iloc[0])]
-        raise SourceError(f"{where} holds one class only ({only!r}): a classifier needs images of two or more")
-    if not (items["split"] == "train").any():
-        raise SourceError(f"{where} holds no training images: put some of its images into train")
-    for name in (where, *classes, *items["key"]):
+    for name in (where, *source.classes, *items["key"]):
         if any("\ud800" <= sign <= "\udfff" for sign in name):
             raise SourceError(f"{name!a} is no UTF-8 name: rename the file or folder")
     twice = items["key"][items["key"].duplicated()]
     if not twice.empty:
         raise SourceError(f"{where} lists {twice.iloc[0]!r} more than once: remove the repeated rows")
+
+
+def check_labelled(where: str, source: Source) -> None:
+    """Raise SourceError unless there are training images, of two classes or more, as `check_listed` wants them."""
+    check_listed(where, source)
+    items = source.items
+    if not source.classes:
+        raise SourceError(
+            f"{where} has no labels: a classifier learns from a folder of images for each class, or a list"
+        )
+    if items["label"].nunique() < 2:
+        only = source.classes[int(items["label"].iloc[0])]
+        raise SourceError(f"{where} holds one class only ({only!r}): a classifier needs images of two or more")
+    if not (items["split"] == "train").any():
+        raise SourceError(f"{where} holds no training images: put some of its images into train")
 
 
 def check_learnable(where: str, items: pd.DataFrame, classes: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from features.devices import resolve_device, resolve_precision
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.storage import check_writable, write_json
 from features.trunk.spec import DEPTHS
@@ -67,7 +68,7 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     photos = config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), FEW_IMAGES))
     sets = {IN_MEMORY: config.dataset, FILES: str(photos)}
     for dataset in sets.values():
-        open_source(dataset, data_dir=config.data_dir)  # what is missing is said before minutes are spent
+        open_source(dataset, SourceOptions(data_dir=config.data_dir))  # what is missing is said now
     precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
     runs = measure_in_turn(measure, _jobs(config, sets, precisions, device), config.rounds)
     sections = [

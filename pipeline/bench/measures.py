@@ -17,6 +17,7 @@ import torch
 from features.devices import PRECISIONS, resolve_device, to_device, to_host, worker_count
 from features.extract import extract, table_specs
 from features.sources.decode import decode
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source
 from features.table.shard import name_shards, write_shard
@@ -55,7 +56,7 @@ class Measured:
 
 def measure(job: Job) -> Measured:
     """Do one job; meant for a process of its own."""
-    source = open_source(job.dataset, data_dir=job.data_dir)
+    source = open_source(job.dataset, SourceOptions(data_dir=job.data_dir))
     source = replace(source, items=source.items.iloc[: job.images])
     options = TrunkOptions(backbone="alexnet", weights=RANDOM, node=job.node, precision=job.precision)
     trunk = build_trunk(options, resolve_device(job.device))

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from features.devices import resolve_device
 from features.loop import run_batches
+from features.sources.files import read_file
 from features.sources.folders import files_below
 from features.storage import Json
 from features.trunk.trunk import Trunk
@@ -103,7 +105,7 @@ def predict_files(head: Classifier, trunk: Trunk, paths: list[Path]) -> Iterator
     """Classify image files in order, a batch at a time."""
     size = trunk.batch_images
     parts = [paths[start : start + size] for start in range(0, len(paths), size)]
-    batches = run_batches(trunk, ([path.read_bytes for path in part] for part in parts))
+    batches = run_batches(trunk, ([partial(read_file, path) for path in part] for part in parts))
     for part, batch in zip(parts, batches, strict=True):
         features = np.hstack(batch.features).astype(np.float32)
         rows = iter(head.predict_proba(features)) if len(features) else iter(())

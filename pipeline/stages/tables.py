@@ -44,7 +44,13 @@ def open_run(config: FeaturesConfig) -> Opened:
 def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS) -> Source:
     """List the images of `dataset`, and see that what comes of them can be written."""
     check_writable(run.out)
-    return open_source(dataset, data_dir=run.data_dir, train_limit=run.train_limit, seed=run.seed, splits=splits)
+    with progress(f"images of {dataset}", None) as advance:
+        source = open_source(
+            dataset, run.images, seed=run.seed, splits=splits, on_listed=lambda count: advance(count, "")
+        )
+    if source.layout:
+        remark(f"layout: {source.layout}")
+    return source
 
 
 def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:

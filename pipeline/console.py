@@ -128,14 +128,28 @@ def result_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     On a terminal that is too narrow for it, each row becomes lines of its own, where nothing is cut; what goes to a
     file or another program is never wrapped. Raises OutputError where it cannot be written.
     """
+    lines = table_lines(names, rows, words=words, room=_room(sys.stdout.isatty()))
+    result_text("".join(f"{line}\n" for line in ([shown(title)] if title else []) + lines))
+
+
+def remark_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Say in a table how things go, on standard error, unless it is to be quiet."""
+    for line in table_lines(names, rows, words=1, room=_room(_stderr.is_terminal)):
+        remark(line)
+
+
+def table_lines(names: Sequence[str], rows: Sequence[Sequence[str]], *, words: int, room: int) -> list[str]:
+    """The lines of a table, its first `words` columns words; rows of several lines where one has not `room`."""
     cells = [[shown(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     if sum(widths) + len(_GAP) * (len(widths) - 1) <= room:
-        lines = [_row(row, widths, words) for row in cells]
-    else:
-        lines = [line for row in cells[1:] for line in _folded(cells[0], row, room)]
-    result_text("".join(f"{line}\n" for line in ([shown(title)] if title else []) + lines))
+        return [_row(row, widths, words) for row in cells]
+    return [line for row in cells[1:] for line in _folded(cells[0], row, room)]
+
+
+def _room(terminal: bool) -> int:
+    """How many columns a line may have."""
+    return shutil.get_terminal_size().columns if terminal else sys.maxsize
 
 
 def _row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:

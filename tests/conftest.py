@@ -184,12 +184,16 @@ def called(app: App, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     return run
 
 
+BEFORE = ("!", "layout: ", *("split ", "train ", "validation ", "test "), "features: ", "  ")
+"""How lines begin that may come before an error."""
+
+
 def refused(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of a command that must fail with exit code 2; warnings and a finished table may stand before it."""
+    """The one line of a command that must fail with exit code 2; warnings and what images came may stand before it."""
     capsys.readouterr()
     assert run(*arguments) == 2
     captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if not line.startswith(("!", "features: ", "  "))]
+    lines = [line for line in captured.err.splitlines() if not line.startswith(BEFORE)]
     assert captured.out == ""
     assert len(lines) == 1
     assert lines[0].startswith("treehead: ")

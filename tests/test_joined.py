@@ -1,21 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from features.errors import TableError
 from features.extract import extract
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.table.joined import JoinedTable
 from features.table.table import FeatureTable
 from tests.conftest import make_tiny_trunk
 
 
-def tables(photos: Path, root: Path, **options: Any) -> list[FeatureTable]:
-    source = open_source(str(photos), **options)
+def tables(photos: Path, root: Path, train_limit: int | None = None) -> list[FeatureTable]:
+    source = open_source(str(photos), SourceOptions(train_limit=train_limit))
     return extract(source, make_tiny_trunk("pool", "early"), root, max_bad=0, on_images=lambda _: None).tables
 
 

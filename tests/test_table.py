@@ -15,6 +15,7 @@ from PIL import Image
 
 from features.errors import TableError
 from features.extract import extract, table_specs
+from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.storage import FileRecord, digest, sealed, write_json
 from features.table import shard
@@ -96,8 +97,8 @@ def test_the_name_of_the_weights_file_makes_no_other_table(photos: Path, tiny_tr
 
 
 def test_other_settings_have_another_name(photos: Path, tiny_trunk: Trunk) -> None:
-    def name(trunk: Trunk, **options: Any) -> str:
-        (spec,) = table_specs(open_source(str(photos), **options), trunk)
+    def name(trunk: Trunk, train_limit: int | None = None, seed: int = 0) -> str:
+        (spec,) = table_specs(open_source(str(photos), SourceOptions(train_limit=train_limit), seed=seed), trunk)
         return spec.folder_name
 
     names = [name(tiny_trunk), name(make_tiny_trunk("other")), name(tiny_trunk, train_limit=20)]

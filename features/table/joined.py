@@ -65,7 +65,7 @@ class JoinedTable:
         return digest([table.identity for table in self.tables])
 
     def read(self, split: str) -> Rows:
-        """All rows of `train`, `validation` or `test`, in the first table's order."""
+        """All rows of a split, in the first table's order."""
         first, *others = self.tables
         rows = first.read(split)
         if not others:

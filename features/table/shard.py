@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.sources.source import UNLABELLED
 from features.storage import digest, from_json, replacing
 from features.table.ledger import LedgerEntry
 from features.table.manifest import FORMAT, TableSpec
@@ -92,7 +93,8 @@ def write_shard(
     summary = ShardSummary(fingerprint=shard.fingerprint, rows=counts, errors=errors)
     schema = _schema(spec, summary)
     values = pa.array(features.reshape(-1), type=pa.float16())
-    arrays = [pa.array(rows[field.name].tolist(), type=field.type) for field in list(schema)[:-1]]
+    columns = rows.assign(label=rows["label"].astype(object).where(rows["label"] != UNLABELLED, None))
+    arrays = [pa.array(columns[field.name].tolist(), type=field.type) for field in list(schema)[:-1]]
     arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field("features").type))
     with replacing(path) as scratch:
         pq.write_table(
@@ -137,5 +139,6 @@ def _schema(spec: TableSpec, summary: ShardSummary) -> pa.Schema:
         "treehead": json.dumps(spec.about_shards()),
         "treehead.shard": json.dumps(asdict(summary)),
     }
-    fields = [pa.field(name, kind, nullable=False) for name, kind in kinds.items()]
+    unlabelled = () if spec.classes else ("label",)
+    fields = [pa.field(name, kind, nullable=name in unlabelled) for name, kind in kinds.items()]
     return pa.schema(fields, metadata=metadata)

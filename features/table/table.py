@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import TableError
+from features.sources.source import UNLABELLED
 from features.storage import FileRecord, digest
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
@@ -33,7 +34,7 @@ RUN_AGAIN = "run features again, which makes it anew and keeps the others"
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Rows of a table: `keys` (n,) str, `x` (n, dim) float32, `y` (n,) int32, indices into the table's classes."""
+    """Rows of a table: `keys` (n,) str, `x` (n, dim) float32, `y` (n,) int32, of classes or UNLABELLED."""
 
     keys: NDArray[np.object_]
     x: NDArray[np.float32]
@@ -91,7 +92,7 @@ class FeatureTable:
         return all(self._is_right(name) for name in list(self._records))
 
     def read(self, split: str) -> Rows:
-        """All rows of `train`, `validation` or `test`, in the table's order; raises TableError as `index` does."""
+        """All rows of a split, `all` without labels, in the table's order; raises TableError as `index` does."""
         count, dim = len(self.labels(split)), self.spec.dim
         whole = Rows(keys=np.empty(count, object), x=np.empty((count, dim), np.float32), y=np.empty(count, np.int32))
         start = 0
@@ -113,7 +114,7 @@ class FeatureTable:
                         rows = Rows(
                             keys=np.asarray(batch["key"])[chosen],
                             x=_matrix(batch["features"])[chosen].astype(np.float32),
-                            y=np.asarray(batch["label"])[chosen],
+                            y=np.asarray(batch["label"].fill_null(UNLABELLED))[chosen],
                         )
                         self._check_finite(rows)
                         yield rows
@@ -134,7 +135,7 @@ class FeatureTable:
         return pd.concat([keys.merge(self.index(), on="key", how="left", validate="1:1"), features], axis=1)
 
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` and `sha256`, without its features.
+        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`, without its features.
 
         Raises TableError for a shard that was changed or is of another table, a key that is there twice, a label that
         numbers no class, and splits that have not as many rows as the manifest says.
@@ -145,7 +146,9 @@ class FeatureTable:
             with reading(shard):
                 part = pq.read_table(self._checked(shard.name), columns=columns)
             self._check_origin(shard, part.schema)
-            parts.append(part.to_pandas())
+            parts.append(
+                part.to_pandas(integer_object_nulls=True).fillna({"label": UNLABELLED}).astype({"label": "int32"})
+            )
         index = pd.concat(parts, ignore_index=True)
         self._check_index(index)
         return index
@@ -182,13 +185,13 @@ class FeatureTable:
             )
 
     def _check_index(self, index: pd.DataFrame) -> None:
-        last = len(self.spec.classes) - 1
-        twice, strange = index[index["key"].duplicated()], index[~index["label"].between(0, last)]
+        least, last = (0, len(self.spec.classes) - 1) if self.spec.classes else (UNLABELLED, UNLABELLED)
+        twice, strange = index[index["key"].duplicated()], index[~index["label"].between(least, last)]
         rows = {str(split): int(count) for split, count in index["split"].value_counts().items()}
         if not twice.empty:
             what = f"the key {twice['key'].iloc[0]!r} more than once, expected each image once"
         elif not strange.empty:
-            what = f"the label {strange['label'].iloc[0]}, expected 0 to {last}"
+            what = f"the label {strange['label'].iloc[0]}, expected {least} to {last}"
         elif rows != self.rows:
             what = f"{rows} rows, expected {self.rows}"
         else:

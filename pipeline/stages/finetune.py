@@ -34,7 +34,7 @@ from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.stages.heads import Trained, train_heads
 from pipeline.stages.search import Candidate
-from pipeline.stages.tables import Opened, extract_table, open_images
+from pipeline.stages.tables import Opened, extract_table, open_images, say_images
 from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 
@@ -44,7 +44,9 @@ def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
     device = resolve_device(run.device)
     source = open_images(dataset, run)
     loaded = open_network(_weighted(config.network, config.how), seed=run.seed)
-    return run_retraining(plan_retraining(source, loaded, config.how, seed=run.seed, device=device), run)
+    plan = plan_retraining(source, loaded, config.how, seed=run.seed, device=device)
+    say_images(source)
+    return run_retraining(plan, run)
 
 
 def plan_beside(opened: Opened, network: NetworkOptions, how: RetrainSettings, seed: int) -> Retraining:

@@ -39,7 +39,7 @@ from pipeline.config import PretrainConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.errors import ConfigError
 from pipeline.provenance import about
-from pipeline.stages.tables import open_images
+from pipeline.stages.tables import open_images, say_images
 from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 FORMAT = 1
@@ -62,6 +62,7 @@ def run_pretrain(dataset: str, config: PretrainConfig) -> Path:
     config = replace(config, training=config.training.resolved(precision, from_scratch=True))
     plan = _Pretraining(source, backbone, _teacher(config, device), config, device)
     network = None if plan.is_done else _network(plan)
+    say_images(source)
     with locked(plan.folder):
         if network is None or plan.is_done:  # by a run that this one waited for
             return _reuse(plan)

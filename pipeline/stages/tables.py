@@ -11,7 +11,7 @@ import torch
 from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
-from features.sources.source import SPLITS, Source
+from features.sources.source import ALL, SPLITS, Source
 from features.storage import check_writable
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
@@ -19,9 +19,10 @@ from features.table.timing import Timing
 from features.trunk.loaded import Loaded, open_network
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
-from pipeline.console import detail, progress, remark, warn
+from pipeline.console import detail, progress, remark, remark_table, screen, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
+from pipeline.report.splits import class_rows, count_classes, few_test_images, split_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +34,43 @@ class Opened:
     device: torch.device
 
 
-def open_run(config: FeaturesConfig) -> Opened:
-    """Look at the images and the network that `config` asks for, before time is spent on them."""
+def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
+    """Look at the images and the network that `config` asks for, before time is spent on them.
+
+    `unlabelled`: whether images without labels will do.
+    """
     device = resolve_device(config.run.device)
-    source = open_images(config.dataset, config.run)
+    source = open_images(config.dataset, config.run, unlabelled=unlabelled)
     loaded = open_network(config.trunk, node=config.trunk.node, seed=config.run.seed)
     return Opened(source=source, loaded=loaded, device=device)
 
 
-def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS) -> Source:
+def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *, unlabelled: bool = False) -> Source:
     """List the images of `dataset`, and see that what comes of them can be written."""
     check_writable(run.out)
     with progress(f"images of {dataset}", None) as advance:
-        source = open_source(
-            dataset, run.images, seed=run.seed, splits=splits, on_listed=lambda count: advance(count, "")
+        return open_source(
+            dataset,
+            run.images,
+            seed=run.seed,
+            splits=splits,
+            on_listed=lambda count: advance(count, ""),
+            unlabelled=unlabelled,
         )
+
+
+def say_images(source: Source) -> None:
+    """Say how the images are laid out and how many each split has; a warning where the test will be a weak one."""
     if source.layout:
         remark(f"layout: {source.layout}")
-    return source
+    if not source.classes:
+        return
+    counts = count_classes(source.items, source.classes)
+    remark_table(("split", "images", "of a class"), split_rows(counts))
+    if screen.verbose:
+        remark_table(("class", *counts.columns), class_rows(counts))
+    for line in few_test_images(dict(zip(source.classes, counts["test"], strict=True))) if counts["test"].any() else ():
+        warn(line)
 
 
 def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
@@ -58,6 +78,7 @@ def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
     trunk = cut_trunk(opened.loaded, config.trunk, opened.device)
     if not trunk.spec.pretrained:
         warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
+    say_images(opened.source)
     return extract_table(opened.source, trunk, config.run)
 
 
@@ -97,7 +118,7 @@ def us_per_image(table: JoinedTable) -> float | None:
 
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
-    counts = ", ".join(f"{table.rows.get(split, 0):,} {split}" for split in SPLITS)
+    counts = ", ".join(f"{table.rows[split]:,} {split}" for split in (*SPLITS, ALL) if split in table.rows)
     how = f"in {seconds:.1f} s" if done.extracted else "reused"
     if done.extracted and done.reused:
         how += f", {done.reused:,} of them reused"

@@ -31,7 +31,7 @@ def job(of: JoinedTable, what: str, scratch: Path) -> HeadJob:
 
 
 def measured(seconds: float, peak_bytes: int = 7, predicted: tuple[int, ...] = (0, 1)) -> Measured:
-    scores = Scores(accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95, macro_f1=0.9, log_loss=0.3)
+    scores = Scores(accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95, log_loss=0.3)
     return Measured(
         seconds=seconds, peak_bytes=peak_bytes, gpu_bytes=0, scores=scores, learned={}, predicted=np.array(predicted)
     )

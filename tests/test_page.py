@@ -8,7 +8,7 @@ import pytest
 from models.networks.settings import NETWORK
 from pipeline.report.page import COLUMNS, WORSE, summary_table, write_report
 from pipeline.report.result import Comparison
-from pipeline.report.statistics import Confusion
+from pipeline.report.statistics import NO_IMAGES, Confusion
 from tests.test_result import GOLDEN
 
 SECTIONS = ("The heads", "Two heads on the same images", "Accuracy by depth", "The search", "Confusion matrices")
@@ -84,5 +84,14 @@ def test_the_page_has_the_rates_of_each_class(comparison: Comparison, tmp_path: 
     rows = (tmp_path / "report.html").read_text().split("<h2>Class by class</h2>")[1].split("</tr>")
     found = [" ".join(row.replace("<td>", " ").replace("</td>", " ").split()) for row in rows]
     best = comparison["xgb"].by_class[0]
-    rates = " ".join(f"{100 * share:.1f}" for share in (best.precision, best.recall, best.f1))
+    rates = " ".join(f"{100 * share:.1f}" for share in (best.precision, best.recall, best.f1) if share is not None)
     assert found[1] == f"</thead> <tbody> <tr> amber {rates} {best.support}"
+
+
+def test_a_class_without_test_images_has_dashes(comparison: Comparison, tmp_path: Path) -> None:
+    best = comparison["xgb"]
+    heads = {**comparison.heads, "xgb": replace(best, by_class=(NO_IMAGES, *best.by_class[1:]))}
+    write_report(tmp_path / "report.html", replace(comparison, heads=heads))
+    page = (tmp_path / "report.html").read_text()
+    assert "<tr><td>amber</td><td>–</td><td>–</td><td>–</td><td>0</td></tr>" in page.replace("\n", "")
+    assert "test images are few: accuracies are uncertain" in page

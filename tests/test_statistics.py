@@ -10,6 +10,7 @@ from sklearn.metrics import classification_report
 from pipeline.report.statistics import (
     CONFUSIONS,
     MATRIX_CLASSES,
+    NO_IMAGES,
     Confusion,
     Predicted,
     count_predicted,
@@ -28,7 +29,6 @@ def test_accuracy_has_wilsons_interval() -> None:
     assert scores.accuracy_low == pytest.approx(0.4902, abs=1e-4)
     assert scores.accuracy_high == pytest.approx(0.9433, abs=1e-4)
     assert scores.log_loss == pytest.approx(-0.8 * np.log(0.9) - 0.2 * np.log(0.1), abs=1e-5)
-    assert scores.macro_f1 == pytest.approx((16 / 18 + 0) / 2)
 
 
 def test_log_loss_of_a_class_held_impossible_is_large_and_finite() -> None:
@@ -44,17 +44,26 @@ def guessed(classes: int, images: int = 10) -> Predicted:
 
 
 def test_rates_are_scikit_learns() -> None:
-    y, predicted = np.array([0, 0, 1, 3, 3, 3], np.int32), np.array([0, 1, 1, 1, 3, 3])
+    y, predicted = np.array([0, 0, 1, 2, 2, 3, 3, 3], np.int32), np.array([0, 1, 1, 0, 1, 1, 3, 3])
     found = count_predicted(predicted, y, 4)
     expected = classification_report(y, predicted, labels=range(4), zero_division=0, output_dict=True)
     assert isinstance(expected, dict)
+    assert found.macro_f1 == found.macro.f1
     rates = [asdict(each) for each in found.by_class] + [asdict(each) for each in (found.macro, found.weighted)]
     names = ("0", "1", "2", "3", "macro avg", "weighted avg")
     for rate, name in zip(rates, names, strict=True):
         assert rate["f1"] == pytest.approx(expected[name]["f1-score"])
         assert rate["precision"] == pytest.approx(expected[name]["precision"])
         assert rate["recall"] == pytest.approx(expected[name]["recall"])
-    assert [each.support for each in found.by_class] == [2, 1, 0, 3]
+    assert [each.support for each in found.by_class] == [2, 1, 2, 3]
+
+
+def test_a_class_without_images_has_no_rates_and_is_in_no_mean() -> None:
+    y, predicted = np.array([0, 0, 2, 2], np.int32), np.array([0, 0, 2, 1])
+    found = count_predicted(predicted, y, 3)
+    assert found.by_class[1] == NO_IMAGES
+    assert found.macro.recall == 0.75
+    assert found.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_confusions_come_by_number() -> None:

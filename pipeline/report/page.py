@@ -11,13 +11,14 @@ from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
 from pipeline.report.plots import accuracy_plot, confusion_plot, depth_plot, difference_plot, search_plot
 from pipeline.report.result import Comparison, HeadResult
+from pipeline.report.splits import few_test_images
 
 _loader = PackageLoader("pipeline", "report")
 _templates = Environment(loader=_loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/image", "MB")
-"""What `cells` has: F1 is the macro mean, µs/image the prediction from features, for the retrained network from image
-files, MB the file that it reads."""
+"""What `cells` has: F1 is the macro mean (of classes that have test images), µs/image the prediction from features, for
+the retrained network from image files, MB the file that it reads."""
 
 
 WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
@@ -49,6 +50,7 @@ def write_report(path: Path, comparison: Comparison) -> None:
         rows={name: cells(head) for name, head in heads.items()},
         marked=marked,
         worse=WORSE,
+        few=few_test_images(_test_images(comparison)),
         accuracy=accuracy_plot(heads),
         difference=difference_plot(comparison.differences),
         searches={name: search_plot(trials) for name, trials in comparison.tuning.items()},
@@ -74,6 +76,12 @@ def cells(head: HeadResult) -> tuple[str, ...]:
         "–" if head.predict_us_per_image is None else f"{head.predict_us_per_image:.1f}",
         f"{head.bytes / 1e6:.1f}",
     )
+
+
+def _test_images(comparison: Comparison) -> dict[str, int]:
+    """How many test images each class has."""
+    counts = (each.support for each in comparison[comparison.best].by_class)
+    return dict(zip(comparison.classes, counts, strict=True))
 
 
 def _title(comparison: Comparison) -> str:

@@ -16,7 +16,7 @@ from models.trials import Tried
 from pipeline.errors import ResultError
 from pipeline.report.statistics import Difference, Predicted, Scores
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"

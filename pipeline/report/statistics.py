@@ -10,7 +10,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from models.heads.head import Probabilities
 
@@ -25,18 +25,17 @@ CONFUSIONS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Accuracy with its 95 % Wilson interval (shares, 0 to 1), macro F1, and log-loss in nats."""
+    """Accuracy with its 95 % Wilson interval (shares, 0 to 1), and log-loss in nats."""
 
     accuracy: float
     accuracy_low: float
     accuracy_high: float
-    macro_f1: float
     log_loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Precision, recall and F1 (shares): of a class, or a mean of classes."""
+    """Means of the classes' precision, recall and F1 (shares)."""
 
     precision: float
     recall: float
@@ -44,10 +43,16 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassRates(Rates):
-    """Those of a class, and its `support`: how many of the images are of it."""
+class ClassRates:
+    """Precision, recall and F1 (shares) of a class, and its `support`: how many images are of it; with none, None."""
 
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
+
+
+NO_IMAGES = ClassRates(precision=None, recall=None, f1=None, support=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +68,9 @@ class Confusion:
 class Predicted:
     """What a head takes the images for.
 
-    `by_class` has the rates of each class, in order, `macro` their mean and `weighted` that weighted by support, as
-    scikit-learn has them. `confusion_matrix[i][j]` counts images of class i taken for class j, None with more than
-    MATRIX_CLASSES classes; `confusions` are the most frequent mistakes, CONFUSIONS at most, first those made most.
+    `by_class` has the rates of each class, in order, `macro` their mean over the classes that have images and
+    `weighted` that weighted by support. `confusion_matrix[i][j]` counts images of class i taken for class j, None with
+    more than MATRIX_CLASSES classes; `confusions` are the most frequent mistakes, CONFUSIONS at most, the most first.
     """
 
     by_class: tuple[ClassRates, ...]
@@ -73,6 +78,11 @@ class Predicted:
     weighted: Rates
     confusion_matrix: tuple[tuple[int, ...], ...] | None
     confusions: tuple[Confusion, ...]
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the classes that have images."""
+        return self.macro.f1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +130,6 @@ def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
         accuracy=accuracy,
         accuracy_low=low,
         accuracy_high=high,
-        macro_f1=float(f1_score(y, predicted, average="macro", labels=np.union1d(y, predicted), zero_division=0)),
         log_loss=float(log_loss(y, probabilities, labels=columns)),
     )
 
@@ -138,12 +147,17 @@ def count_predicted(predicted: NDArray[np.intp], y: NDArray[np.int32], classes: 
     found = np.array(precision_recall_fscore_support(y, predicted, labels=numbers, zero_division=0))
     matrix = confusion_matrix(y, predicted, labels=numbers) if classes <= MATRIX_CLASSES else None
     return Predicted(
-        by_class=tuple(ClassRates(**_rates(column), support=int(column[3])) for column in found.T),
-        macro=Rates(**_rates(found.mean(axis=1))),
+        by_class=tuple(map(_class_rates, found.T)),
+        macro=Rates(**_rates(found[:, found[3] > 0].mean(axis=1))),
         weighted=Rates(**_rates(np.average(found, axis=1, weights=found[3]))),
         confusion_matrix=None if matrix is None else tuple(map(tuple, matrix.tolist())),
         confusions=_confusions(predicted, y),
     )
+
+
+def _class_rates(column: NDArray[np.float64]) -> ClassRates:
+    support = int(column[3])
+    return ClassRates(**_rates(column), support=support) if support else NO_IMAGES
 
 
 def _rates(column: NDArray[np.float64]) -> dict[str, float]:

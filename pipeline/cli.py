@@ -212,11 +212,17 @@ def run_app(app: App) -> None:
     except BrokenPipeError:  # whoever read the results has seen enough
         drop_output()
     except KeyboardInterrupt as error:
-        fail(_GOES_ON if arguments and arguments[0] in GO_ON else "interrupted")
+        fail(_GOES_ON if _goes_on(arguments) else "interrupted")
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except (FeaturesError, ModelsError, PipelineError, CycloptsError, OSError) as error:
         fail(_in_words(error))
         sys.exit(2)
+
+
+def _goes_on(arguments: Sequence[str]) -> bool:
+    """Whether the command, called again, goes on from where it was interrupted."""
+    command = arguments[0] if arguments else ""
+    return command in GO_ON or (command == "predict" and any(each.startswith("--out") for each in arguments))
 
 
 def _in_words(error: Exception) -> str:

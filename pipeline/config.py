@@ -206,6 +206,8 @@ class PredictConfig:
         device: auto, cpu, cuda or cuda:N.
         json: Print JSON: the trunk, and for each image its class and every class's probability.
         csv: Print CSV: image, class, probability, error.
+        out: Parquet file to write predictions to instead, every class's probability among them. A run that was killed
+            goes on.
     """
 
     weights: str | None = None
@@ -214,12 +216,14 @@ class PredictConfig:
     device: str = "auto"
     json: bool = False
     csv: bool = False
+    out: Path | None = None
 
     def __post_init__(self) -> None:
         if self.backbone and not self.imagenet:
             raise ConfigError(f"--backbone {self.backbone} came without --imagenet: a classifier knows its own network")
-        if self.json and self.csv:
-            raise ConfigError("--json and --csv were both given: choose one")
+        ways = [name for name in ("json", "csv", "out") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ConfigError(f"--{' and --'.join(ways)} were given together: choose one")
 
 
 _FLAT = (TrainingSettings, Views, AskedViews)

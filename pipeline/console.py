@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -132,6 +132,17 @@ def result_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     result_text("".join(f"{line}\n" for line in ([shown(title)] if title else []) + lines))
 
 
+def result_rows(names: Sequence[str], rows: Iterable[Sequence[str]], *, widths: Sequence[int], words: int = 1) -> None:
+    """As `result_table`, but each row is printed when it comes; no cell is wider than its column in `widths`."""
+    folds = _width(widths) > _room(sys.stdout.isatty())
+    if not folds:
+        result(_row(names, widths, words))
+    for row in rows:
+        cells = [shown(cell) for cell in row]
+        for line in _folded(names, cells, _room(sys.stdout.isatty())) if folds else [_row(cells, widths, words)]:
+            result_text(f"{line}\n")
+
+
 def remark_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Say in a table how things go, on standard error, unless it is to be quiet."""
     for line in table_lines(names, rows, words=1, room=_room(_stderr.is_terminal)):
@@ -142,9 +153,14 @@ def table_lines(names: Sequence[str], rows: Sequence[Sequence[str]], *, words: i
     """The lines of a table, its first `words` columns words; rows of several lines where one has not `room`."""
     cells = [[shown(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    if sum(widths) + len(_GAP) * (len(widths) - 1) <= room:
+    if _width(widths) <= room:
         return [_row(row, widths, words) for row in cells]
     return [line for row in cells[1:] for line in _folded(cells[0], row, room)]
+
+
+def _width(widths: Sequence[int]) -> int:
+    """How many columns a row takes whose cells have these widths."""
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
 def _room(terminal: bool) -> int:
@@ -205,10 +221,13 @@ def starting(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(what: str, total: int | None, *, foreseen: bool = True) -> Iterator[Callable[[float, str], None]]:
+def progress(
+    what: str, total: int | None, *, foreseen: bool = True, beside_results: bool = False
+) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar; yields a function of the steps just done and a few words on them, for `--verbose`.
 
-    `foreseen`: whether all steps will be made, so that the time that is left can be told.
+    `foreseen`: whether all steps will be made, so that the time that is left can be told. `beside_results`: results are
+    printed meanwhile, so that there is no bar on a screen that shows these.
     """
     columns = (
         SpinnerColumn(_SPINNER),
@@ -219,7 +238,8 @@ def progress(what: str, total: int | None, *, foreseen: bool = True) -> Iterator
         *([TimeRemainingColumn()] if foreseen else []),
         *([TextColumn("{task.fields[note]}", markup=False)] if screen.verbose else []),
     )
-    off = screen.quiet or not _stderr.is_terminal
-    with Progress(*columns, console=_stderr, transient=True, disable=off) as bar:
+    off = screen.quiet or not _stderr.is_terminal or (beside_results and sys.stdout.isatty())
+    bar = Progress(*columns, console=_stderr, transient=True, disable=off, redirect_stdout=False)
+    with bar:
         task = bar.add_task(shown(what), total=total, note="")
         yield lambda steps, note: bar.update(task, advance=steps, note=shown(note))

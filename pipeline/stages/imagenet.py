@@ -15,7 +15,7 @@ from features.trunk.weights import Weights
 from models.networks.classifier import NetworkClassifier, logits_trunk
 from pipeline.config import PredictConfig
 from pipeline.errors import PredictError
-from pipeline.stages.predict import predict_and_show
+from pipeline.stages.predict import Predictor, give_predictions
 
 LIKELY = 5
 """Classes that are shown of each image."""
@@ -36,4 +36,5 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     precision = resolve_precision("auto", device)
     trunk = logits_trunk(backbone.network, name, Path(weights).name, recipe, precision, device)
     about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
-    predict_and_show(classifier, trunk, images, about, config, most=LIKELY)
+    predictor = Predictor(head=classifier, trunk=trunk, about=about, identity=trunk.spec.weights_sha256)
+    give_predictions(predictor, images, config, most=LIKELY)

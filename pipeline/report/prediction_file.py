@@ -1,0 +1,151 @@
+"""Predictions as a Parquet file, made part by part, so that a run that was killed goes on after its last part.
+
+<path>          image, class, probability, error, and `probabilities`, a fixed-size list in the order of the classes
+<path>.parts/   what is finished of it; gone once it is whole
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import OutputError
+from features.locks import locked
+from features.sources.files import file_stamp
+from features.storage import check_writable, digest, replacing
+from pipeline.errors import PredictError
+from pipeline.report.predictions import Prediction
+
+PART_IMAGES = 1024
+
+ABOUT = b"treehead.predictions"
+"""Under which key a file's metadata say what decides its content."""
+
+
+class Predicts(Protocol):
+    """A classifier of image files; `identity` stands for all that decides a prediction but the image."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the classifier."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes' names, in the order of the probabilities."""
+        ...
+
+    def predict(self, parts: Iterable[Sequence[Path]]) -> Iterator[Prediction]:
+        """Classify images, given part by part, in order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionFile:
+    """A whole file: how many images it has, how many of them were found finished, and those that could not be read."""
+
+    path: Path
+    images: int
+    reused: int
+    unread: Sequence[Prediction]
+
+
+def check_place(path: Path) -> None:
+    """Raise PredictError or OutputError where predictions cannot be written to `path`, before any are made."""
+    if path.suffix != ".parquet":
+        raise PredictError(f"`out={path}` came: expected the name of a Parquet file, such as predictions.parquet")
+    if path.exists() and _fingerprint(path) is None:
+        raise PredictError(f"{path} is there and holds no predictions: choose another `out`")
+    check_writable(path.parent)
+
+
+def write_predictions(
+    path: Path, paths: Sequence[Path], by: Predicts, *, on_images: Callable[[int], None]
+) -> PredictionFile:
+    """Classify the images at `paths` into a file, or find that done.
+
+    Parts that another classifier has made, or of images that have changed since, are made again.
+    """
+    parts = [paths[start : start + PART_IMAGES] for start in range(0, len(paths), PART_IMAGES)]
+    prints = [digest({"by": by.identity, "images": [[str(each), file_stamp(each)] for each in part]}) for part in parts]
+    whole = digest(prints)
+    folder = path.with_name(f"{path.name}.parts")
+    with locked(folder):
+        files = [folder / f"part-{number:05d}.parquet" for number in range(len(parts))]
+        done = _fingerprint(path) == whole
+        pending = [] if done else [number for number, file in enumerate(files) if _fingerprint(file) != prints[number]]
+        images = sum(len(parts[number]) for number in pending)
+        on_images(len(paths) - images)
+        predictions = by.predict(parts[number] for number in pending)
+        for number in pending:
+            some = list(_counted(islice(predictions, len(parts[number])), on_images))
+            _write_part(files[number], some, _schema(by.classes, prints[number]))
+        if not done:
+            _join(files, path, _schema(by.classes, whole))
+        unread = _unread(path)
+        shutil.rmtree(folder)
+    return PredictionFile(path=path, images=len(paths), reused=len(paths) - images, unread=unread)
+
+
+def _counted(predictions: Iterable[Prediction], on_images: Callable[[int], None]) -> Iterator[Prediction]:
+    for prediction in predictions:
+        on_images(1)
+        yield prediction
+
+
+def _schema(classes: Sequence[str], fingerprint: str) -> pa.Schema:
+    about = json.dumps({"fingerprint": fingerprint, "classes": list(classes)})
+    fields: list[pa.Field[Any]] = [
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("class", pa.string()),
+        pa.field("probability", pa.float32()),
+        pa.field("error", pa.string()),
+        pa.field("probabilities", pa.list_(pa.float32(), len(classes))),
+    ]
+    return pa.schema(fields, metadata={ABOUT: about.encode()})
+
+
+def _write_part(path: Path, predictions: Sequence[Prediction], schema: pa.Schema) -> None:
+    likely = [next(iter(each.likely(1)), (None, None)) for each in predictions]
+    columns: list[Any] = [
+        pa.array([each.image for each in predictions], pa.string()),
+        pa.array([name for name, _ in likely], pa.string()),
+        pa.array([share for _, share in likely], pa.float32()),
+        pa.array([each.error or None for each in predictions], pa.string()),
+        pa.array([None if each.error else np.asarray(each.probabilities) for each in predictions], schema.types[-1]),
+    ]
+    with replacing(path) as scratch:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), scratch, compression="zstd")
+
+
+def _join(parts: Iterable[Path], path: Path, schema: pa.Schema) -> None:
+    """Write the rows of `parts`, one in memory at a time, into one file."""
+    with replacing(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part.absolute()).cast(schema))
+
+
+def _fingerprint(path: Path) -> str | None:
+    """What decides the content of a file of predictions; None where there is no such file."""
+    try:
+        about = json.loads((pq.read_schema(path.absolute()).metadata or {})[ABOUT])
+        return str(about["fingerprint"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+
+
+def _unread(path: Path) -> list[Prediction]:
+    try:
+        table = pq.read_table(path.absolute(), columns=["image", "error"], filters=[("error", "!=", "")])
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path} is damaged ({error}): delete it and predict again") from error
+    return [Prediction(**row) for row in table.to_pylist()]

@@ -44,17 +44,24 @@ def class_rows(counts: pd.DataFrame) -> list[tuple[str, ...]]:
 def few_test_images(test: Mapping[str, int]) -> list[str]:
     """What to be careful of where so few test images, by class, say little; nothing where they are enough.
 
-    >>> few_test_images({"beech": 98, "oak": 4})
-    ['1 of 2 classes has fewer than 10 test images (oak): what is said of it alone is uncertain']
+    >>> few_test_images({"beech": 98, "oak": 4, "yew": 0})
+    ['no test image is of yew: nothing is known of it',
+     'fewer than 10 test images are of oak: what is said of it alone is uncertain']
     """
-    total, few = sum(test.values()), [name for name, count in test.items() if count < FEW_OF_A_CLASS]
+    total = sum(test.values())
+    absent = [name for name, count in test.items() if not count]
+    few = [name for name, count in test.items() if 0 < count < FEW_OF_A_CLASS]
+    lines = [f"no test image is of {some(absent)}: nothing is known of {_them(absent)}"] if absent else []
     if total < FEW_TEST_IMAGES:
-        return [f"{total} test images are few: accuracies are uncertain by ten points and more, so add images"]
-    if few:
-        have, them = ("has", "it") if len(few) == 1 else ("have", "them")
-        share = f"{len(few)} of {len(test)} classes {have} fewer than {FEW_OF_A_CLASS} test images"
-        return [f"{share} ({some(few)}): what is said of {them} alone is uncertain"]
-    return []
+        lines.append(f"{total} test images are few: accuracies are uncertain by ten points and more, so add images")
+    elif few:
+        what = f"fewer than {FEW_OF_A_CLASS} test images are of {some(few)}"
+        lines.append(f"{what}: what is said of {_them(few)} alone is uncertain")
+    return lines
+
+
+def _them(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def _range(least: int, most: int) -> str:

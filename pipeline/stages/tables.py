@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from features.devices import resolve_device
@@ -60,7 +61,7 @@ def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *,
 
 
 def say_images(source: Source) -> None:
-    """Say how the images are laid out and how many each split has; a warning where the test will be a weak one."""
+    """Say how the images are laid out, and how many each split has."""
     if source.layout:
         remark(f"layout: {source.layout}")
     if not source.classes:
@@ -69,17 +70,23 @@ def say_images(source: Source) -> None:
     remark_table(("split", "images", "of a class"), split_rows(counts))
     if screen.verbose:
         remark_table(("class", *counts.columns), class_rows(counts))
-    for line in few_test_images(dict(zip(source.classes, counts["test"], strict=True))) if counts["test"].any() else ():
-        warn(line)
 
 
 def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
-    """Make the feature tables that `config` asks for, one a node, or find them finished."""
+    """Make the feature tables that `config` asks for, one a node, or find them finished.
+
+    A warning says where the test will be a weak one.
+    """
     trunk = cut_trunk(opened.loaded, config.trunk, opened.device)
     if not trunk.spec.pretrained:
         warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
     say_images(opened.source)
-    return extract_table(opened.source, trunk, config.run)
+    table = extract_table(opened.source, trunk, config.run)
+    if table.rows.get("test"):
+        counts = np.bincount(table.labels("test"), minlength=len(table.classes))
+        for line in few_test_images(dict(zip(table.classes, map(int, counts), strict=True))):
+            warn(line)
+    return table
 
 
 def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: float | None = None) -> JoinedTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -16,4 +17,9 @@ def file_stamp(path: Path) -> str:
         status = path.stat()
     except OSError:
         return "absent"
+    return stamp_of(status)
+
+
+def stamp_of(status: os.stat_result) -> str:
+    """The stamp of a file of which that is known."""
     return f"{status.st_size}:{status.st_mtime_ns}"

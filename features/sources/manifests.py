@@ -1,72 +1,126 @@
-"""A CSV or Parquet file of `path,label[,split]`; paths are relative to it, or absolute."""
+"""A list of images, one a row: CSV and its kin, or Parquet, of `path,label[,split]`; paths are relative to it.
+
+Which column is which, where that is not said, is found out here; `dialects` reads text, `values` classes and splits.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line
-from features.sources.files import file_stamp, read_file
+from features.sources.columns import described, find_columns, roles, unclear
+from features.sources.dialects import ListTable, read_text, unreadable
+from features.sources.files import read_file
 from features.sources.options import SourceOptions
-from features.sources.source import SPLIT_ALIASES, OnListed, Source, listing, name_classes
+from features.sources.places import IMAGE_SUFFIX, locate
+from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
+from features.sources.values import are_flags, class_names, flagged, split_names, texts
 
 
 def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     """List the images that the manifest names; one that is absent is counted when it is read.
 
-    Raises SourceError for a manifest that cannot be read, lacks a column, or lacks a label or a split in some row.
+    Raises SourceError for a manifest that cannot be read or understood, or lacks a label or a split in some row.
     """
-    table = _read(path)
-    missing = {"path", "label"} - set(table.columns)
-    if missing:
-        found = ", ".join(map(str, table.columns)) or "none"
-        raise SourceError(f"{path} has the columns {found}: expected path, label and perhaps split")
-    for column in table.columns.intersection(["path", "label", "split"]):
-        _refuse_gaps(path, table[column])
-    keys = [Path(entry).as_posix() for entry in table["path"].astype(str)]
-    files = [path.parent / key for key in keys]
-    classes, labels = name_classes(table["label"].astype(str).tolist())
-    items = listing(keys, _splits(path, table), labels, [file_stamp(file) for file in files])
-    return Source(name=path.stem, classes=classes, items=items, read=lambda row: read_file(files[row]))
+    wanted = roles(asked.columns)
+    table = _read_parquet(path, wanted) if path.suffix == ".parquet" else read_text(path)
+    rows = table.rows
+    found = _find(path, rows, wanted)
+    entries = texts(path, rows[found["path"]])
+    classes, labels, how = _labels(path, rows, found)
+    splits, folds = split_names(path, rows[found["split"]]) if "split" in found else (["train"] * len(rows), "")
+    located = locate(path, entries, on_listed)
+    said = [*table.said, *_in_words(found, located.said), *filter(None, [how, folds])]
+    return Source(
+        name=path.stem,
+        classes=classes,
+        items=listing(located.keys, splits, labels, located.stamps),
+        read=lambda row: read_file(path.parent / located.keys[row]),
+        layout=f"{path.name}: {', '.join(said)}, {len(classes)} classes" if said else "",
+    )
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _find(path: Path, rows: pd.DataFrame, wanted: dict[str, str]) -> dict[str, str]:
+    """The column of each role; a role without a usual name has the one column that is left."""
+    columns = [str(column) for column in rows.columns]
+    found = find_columns(str(path), columns, wanted)
+    left = [column for column in columns if column not in found.values()]
+    if "path" not in found:
+        _refuse_no_header(path, columns)
+        paths = left if "label" in found else [column for column in left if _holds_paths(path, rows[column])]
+        if len(paths) != 1:
+            raise unclear(str(path), columns, "path")
+        found["path"] = paths[0]
+        left.remove(paths[0])
+    if "label" not in found and len(left) == 1:
+        found["label"] = left[0]
+    return found
+
+
+def _refuse_no_header(path: Path, columns: Sequence[str]) -> None:
+    if any(IMAGE_SUFFIX.fullmatch(Path(column).suffix) for column in columns):
+        raise SourceError(f"{path} has no header: its first line is {','.join(columns)!r}, expected path,label[,split]")
+
+
+def _holds_paths(path: Path, column: pd.Series) -> bool:
+    """Whether the first entry of a column is the name of an image that is there."""
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path).reset_index(drop=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
-            return pd.read_csv(
-                path, dtype=str, keep_default_na=False, na_values=[""], index_col=False, compression=None
+        locate(path, column.dropna().head(1).astype(str).tolist() or [""], lambda _: None)
+    except SourceError:
+        return False
+    return True
+
+
+def _labels(path: Path, rows: pd.DataFrame, found: dict[str, str]) -> tuple[tuple[str, ...], list[int], str]:
+    """The classes, each row's label, and how the list has them where that is not in one column."""
+    left = [column for column in rows.columns if column not in found.values()]
+    if "label" in found and rows[found["label"]].notna().any():
+        return *name_classes(class_names(path, rows[found["label"]])), ""
+    if "label" in found or not left or rows.empty:
+        return (), [UNLABELLED] * len(rows), "no labels"
+    if not are_flags(rows[left]):
+        raise unclear(str(path), list(rows.columns), "label")
+    return *name_classes(flagged(path, rows[left])), "a column for each class"
+
+
+def _in_words(found: dict[str, str], located: str) -> list[str]:
+    """Which columns are not called by their role, and where the images were found if not as named."""
+    said = described(found)
+    if located and found["path"] != "path":
+        said[0] += f" ({located})"
+    return said if found["path"] != "path" or not located else [located, *said]
+
+
+def _read_parquet(path: Path, wanted: dict[str, str]) -> ListTable:
+    """The columns that are needed, of a Parquet file; raises SourceError for one that is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            columns = [name for name in schema.names if not name.startswith("__index_level_")]
+            found = find_columns(str(path), columns, wanted)
+            columns = list(found.values()) if {"path", "label"} <= set(found) else columns
+            _refuse_nested(path, schema, found)
+            flat = [name for name in columns if not _is_nested(schema.field(name).type)]
+            return ListTable(rows=file.read(columns=flat).to_pandas(ignore_metadata=True), said=[])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise unreadable(path, first_line(error)) from error
+
+
+def _refuse_nested(path: Path, schema: pa.Schema, found: dict[str, str]) -> None:
+    for role, column in found.items():
+        kind = schema.field(column).type
+        if _is_nested(kind):
+            raise SourceError(
+                f"{path} has {kind} in its column {column}: expected one {role} a row, as text or a number"
             )
-    except (
-        OSError,
-        pd.errors.ParserWarning,
-        ValueError,
-        pa.ArrowException,
-    ) as error:  # pandas' parser errors are ValueErrors
-        raise SourceError(
-            f"cannot read {path} ({first_line(error)}): expected a CSV or Parquet file of path,label[,split]"
-        ) from error
 
 
-def _refuse_gaps(path: Path, column: pd.Series[str]) -> None:
-    gaps = column.index[column.isna()]
-    if len(gaps):
-        raise SourceError(
-            f"{path} has no {column.name} in {len(gaps)} of {len(column)} rows (first: row {gaps[0] + 1}): "
-            "fill them in or remove the rows"
-        )
-
-
-def _splits(path: Path, table: pd.DataFrame) -> list[str]:
-    if "split" not in table:
-        return ["train"] * len(table)
-    splits = table["split"].astype(str).str.strip().str.lower()
-    unknown = splits[~splits.isin(list(SPLIT_ALIASES))]
-    if not unknown.empty:
-        raise SourceError(f"{path} has the split {unknown.iloc[0]!r}: expected train, validation or test")
-    return splits.map(SPLIT_ALIASES).tolist()
+def _is_nested(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_nested(kind.value_type)
+    return pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -1,0 +1,176 @@
+"""Where the images of a list are: as it names them, or without a suffix, or in a folder beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from features.errors import SourceError, some
+from features.sources.files import stamp_of
+from features.sources.source import OnListed
+
+IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|gif|bmp|tiff?|webp|p[pgb]m|jp2|avif|hei[cf])", re.IGNORECASE)
+"""What an image may end in that a list names without it."""
+
+USUAL = ("images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
+"""Folders beside a list in which its images are looked for before all others."""
+
+ABSENT = "absent"
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_TOLD_EVERY = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """A list's images: keys and stamps, a row each, and `said`: what was found elsewhere than named, or empty."""
+
+    keys: list[str]
+    stamps: list[str]
+    said: str
+
+
+def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
+    """Find what the list at `path` names, relative to it; what is in no place keeps its name, with the stamp ABSENT.
+
+    Raises SourceError for addresses, names with NUL, one that fits several files, two of one file, or all absent.
+    """
+    _refuse_odd(path, entries)
+    keys = [_tidy(entry) for entry in entries]
+    stamps = _stamps(path.parent, keys, on_listed)
+    lost = [row for row, stamp in enumerate(stamps) if stamp == ABSENT]
+    places = Places(path, [_portable(entries[row]) for row in lost])
+    for row in lost:
+        found = places.find(_portable(entries[row]))
+        if found:
+            keys[row], stamps[row] = found, _stamp(path.parent / found)
+    if entries and all(stamp == ABSENT for stamp in stamps):
+        raise SourceError(
+            f"{path} lists {len(entries)} images, and none is there (first: {entries[0]!r}; looked for beside the "
+            f"list{places.searched()}): expected paths relative to the list"
+        )
+    _refuse_twice(path, keys)
+    return Located(keys=keys, stamps=stamps, said=places.said())
+
+
+@dataclass
+class Places:
+    """The files beside a list and in the folders there, by name with and without suffix; only those that are wanted."""
+
+    path: Path
+    wanted: Iterable[str]
+    suffixes: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._names = {name.rpartition("/")[2] for name in self.wanted}
+        self._indices: dict[tuple[str, bool], dict[str, list[str]]] = {}
+        beside = _folders(self.path.parent) if self._names else []
+        self._usual = ["", *(name for name in beside if name.lower() in USUAL)]
+        self._others = [name for name in beside if name.lower() not in USUAL]
+
+    def find(self, name: str) -> str:
+        """Where the image of that name is, relative to the list; empty where it is not, SourceError for several."""
+        head, _, last = name.rpartition("/")
+        found = self._index(head, usual=True).get(last) or self._index(head, usual=False).get(last) or []
+        if len(found) > 1:
+            raise SourceError(
+                f"{self.path} lists {name!r}, which may be {some(found)}: expected one, name it with folder and suffix"
+            )
+        for file in found:
+            suffix = file.rpartition("/")[2].removeprefix(last)
+            self.suffixes.add(suffix)
+            self.folders.add(file.removesuffix(name + suffix))
+        return found[0] if found else ""
+
+    def searched(self) -> str:
+        """The folders that were looked through, as the end of a sentence."""
+        names = [f"{name}/" for name in [*self._usual[1:], *self._others]]
+        return f" and in {some(names)}" if names else ""
+
+    def said(self) -> str:
+        """In a few words what was found elsewhere than named."""
+        found = {"+": sorted(self.suffixes - {""}), "in": sorted(self.folders - {""})}
+        words = [f"{word} {some(names)}" for word, names in found.items() if names]
+        return " ".join(words) or ("backslashes or blanks around paths" if self.suffixes else "")
+
+    def _index(self, head: str, usual: bool) -> dict[str, list[str]]:
+        if (head, usual) not in self._indices:
+            index: dict[str, list[str]] = defaultdict(list)
+            for place in self._usual if usual else self._others:
+                folder = "/".join(part for part in (place, head) if part)
+                for name in _files(self.path.parent / folder):
+                    stem, dot, suffix = name.rpartition(".")
+                    for known in {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}:
+                        if known in self._names:
+                            index[known].append(f"{folder}/{name}" if folder else name)
+            self._indices[head, usual] = index
+        return self._indices[head, usual]
+
+
+def _refuse_odd(path: Path, entries: list[str]) -> None:
+    for row, entry in enumerate(entries, start=1):
+        if "://" in entry and _URL.match(entry):
+            raise SourceError(f"{path} lists an address in row {row} ({entry}): download the images and list the files")
+        if "\0" in entry:
+            raise SourceError(f"{path} lists {entry!r} in row {row}, which no file can be called: mend or remove it")
+
+
+def _refuse_twice(path: Path, keys: list[str]) -> None:
+    """Raise SourceError for one file under two names: as a/b.png and as c/../a/b.png, or from the root."""
+    odd = [key for key in keys if ".." in key or key.startswith("/")]
+    base = os.path.abspath(path.parent)  # noqa: PTH100 links in it are kept
+    known = dict(zip(keys, keys, strict=True)) if odd else {}
+    for key in odd:
+        plain = os.path.normpath(f"{base}/{key}" if not key.startswith("/") else key).removeprefix(f"{base}/")
+        other = known.setdefault(plain, key)
+        if other != key:
+            raise SourceError(f"{path} lists one image as {other!r} and as {key!r}: remove one of the rows")
+
+
+def _tidy(entry: str) -> str:
+    """The path without what leads nowhere, as ./ and //; most have nothing of it."""
+    if "//" in entry or "./" in entry or entry.endswith(("/", "/.")):
+        return PurePosixPath(entry).as_posix()
+    return entry
+
+
+def _portable(entry: str) -> str:
+    return _tidy(entry.strip().replace("\\", "/"))
+
+
+def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
+    base = str(folder)
+    stamps = []
+    for start in range(0, len(keys), _TOLD_EVERY):
+        some_keys = keys[start : start + _TOLD_EVERY]
+        stamps += [_stamp(os.path.join(base, key)) for key in some_keys]  # noqa: PTH118 a Path a row takes long
+        on_listed(len(some_keys))
+    return stamps
+
+
+def _stamp(path: str | Path) -> str:
+    """As `file_stamp`; a folder is no image, and so absent as well."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return ABSENT
+    return ABSENT if stat.S_ISDIR(status.st_mode) else stamp_of(status)
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file())
+    except OSError:
+        return []

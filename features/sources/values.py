@@ -1,0 +1,104 @@
+"""What the columns of a list hold: paths, classes and splits, in the ways that lists write them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from features.errors import SourceError, some
+from features.sources.columns import plain_name
+from features.sources.names import clean_names
+from features.sources.source import SPLIT_ALIASES, SPLITS
+
+logger = logging.getLogger(__name__)
+
+FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"}
+"""What fastai's `is_valid` says."""
+
+_NUMBER = re.compile(r"([+-]?\d+)(\.\d*)?")
+
+
+def texts(path: Path, column: pd.Series) -> list[str]:
+    """A column as text; raises SourceError where a row has nothing."""
+    gaps = column.index[column.isna()]
+    if len(gaps):
+        raise SourceError(
+            f"{path} has no {column.name} in {len(gaps)} of {len(column)} rows (first: row {gaps[0] + 1}): "
+            "fill them in or remove the rows"
+        )
+    return column.astype(str).tolist()
+
+
+def class_names(path: Path, column: pd.Series) -> list[str]:
+    """Each row's class, clean; 1.0 is 1. Raises SourceError for gaps, and for numbers that are no classes."""
+    names = clean_names(texts(path, column), str(path))
+    whole = _whole_numbers(path, set(names))
+    return [whole[name] for name in names] if whole else names
+
+
+def _whole_numbers(path: Path, names: set[str]) -> dict[str, str]:
+    """What whole numbers written as 1.0 are called, where all are numbers and some are written so."""
+    numbers = {name: number for name in names if (number := _NUMBER.fullmatch(name))}
+    if len(numbers) < len(names) or not any(number[2] for number in numbers.values()):
+        return {}
+    fractions = sorted(name for name, number in numbers.items() if (number[2] or "").strip(".0"))
+    if fractions:
+        raise SourceError(f"{path} has fractions as labels ({some(fractions)}): expected classes")
+    joined = sorted(name for name, number in numbers.items() if number[2] and number[1] in names)
+    if joined:
+        logger.warning("%s: %s are whole numbers, and one class each with these", path, some(joined))
+    return {name: number[1] for name, number in numbers.items()}
+
+
+def are_flags(rows: pd.DataFrame) -> bool:
+    """Whether all columns hold but 0 and 1, so that each may be a class."""
+    return all(
+        set(rows[column].astype(str).str.strip().str.lower()) <= {"0", "1", "0.0", "1.0", "true", "false"}
+        for column in rows
+    )
+
+
+def flagged(path: Path, rows: pd.DataFrame) -> list[str]:
+    """Each row's class, of a column for each class; raises SourceError for a row that has several, or none."""
+    marks = rows.astype(str).apply(lambda column: column.str.strip().str.lower().isin(["1", "1.0", "true"]))
+    wrong = marks.index[marks.sum(axis=1) != 1]
+    if len(wrong):
+        many = ", ".join(str(column) for column in rows if marks.loc[wrong[0], column]) or "none"
+        raise SourceError(
+            f"{path} has not one class in {len(wrong)} of {len(rows)} rows (first: row {wrong[0] + 1}, {many}), as "
+            "multi-label lists have: expected one class an image"
+        )
+    return clean_names(marks.idxmax(axis=1).tolist(), str(path))
+
+
+def split_names(path: Path, column: pd.Series) -> tuple[list[str], str]:
+    """Each row's split, and which folds are which, where it has folds; raises SourceError for unknown ones."""
+    words = pd.Series(texts(path, column)).str.strip().str.lower()
+    meaning, said = _meaning(str(column.name), list(words.unique()))
+    unknown = [word for word in words.unique() if word not in meaning]
+    if unknown:
+        raise SourceError(
+            f"{path} has the split {unknown[0]!r}: expected train, validation or test, or the numbers of folds"
+        )
+    return words.map(meaning).tolist(), said
+
+
+def _meaning(name: str, words: list[str]) -> tuple[dict[str, str], str]:
+    """What each word in a column of splits means; of folds the last is test, the one before it validation."""
+    if plain_name(name) == "isvalid":
+        return FLAGS, ""
+    numbers = {
+        word: int(number[1])
+        for word in words
+        if (number := _NUMBER.fullmatch(word)) and not (number[2] or "").strip(".0")
+    }
+    if len(numbers) < len(words) or len(set(numbers.values())) < 2:
+        return SPLIT_ALIASES, ""
+    *_, test = folds = sorted(set(numbers.values()))
+    validation = folds[-2] if len(folds) > 2 else None
+    said = f"fold {test} is test" + (f", fold {validation} validation" if validation is not None else "")
+    special = {test: "test", validation: "validation"}
+    return {word: special.get(number, SPLITS[0]) for word, number in numbers.items()}, said

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import SourceError
 from features.sources.source import listing
-from features.sources.splits import complete_splits
+from features.sources.splits import complete_splits, missing_splits, split_table
+
+steadily = settings(deadline=None, derandomize=True, max_examples=50)
+"""The same examples in each run, and no limit on their time."""
 
 
 def unsplit(count: int, classes: int = 2) -> pd.DataFrame:
@@ -18,34 +25,143 @@ def split_of(items: pd.DataFrame) -> dict[str, str]:
     return dict(zip(items["key"], items["split"], strict=True))
 
 
+def images_of(classes: dict[str, list[str]]) -> pd.DataFrame:
+    keys = [f"{name}/{file}" for name, files in classes.items() for file in files]
+    labels = [label for label, files in enumerate(classes.values()) for _ in files]
+    return listing(keys, ["train"] * len(keys), labels)
+
+
+def random_names(count: int, seed: int) -> list[str]:
+    """Names without numbers, as of letters drawn by chance."""
+    draw = random.Random(seed)
+    return ["".join(draw.choices("abcdefgh", k=16)) + ".jpg" for _ in range(count)]
+
+
+NAMES = st.one_of(
+    st.builds(
+        lambda start, count: [f"{start + n:04d}.jpg" for n in range(count)], st.integers(0, 50), st.integers(1, 60)
+    ),
+    st.builds(random_names, st.integers(1, 60), st.integers(0, 10_000)),
+)
+
+
 def test_missing_splits_take_their_share_of_training() -> None:
     shares = complete_splits(unsplit(20_000), None, 0)["split"].value_counts(normalize=True)
-    assert shares["test"] == pytest.approx(0.2, abs=0.01)
-    assert shares["validation"] == pytest.approx(0.08, abs=0.01)
+    assert shares["test"] == pytest.approx(0.2, abs=0.005)
+    assert shares["validation"] == pytest.approx(0.08, abs=0.005)
 
 
-def test_adding_images_never_moves_old_ones() -> None:
-    before, after = split_of(complete_splits(unsplit(500), None, 0)), split_of(complete_splits(unsplit(700), None, 0))
+@steadily
+@given(NAMES)
+def test_each_class_has_its_quotas(names: list[str]) -> None:
+    count = complete_splits(images_of({"a": names}), None, 0)["split"].value_counts()
+    n, test, validation = len(names), count.get("test", 0), count.get("validation", 0)
+    assert bool(test) == (n >= 2)
+    assert bool(validation) == (n >= 3)
+    assert count["train"] >= 1
+    assert abs(test - 0.2 * n) <= max(1, 0.8 * n**0.5)
+    assert abs(validation - 0.1 * (n - test)) <= max(1, 0.6 * (n - test) ** 0.5)
+
+
+@steadily
+@given(st.integers(0, 30), st.integers(2, 60), st.sampled_from(["{}.jpg", "img_{:05d} (copy).png", "c/{:03d}.jp2"]))
+def test_where_names_are_numbered_quotas_are_met_to_one_or_two(start: int, n: int, name: str) -> None:
+    items = images_of({"a": [name.format(start + number) for number in range(n)]})
+    count = complete_splits(items, None, 0)["split"].value_counts()
+    assert abs(count["test"] - 0.2 * n) <= 1.8
+    assert abs(count.get("validation", 0) - 0.08 * n) <= 1.8
+
+
+@steadily
+@given(
+    st.integers(0, 30), st.integers(1, 60), st.integers(1, 20), st.sampled_from(["{}.jpg", "{:05d}.jpg", "a{}b.png"])
+)
+def test_an_image_that_is_numbered_on_moves_none(start: int, count: int, more: int, name: str) -> None:
+    names = [name.format(start + number) for number in range(count + more)]
+    before = split_of(complete_splits(images_of({"a": names[:count]}), None, 0))
+    after = split_of(complete_splits(images_of({"a": names}), None, 0))
     assert {key: after[key] for key in before} == before
 
 
-@pytest.mark.parametrize("images", [1, 2, 3])
-def test_a_class_never_loses_its_last_training_image(images: int) -> None:
-    items = unsplit(images * 300, classes=300)
-    before = complete_splits(items, None, 0)
-    assert set(before.query("split == 'train'")["label"]) == set(range(300))
-    assert (before["split"] == "train").all() == (images == 1)
-    assert split_of(complete_splits(items[::-1], None, 0)) == split_of(before)
+@steadily
+@given(st.integers(1, 60), st.integers(0, 10_000))
+def test_an_image_of_any_name_moves_two_at_most_and_none_from_test_to_train(count: int, seed: int) -> None:
+    names = random_names(count + 1, seed)
+    before = split_of(complete_splits(images_of({"a": names[:-1]}), None, 0))
+    after = split_of(complete_splits(images_of({"a": names}), None, 0))
+    moves = [(split, after[key]) for key, split in before.items() if after[key] != split]
+    assert len(moves) <= 2
+    assert ("test", "train") not in moves
 
 
-def test_adding_images_moves_none_but_a_class_s_last_training_image() -> None:
-    before = complete_splits(unsplit(600, classes=300), None, 0)
-    after = split_of(complete_splits(unsplit(1200, classes=300), None, 0))
-    moved = before[[after[key] != split for key, split in split_of(before).items()]]
-    counts = before.query("split == 'train'")["label"].value_counts()
-    assert len(moved)
-    assert set(moved["split"]) == {"train"}
-    assert (counts[moved["label"]] == 1).all()
+def test_an_image_of_any_name_seldom_moves_another() -> None:
+    names = {str(label): random_names(31, label) for label in range(200)}
+    before = split_of(complete_splits(images_of({name: files[:-1] for name, files in names.items()}), None, 0))
+    after = split_of(complete_splits(images_of(names), None, 0))
+    assert sum(after[key] != split for key, split in before.items()) <= 0.1 * len(names)
+
+
+def test_an_image_of_another_class_moves_none() -> None:
+    one, two = random_names(20, 1), random_names(20, 2)
+    alone = split_of(complete_splits(images_of({"a": one}), None, 0))
+    assert split_of(complete_splits(images_of({"a": one, "b": two}), None, 0)).items() >= alone.items()
+
+
+@steadily
+@given(NAMES, st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(names: list[str], draw: random.Random) -> None:
+    items = images_of({"a": names, "b": names})
+    shuffled = items.sample(frac=1, random_state=draw.randrange(1000))
+    assert split_of(complete_splits(shuffled, None, 0)) == split_of(complete_splits(items, None, 0))
+
+
+def test_splits_are_the_same_on_every_machine() -> None:
+    items = complete_splits(images_of({"a": [f"{n:03d}.png" for n in range(14)], "b": random_names(14, 0)}), None, 0)
+    assert {split: " ".join(rows["key"]) for split, rows in items.groupby("split") if split != "train"} == {
+        "test": "a/001.png a/007.png a/012.png b/aehefafeedchaahb.jpg b/ccchfefddfabcbfd.jpg b/ededecbbefdaghhg.jpg "
+        "b/gaedfgbfabgcgabf.jpg b/heddfdfadcbedegh.jpg",
+        "validation": "a/002.png b/abghadacbfcbeaah.jpg",
+    }
+
+
+@pytest.mark.parametrize(("images", "splits"), [(1, 1), (2, 2), (3, 3)])
+def test_small_classes_have_as_many_splits_as_images(images: int, splits: int) -> None:
+    items = complete_splits(unsplit(images * 300, classes=300), None, 0)
+    assert set(items.groupby("label")["split"].nunique()) == {splits}
+    assert set(items.query("split == 'train'")["label"]) == set(range(300))
+
+
+def test_a_given_validation_split_is_used_whole() -> None:
+    items = unsplit(200)
+    items.loc[:39, "split"] = "validation"
+    completed = complete_splits(items, None, 0)
+    assert set(completed.query("split == 'validation'").index) == set(range(40))
+    assert completed["split"].value_counts()["test"] == pytest.approx(32, abs=2)
+    assert missing_splits(items) == ("test",)
+
+
+def test_a_given_test_split_is_used_whole() -> None:
+    items = unsplit(200)
+    items.loc[:39, "split"] = "test"
+    completed = complete_splits(items, None, 0)
+    assert set(completed.query("split == 'test'").index) == set(range(40))
+    assert completed["split"].value_counts()["validation"] == pytest.approx(16, abs=2)
+    assert missing_splits(items) == ("validation",)
+
+
+def test_splits_that_are_not_needed_are_not_drawn() -> None:
+    assert set(complete_splits(unsplit(100), None, 0, ("train",))["split"]) == {"train"}
+    assert missing_splits(unsplit(100), ("train", "validation")) == ("validation",)
+
+
+def test_the_table_of_splits_counts_each_class() -> None:
+    items = listing(list("abcd"), ["train", "train", "test", "train"], [0, 2, 2, 2])
+    table = split_table(items, ("ash", "beech", "oak"))
+    assert table.to_dict("index") == {
+        "ash": {"train": 1, "test": 0},
+        "beech": {"train": 0, "test": 0},
+        "oak": {"train": 2, "test": 1},
+    }
 
 
 def test_given_splits_are_kept() -> None:

@@ -22,7 +22,7 @@ from features.sources.source import (
     check_listed,
     drop_unused_classes,
 )
-from features.sources.splits import complete_splits
+from features.sources.splits import complete_splits, missing_splits
 
 ANYTHING = SourceOptions()
 
@@ -89,11 +89,11 @@ def open_source(
 
     >>> source = open_source("photos")
     >>> source.classes, source.items["split"].value_counts().to_dict()
-    (('beech', 'oak'), {'train': 30, 'test': 12, 'validation': 6})
+    (('beech', 'oak'), {'train': 34, 'test': 10, 'validation': 4})
     >>> source.items[["key", "split", "label"]].head(2)
                   key  split  label
     0  beech/0001.jpg  train      0
-    2  beech/0003.jpg  train      0
+    3  beech/0004.jpg  train      0
     """
     source = _open(dataset, asked, on_listed)
     if not source.classes and unlabelled:
@@ -110,7 +110,7 @@ def open_source(
                 f"{dataset} has {count} training images, too few to leave any for {split}: "
                 "add images, or raise `train_limit`"
             )
-    return replace(source, items=items)
+    return replace(source, items=items, drawn=missing_splits(source.items, splits))
 
 
 def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:

@@ -52,7 +52,8 @@ class Source:
     (int32, index into `classes`, or UNLABELLED) and `stamp` (str, changes when the image does; empty where it never
     does). `read` takes a row's index label, and raises OSError for an image that cannot be read. `mirror_matters` says
     that these are digits, letters or signs, which are others in the mirror. `layout` is a line on how the images were
-    found, for the person who named them; empty where there was nothing to find out.
+    found, for the person who named them; empty where there was nothing to find out. `drawn` are the splits that the set
+    did not have, and that were drawn from its training images.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     read: Callable[[int], Payload]
     mirror_matters: bool = False
     layout: str = ""
+    drawn: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label and stamp."""

@@ -51,10 +51,10 @@ class FeatureTable:
 
     >>> table = FeatureTable.open("table")
     >>> table.rows
-    {'train': 30, 'test': 12, 'validation': 6}
+    {'train': 34, 'test': 10, 'validation': 4}
     >>> rows = table.read("validation")
     >>> rows.x.shape, rows.keys[0], table.spec.classes[rows.y[0]]
-    ((6, 512), 'beech/0009.jpg', 'beech')
+    ((4, 512), 'beech/0003.jpg', 'beech')
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:

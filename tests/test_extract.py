@@ -48,7 +48,7 @@ def rows_and_errors(done: Extraction) -> int:
 
 
 def test_same_inputs_same_bytes(photos: Path, tmp_path: Path) -> None:
-    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "red" / "notes").write_text("no image")
     run(photos, tmp_path / "first", max_bad=0.1)
     run(photos, tmp_path / "second", max_bad=0.1)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
@@ -159,7 +159,7 @@ def test_images_that_turn_bad_while_it_runs_are_in_the_ledger(photos: Path, tmp_
 
 
 def test_listed_images_are_rows_plus_errors(photos: Path, tmp_path: Path) -> None:
-    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "red" / "notes").write_text("no image")
     (photos / "green" / "empty.png").write_bytes(b"")
     (photos / "blue" / "gone.png").symlink_to(photos / "nowhere.png")
     done = run(photos, tmp_path / "out", max_bad=0.1)
@@ -167,20 +167,20 @@ def test_listed_images_are_rows_plus_errors(photos: Path, tmp_path: Path) -> Non
     assert ledger == {
         "blue/gone.png": "unreadable: No such file or directory",
         "green/empty.png": "empty file",
-        "red/notes.txt": "not an image",
+        "red/notes": "not an image",
     }
     assert rows_and_errors(done) == len(list(photos.glob("*/*"))) == 123
 
 
 def test_too_many_bad_images_fail_the_run(photos: Path, tmp_path: Path) -> None:
-    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "red" / "notes").write_text("no image")
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
     message = r"2 of 122 images could not be read, more than `max_bad=0.01` allows \(first: red/.*errors.parquet\)"
     with pytest.raises(SourceError, match=message):
         run(photos, tmp_path / "out")
     assert not list(tmp_path.glob("out/*/manifest.json"))
     (ledger,) = tmp_path.glob("out/*/errors.parquet")
-    assert set(pq.read_table(ledger)["key"].to_pylist()) == {"red/notes.txt", "red/cut.png"}
+    assert set(pq.read_table(ledger)["key"].to_pylist()) == {"red/notes", "red/cut.png"}
     done = run(photos, tmp_path / "out", max_bad=0.1)
     assert (done.extracted, done.tables[0].errors) == (0, 2)
     with pytest.raises(SourceError, match=r"2 of 122 images could not be read"):

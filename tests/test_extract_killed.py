@@ -57,7 +57,7 @@ def places(root: Path) -> list[Path]:
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path) -> None:
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
-    (photos / "red" / "notes.txt").write_text("no image")
+    (photos / "red" / "notes").write_text("no image")
     for colour in ("red", "green", "blue"):
         write_images(photos / colour, colour, 360, start=100)
     process = start_run(photos, tmp_path / "undisturbed")

@@ -75,7 +75,7 @@ BAD = {
     "cut.png": (encoded(PHOTO, "png")[:-300], "damaged image: "),
     "cut in its header.jpg": (encoded(PHOTO, "jpeg")[:20], ""),
     "empty.png": (b"", "empty file"),
-    "notes.txt": (b"no image at all", "not an image"),
+    "notes": (b"no image at all", "not an image"),
     "page.jpg": (b"<!doctype html><title>404</title>", "not an image"),
     "bomb.png": (bomb(), "too many pixels: a decompression bomb"),
     "floats.tif": (encoded(Image.fromarray(NOISE[..., 0].astype(np.float32)), "tiff"), "pixels are floating-point"),

@@ -1,0 +1,219 @@
+"""A folder looked at once: which files may be images, and how many others lie there, which systems and tools left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features.errors import SourceError
+from features.sources.files import file_stamp
+from features.sources.source import OnListed
+
+LITTER = {
+    "macOS": r"\._.*|\.ds_store|\.appledouble|\.trashes|\.spotlight-v100|\.fseventsd|__macosx|icon\r",
+    "Windows": r"thumbs\.db|ehthumbs\.db|desktop\.ini|\$recycle\.bin|system volume information",
+    "Synology": r"@eadir|#recycle|#snapshot|@tmp",
+    "QNAP": r"\.@__thumb|@recycle|@recently-snapshot",
+    "Jupyter": r"\.ipynb_checkpoints",
+    "Dropbox": r"\.dropbox(?:\..*)?",
+    "Linux": r"\.trash-\d+|lost\+found",
+    "": r"\..*",
+}
+"""Names, in lower case, of what each system leaves behind; whatever else is hidden comes last."""
+
+NO_IMAGES = re.compile(
+    r"""
+    txt|md|rst|log|json|jsonl|csv|tsv|xml|html|htm|css|js|yaml|yml|toml|ini|cfg|pdf|doc|docx|xls|xlsx|ppt|pptx|odt|ods|
+    rtf|tex|bib|mat|npy|npz|pkl|pickle|parquet|arrow|feather|h5|hdf5|tfrecord|db|sqlite|py|pyc|ipynb|r|m|sh|bat|zip|tar|
+    gz|tgz|bz2|xz|zst|rar|7z|mp3|wav|flac|mp4|m4v|avi|mov|mkv|webm|pt|pth|onnx|safetensors|joblib|lnk|url|lock|md5|sha256
+    """,
+    re.VERBOSE,
+)
+"""Suffixes of what lies beside images and is none; a file with any other suffix is tried."""
+
+TOLD_EVERY = 500
+
+_LITTER = re.compile("|".join(f"({names})" for names in LITTER.values()), re.DOTALL)
+
+
+Identity = tuple[int, int]
+"""Which folder it is, by whatever path: its device and its number there."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Folder:
+    """One folder: `path` from the root on, with slashes; `files` as (name, stamp); `images`: how many are below it."""
+
+    path: str
+    identity: Identity
+    above: Folder | None = None
+    in_link: bool = False
+    files: list[tuple[str, str]] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    images: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def filled(self) -> list[Folder]:
+        """The folders in it that hold images."""
+        return [folder for folder in self.folders if folder.images]
+
+    def walk(self) -> Iterator[Folder]:
+        """This folder and all below, each before what is in it."""
+        waiting = [self]
+        while waiting:
+            folder = waiting.pop()
+            yield folder
+            waiting += reversed(folder.folders)
+
+    def images_below(self) -> Iterator[tuple[str, str]]:
+        """Path from the root on, and stamp, of each file that may be an image."""
+        for folder in self.walk():
+            for name, stamp in folder.files:
+                yield f"{folder.path}/{name}" if folder.path else name, stamp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """What is below `root`, and what was left out of it: files by who left them, pipes and sockets, links back up."""
+
+    root: Path
+    top: Folder
+    litter: Counter[str]
+    oddities: Counter[str]
+
+    def left_out(self) -> list[str]:
+        """What was left out, in words."""
+        makers = sorted((maker for maker in self.litter if maker), key=str.lower)
+        found = {
+            "hidden file": self.litter[""],
+            f"file{{s}} of {', '.join(makers)}": sum(self.litter[maker] for maker in makers),
+            "other file": sum(sum(folder.others.values()) for folder in self.top.walk()),
+            **self.oddities,
+        }
+        return [f"{counted(count, what)} left out" for what, count in found.items() if count]
+
+
+def counted(count: int, what: str) -> str:
+    """The count and the word, in the plural where it is not one; `{s}` stands where the plural's ending goes.
+
+    >>> counted(1, "image"), counted(1200, "link{s} back up")
+    ('1 image', '1,200 links back up')
+    """
+    ending = "" if count == 1 else "es" if what == "class" else "s"
+    return f"{count:,} " + (what.replace("{s}", ending) if "{s}" in what else what + ending)
+
+
+def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
+    """Look at all below `root` once; links are followed, but never back up.
+
+    Raises SourceError for a folder that cannot be listed or entered: its images would be missed.
+    """
+    top = Folder(path="", identity=_identity(root))
+    tree = Tree(root=root, top=top, litter=Counter(), oddities=Counter())
+    ancestors = frozenset(_identity(parent) for parent in root.resolve().parents)
+    seen = set(ancestors)
+    waiting, found = [top], []
+    told = 0
+    while waiting:
+        folder = waiting.pop()
+        found.append(folder)
+        seen.add(folder.identity)
+        for entry in _entries(root / folder.path):
+            _sort(entry, folder, tree, ancestors, seen)
+            told = _tell(on_listed, told + 1, TOLD_EVERY)
+        waiting += reversed(folder.folders)
+    _tell(on_listed, told, 1)
+    for folder in reversed(found):
+        folder.images = len(folder.files) + sum(below.images for below in folder.folders)
+    return tree
+
+
+def _sort(
+    entry: os.DirEntry[str], folder: Folder, tree: Tree, ancestors: frozenset[Identity], seen: set[Identity]
+) -> None:
+    """Put one entry of `folder` where it belongs."""
+    maker, suffix, link = litter_of(entry.name), entry.name.rpartition(".")[2].lower(), entry.is_symlink()
+    if maker is not None:
+        tree.litter[maker] += _count_files(entry)
+    elif Path(entry.path).is_dir() if link else entry.is_dir():  # a link may lead in a circle
+        path = f"{folder.path}/{entry.name}" if folder.path else entry.name
+        below = Folder(path=path, identity=_identity(tree.root / path), above=folder, in_link=folder.in_link or link)
+        if link and not _leads_on(below, folder, ancestors, seen):
+            tree.oddities["link{s} to folders above or read already"] += 1
+        else:
+            folder.folders.append(below)
+    elif NO_IMAGES.fullmatch(suffix) and suffix != entry.name.lower():
+        folder.others[f".{suffix}"] += 1
+    elif (not link and not entry.is_file()) or (link and _is_pipe(Path(entry.path))):
+        tree.oddities["pipe{s} or devices"] += 1
+    else:
+        folder.files.append((entry.name, file_stamp(Path(entry.path))))
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether a link leads to no regular file; one that leads nowhere is a file that cannot be read."""
+    return path.exists() and not path.is_file()
+
+
+def _leads_on(below: Folder, folder: Folder, ancestors: frozenset[Identity], seen: set[Identity]) -> bool:
+    """Whether a link is to be followed: not back up, and from within a linked folder only to what is new."""
+    if below.identity in ancestors or (folder.in_link and below.identity in seen):
+        return False
+    above: Folder | None = folder
+    while above is not None:
+        if above.identity == below.identity:
+            return False
+        above = above.above
+    return True
+
+
+def litter_of(name: str) -> str | None:
+    """Which system leaves files or folders of this name behind; empty for what is hidden, None for all others."""
+    found = _LITTER.fullmatch(name.lower())
+    return list(LITTER)[found.lastindex - 1] if found and found.lastindex else None
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _identity(path: Path) -> Identity:
+    """Which folder this is, by whatever path; raises SourceError where it may not be entered."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _refused(path, error) from error
+    if not os.access(path, os.X_OK):
+        raise _refused(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return status.st_dev, status.st_ino
+
+
+def _refused(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"cannot list {path} ({error.strerror}): check its permissions")
+
+
+def _count_files(entry: os.DirEntry[str]) -> int:
+    if not entry.is_dir(follow_symlinks=False):
+        return 1
+    return sum(len(names) for _, _, names in os.walk(entry.path))
+
+
+def _tell(on_listed: OnListed, count: int, least: int) -> int:
+    """Tell of `count` entries once there are `least`; returns how many are left to tell of."""
+    if count < least:
+        return count
+    on_listed(count)
+    return 0

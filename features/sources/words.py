@@ -1,0 +1,92 @@
+"""The split that a folder's or a file's name says: train, seg_train, Test_Data, trainset, val2017, fold_3."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from features.sources.source import SPLIT_ALIASES
+
+SPLIT_WORDS = {**SPLIT_ALIASES, "dev": "validation", "eval": "validation", "evaluation": "validation"}
+
+AFFIXES = "sets?|data|datasets?|images?|imgs?|pictures?|pics|photos?|folder|dir|files?|split|subset|x|raw|copy"
+"""Words beside a split's that change nothing; train_small, with any other, is a split of its own."""
+
+FOLD_WORDS = frozenset({"fold", "folds", "kfold", "cv", "split", "partition"})
+
+WITHOUT_LABELS = re.compile("unlabell?ed|unlab|unsup|extras?|preds?|predict|predictions?|inference|unknown|samples?")
+"""Words for folders of images that have no labels."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_JOINED = re.compile(rf"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})({AFFIXES})")
+
+
+def splits_of(names: Sequence[str]) -> dict[str, str]:
+    """Those of `names` that are splits, each with the split it is.
+
+    Folds are kept together, as what is alike is in one fold: with three or more the last is test and the one before it
+    validation, of two the second is test.
+
+    >>> splits_of(["seg_train", "seg_test", "seg_pred"])
+    {'seg_train': 'train', 'seg_test': 'test'}
+    >>> splits_of(["fold1", "fold2", "fold10"])
+    {'fold1': 'train', 'fold2': 'validation', 'fold10': 'test'}
+    >>> splits_of(["train", "train_small", "Test (1)"])
+    {'train': 'train', 'Test (1)': 'test'}
+    """
+    parsed = {name: parse(name) for name in names}
+    plain = {name: split for name, (split, more) in parsed.items() if split and not more}
+    if "train" in plain.values():
+        return plain
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name, (split, more) in parsed.items():
+        if split and more:
+            alike[more][name] = split
+    pairs = [group for group in alike.values() if "train" in group.values() and len(set(group.values())) > 1]
+    return {**plain, **pairs[0]} if len(pairs) == 1 else plain or _folds(names)
+
+
+def parse(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The split that a name says, or None, and what words are left that may make it another split."""
+    words = [part for word in _words(name) for part in _apart(word)]
+    splits = [word for word in words if word in SPLIT_WORDS]
+    if len(splits) != 1:
+        return None, ()
+    left = (word for word in words if word not in SPLIT_WORDS and not re.fullmatch(rf"{AFFIXES}|\d+", word))
+    return SPLIT_WORDS[splits[0]], tuple(left)
+
+
+def fold_number(name: str) -> int | None:
+    """The number of a fold by its name, or None.
+
+    >>> fold_number("Fold 3"), fold_number("cv_fold_0"), fold_number("folder 3")
+    (3, 0, None)
+    """
+    words = _words(name)
+    numbers = [int(word) for word in words if word.isdecimal()]
+    rest = {word for word in words if not word.isdecimal()}
+    return numbers[0] if len(numbers) == 1 and rest and rest <= FOLD_WORDS else None
+
+
+def says_no_labels(name: str) -> bool:
+    """Whether a folder's name says that its images have no labels."""
+    return any(WITHOUT_LABELS.fullmatch(word) for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def _apart(word: str) -> Iterable[str]:
+    joined = _JOINED.fullmatch(word)
+    return joined.groups() if joined else (word,)
+
+
+def _folds(names: Sequence[str]) -> dict[str, str]:
+    numbers = {name: number for name in names if (number := fold_number(name)) is not None}
+    order = sorted(set(numbers.values()))
+    if len(order) < 2:
+        return {}
+    roles = {order[-1]: "test"} | ({order[-2]: "validation"} if len(order) > 2 else {})
+    return {name: roles.get(number, "train") for name, number in numbers.items()}

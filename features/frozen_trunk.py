@@ -21,6 +21,7 @@ from features.errors import SourceError
 from features.loop import Reader, run_batches
 from features.sources.decode import upright_rgb
 from features.sources.files import read_file
+from features.sources.rules import MAX_PIXELS
 from features.trunk.loaded import open_network
 from features.trunk.spec import AUTO, TrunkOptions
 from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunk
@@ -54,6 +55,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         node: str | None = None,
         pool: str = "auto",
         image_size: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        accept_truncated: float = 0.0,
         precision: str = "auto",
         compiled: bool = False,
         decoder: Literal["pillow", "nvjpeg"] = "pillow",
@@ -66,6 +69,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self.node = node
         self.pool = pool
         self.image_size = image_size
+        self.max_pixels = max_pixels
+        self.accept_truncated = accept_truncated
         self.precision = precision
         self.compiled = compiled
         self.decoder = decoder

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from features.devices import exact_float32, forwards_at_once, is_out_of_memory, to_device, worker_count
 from features.errors import DecodeError, TrunkError
-from features.sources.decode import decode
+from features.sources.decode import DECODING, NO_MEMORY, decode
 from features.sources.nvjpeg import decode_on_gpu
+from features.sources.rules import Decoding
 from features.sources.source import Payload
 from features.stopwatch import Stopwatch
 from features.table.ledger import LedgerEntry
@@ -140,14 +141,17 @@ def read_payload(reader: Reader, outcome: Outcome) -> Payload | None:
     except DecodeError as error:
         outcome.fail(str(error), error)
         return None
+    except MemoryError as error:
+        outcome.fail(NO_MEMORY, error)
+        return None
     outcome.sha256 = hashlib.sha256(bytes(payload)).hexdigest()
     return payload
 
 
-def decode_payload(payload: Payload, outcome: Outcome) -> torch.Tensor | None:
+def decode_payload(payload: Payload, outcome: Outcome, rules: Decoding = DECODING) -> torch.Tensor | None:
     """Decode one image to (3, h, w) uint8; None, and why in `outcome`, where it is damaged."""
     try:
-        return torch.from_numpy(decode(payload)).permute(2, 0, 1).expand(3, -1, -1)
+        return torch.from_numpy(decode(payload, rules)).permute(2, 0, 1).expand(3, -1, -1)
     except DecodeError as error:
         outcome.fail(str(error), error.__cause__ or error)
         return None
@@ -182,7 +186,7 @@ def _squares(
 def _square(payload: Payload, outcome: Outcome, trunk: Trunk, watch: Stopwatch) -> torch.Tensor | None:
     """One image decoded and resized, so that only one is held in its own size at a time; None if it is damaged."""
     with watch("decode"):
-        pixels = decode_payload(payload, outcome)
+        pixels = decode_payload(payload, outcome, trunk.spec)
     if pixels is None:
         return None
     with watch("transform"):
@@ -196,7 +200,7 @@ def _squares_by_gpu(payloads: list[Payload | None], trunk: Trunk, watch: Stopwat
     for start in range(0, len(payloads), FILES_ON_GPU):
         files = [payload if isinstance(payload, bytes) else b"" for payload in payloads[start : start + FILES_ON_GPU]]
         with watch("decode"):
-            decoded = decode_on_gpu(files, trunk.device)
+            decoded = decode_on_gpu(files, trunk.device, trunk.spec)
         with watch("transform"):
             found += [None if pixels is None else trunk.prepare(pixels) for pixels in decoded]
     return found

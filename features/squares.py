@@ -29,7 +29,7 @@ from features.table.ledger import LEDGER, read_ledger, refuse_many, write_ledger
 from features.table.manifest import MANIFEST
 from features.trunk.recipe import Recipe, to_square
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of the file changes."""
 
 SQUARES = "squares.bin"
@@ -95,8 +95,10 @@ def decode_once(
 
 
 def _folder_name(source: Source, recipe: Recipe) -> str:
-    """`<dataset>-<size>px-<8 hex>`, another for every image, label, split, size and way of resizing."""
-    what: Json = {"format": FORMAT, "source": source.digest(), "resize": recipe.resize, "how": recipe.interpolation}
+    """`<dataset>-<size>px-<8 hex>`, another for every image, label, split, size and way of resizing or decoding."""
+    sizes: dict[str, Json] = {"resize": recipe.resize, "how": recipe.interpolation}
+    rules: dict[str, Json] = {"formats": recipe.formats, "most": recipe.max_pixels, "cut": recipe.accept_truncated}
+    what: Json = {"format": FORMAT, "source": source.digest(), **sizes, **rules}
     return dataset_folder(source.name, f"-{recipe.resize}px-{digest(what)[:8]}")
 
 
@@ -125,7 +127,7 @@ def _squares(readers: Sequence[Reader], recipe: Recipe) -> tuple[NDArray[np.uint
     outcomes = [Outcome() for _ in readers]
     for reader, outcome, square in zip(readers, outcomes, squares, strict=True):
         payload = read_payload(reader, outcome)
-        pixels = None if payload is None else decode_payload(payload, outcome)
+        pixels = None if payload is None else decode_payload(payload, outcome, recipe)
         if pixels is not None:
             side = recipe.resize
             resized = to_square(pixels, resize=side, size=side, interpolation=recipe.interpolation)

@@ -20,6 +20,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from benchmarks import __main__ as benchmarks
+from features.sources.files import read_file
 from features.trunk.backbone import Backbone
 from features.trunk.loaded import freeze
 from features.trunk.recipe import Recipe
@@ -68,15 +69,14 @@ def split_photos(tmp_path: Path) -> Path:
 
 
 def unreadable(end: str) -> Callable[[Path], bytes]:
-    """Path.read_bytes, but files whose path ends so cannot be read."""
-    whole = Path.read_bytes
+    """`read_file`, but files whose path ends so cannot be read."""
 
-    def read_bytes(path: Path) -> bytes:
+    def read(path: Path) -> bytes:
         if str(path).endswith(end):
             raise PermissionError(13, "Permission denied", str(path))
-        return whole(path)
+        return read_file(path)
 
-    return read_bytes
+    return read
 
 
 class TinyNetwork(nn.Module):

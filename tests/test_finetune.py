@@ -186,7 +186,7 @@ def test_a_contender_that_was_tested_on_other_images_is_reported_as_well(
 ) -> None:
     command = ("compare", "--dataset", split_photos, *SMALL, "--max-bad", "0.1", "--network.epochs", "1")
     with monkeypatch.context() as context:
-        context.setattr(Path, "read_bytes", unreadable("test/red/200.png"))
+        context.setattr("features.sources.folders.read_file", unreadable("test/red/200.png"))
         assert treehead(*command[:-2], "--heads", "linear") == 0
     assert treehead(*command, "--heads", "linear,network") == 0
     error = capsys.readouterr().err
@@ -255,7 +255,7 @@ def test_the_best_epoch_of_all_phases_is_kept(
 def test_an_unreadable_test_image_does_not_lose_the_training(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_bytes", unreadable("test/red/200.png"))
+    monkeypatch.setattr("features.sources.folders.read_file", unreadable("test/red/200.png"))
     assert treehead("finetune", split_photos, *SHORT) == 0
     assert "1 images could not be read and are not in the table" in capsys.readouterr().err
     assert (output() / "network.json").exists()

@@ -17,6 +17,7 @@ from PIL import Image
 from features.errors import TrunkError
 from features.loop import run_batches
 from features.sources import nvjpeg
+from features.sources.rules import Decoding
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
 from tests.conftest import CPU
@@ -62,7 +63,7 @@ def test_only_plain_jpegs_go_to_the_gpu(given: list[int]) -> None:
         b"",
         b"\xff\xd8 rubbish \xff\xd9",
     ]
-    decoded = nvjpeg.decode_on_gpu(files, CPU)
+    decoded = nvjpeg.decode_on_gpu(files, CPU, Decoding())
     assert given == [2]
     assert [image is not None for image in decoded] == [True, True] + [False] * 6
     assert all(image.shape == (3, 20, 30) for image in decoded if image is not None)
@@ -78,7 +79,7 @@ def test_a_damaged_file_alone_is_left_to_pillow(given: list[int], monkeypatch: p
         return decoded
 
     monkeypatch.setattr("torchvision.io.decode_jpeg", refuse_grey)
-    decoded = nvjpeg.decode_on_gpu([jpeg(), jpeg("L"), jpeg()], CPU)
+    decoded = nvjpeg.decode_on_gpu([jpeg(), jpeg("L"), jpeg()], CPU, Decoding())
     assert [image is not None for image in decoded] == [True, False, True]
     assert given == [1, 1]
 
@@ -89,7 +90,7 @@ def test_memory_does_not_decide_how_a_file_is_decoded(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("torchvision.io.decode_jpeg", no_memory)
     with pytest.raises(torch.OutOfMemoryError):
-        nvjpeg.decode_on_gpu([jpeg()], CPU)
+        nvjpeg.decode_on_gpu([jpeg()], CPU, Decoding())
 
 
 def test_torchvision_without_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,13 +71,13 @@ GOOD = {
 }
 
 BAD = {
-    "cut.jpg": (encoded(PHOTO, "jpeg")[:-150], "damaged image: "),
-    "cut.png": (encoded(PHOTO, "png")[:-300], "damaged image: "),
+    "cut.jpg": (encoded(PHOTO, "jpeg")[:-150], "cut short: "),
+    "cut.png": (encoded(PHOTO, "png")[:-300], "cut short: "),
     "cut in its header.jpg": (encoded(PHOTO, "jpeg")[:20], ""),
     "empty.png": (b"", "empty file"),
     "notes": (b"no image at all", "not an image"),
-    "page.jpg": (b"<!doctype html><title>404</title>", "not an image"),
-    "bomb.png": (bomb(), "too many pixels: a decompression bomb"),
+    "page.jpg": (b"<!doctype html><title>404</title>", "a web page (HTML) and not the image: fetch it again"),
+    "bomb.png": (bomb(), "too many pixels (60,000 × 60,000, over"),
     "floats.tif": (encoded(Image.fromarray(NOISE[..., 0].astype(np.float32)), "tiff"), "pixels are floating-point"),
 }
 

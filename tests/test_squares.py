@@ -84,7 +84,7 @@ def test_too_many_that_cannot_be_read(split_photos: Path) -> None:
 
 def test_what_could_not_be_read_is_tried_again_when_asked(split_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as context:
-        context.setattr(Path, "read_bytes", unreadable("train/red/000.png"))
+        context.setattr("features.sources.folders.read_file", unreadable("train/red/000.png"))
         assert list(decoded(split_photos).ledger["key"]) == ["train/red/000.png"]
     assert len(decoded(split_photos).ledger) == 1
     squares = decoded(split_photos, retry_bad=True)

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+from features.errors import DecodeError
+
+MOST_BYTES = 2**30
+"""Bytes of a file that are read: no photograph has more."""
+
+_OTHERS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image file; raises OSError where it cannot be read."""
-    return path.read_bytes()
+    """The bytes of an image file.
+
+    Raises OSError where it cannot be read, DecodeError where it is no file (such are not opened: a pipe would wait for
+    ever) or is larger than MOST_BYTES.
+    """
+    _check(path.stat())
+    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+        _check(os.fstat(file.fileno()))  # another may stand there by now
+        return file.read(MOST_BYTES)
 
 
 def file_stamp(path: Path) -> str:
@@ -23,3 +46,10 @@ def file_stamp(path: Path) -> str:
 def stamp_of(status: os.stat_result) -> str:
     """The stamp of a file of which that is known."""
     return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _check(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError(f"{_OTHERS.get(stat.S_IFMT(status.st_mode), 'something else')} and not a file: remove it")
+    if status.st_size > MOST_BYTES:
+        raise DecodeError(f"{status.st_size / 1e9:,.1f} GB, over {MOST_BYTES / 1e9:.1f}: no image is so large")

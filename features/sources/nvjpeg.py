@@ -10,16 +10,18 @@ from PIL import Image
 from torchvision import io
 
 from features.errors import TrunkError, first_line
+from features.sources.decode import LARGE
+from features.sources.jpeg import END, open_jpeg
+from features.sources.orientation import UPRIGHT
+from features.sources.rules import Decoding
 
-END_OF_IMAGE = b"\xff\xd9"
 
-
-def decode_on_gpu(files: Sequence[bytes], device: torch.device) -> list[torch.Tensor | None]:
+def decode_on_gpu(files: Sequence[bytes], device: torch.device, rules: Decoding) -> list[torch.Tensor | None]:
     """Decode whole, upright grey or RGB JPEG files to (3, h, w) uint8 on `device`; None for every other file.
 
     nvJPEG fills the rest of a file that was cut short with grey, so such files are told by their missing end.
     """
-    plain = [number for number, file in enumerate(files) if _is_plain(file)]
+    plain = [number for number, file in enumerate(files) if _is_plain(file, rules)]
     images: list[torch.Tensor | None] = [None] * len(files)
     if plain:
         try:
@@ -55,14 +57,14 @@ def _decode_or_none(file: bytes, device: torch.device) -> torch.Tensor | None:
         return None
 
 
-def _is_plain(file: bytes) -> bool:
-    """Whether the file is a JPEG that has its end, is not turned, and is grey or in colour (no CMYK)."""
-    if not file.startswith(b"\xff\xd8") or not file.rstrip(b"\0").endswith(END_OF_IMAGE):
+def _is_plain(file: bytes, rules: Decoding) -> bool:
+    """Whether the file is a JPEG that has its end, is not turned or large, and is grey or in colour (no CMYK)."""
+    if not file.startswith(b"\xff\xd8") or not file.rstrip(b"\0").endswith(END):
         return False
     try:
-        with Image.open(BytesIO(file)) as image:
-            turned = image.getexif().get(0x0112, 1) != 1
-            bomb = bool(Image.MAX_IMAGE_PIXELS) and image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0)
-            return image.mode in ("L", "RGB") and not turned and not bomb
+        jpeg = open_jpeg(file)
+        with Image.open(BytesIO(jpeg.content), formats=["JPEG"]) as image:
+            small = image.width * image.height <= min(rules.max_pixels, LARGE)
+            return image.mode in ("L", "RGB") and jpeg.orientation == UPRIGHT and small
     except Exception:  # damaged headers make Pillow raise nearly anything; its own decoding says what
         return False

@@ -77,7 +77,7 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
     nodes = backbone.nodes(node)
     module = freeze(backbone.cut(nodes))
     weights = asked.chosen_for(backbone)
-    recipe = weights.load(backbone, module).at(options.image_size)
+    recipe = weights.load(backbone, module).asked(options)
     backbone.check_image_size(recipe.image_size)
     return Loaded(backbone=backbone, weights=weights, seed=seed, nodes=nodes, module=module, recipe=recipe)
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torchvision.transforms import v2
 
+from features.sources.rules import Decoding
 from features.storage import Json, from_json
+from features.trunk.spec import BackboneOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How weights want images prepared: the shorter side becomes `resize` px, the centre `image_size` is kept."""
+class Recipe(Decoding):
+    """How weights want images prepared: the shorter side becomes `resize` px, the centre `image_size` is kept.
+
+    Images are decoded as Decoding says: the weights do not decide that, but it stays with them in use.
+    """
 
     image_size: int
     resize: int
@@ -31,6 +36,11 @@ class Recipe:
         if image_size is None:
             return self
         return replace(self, image_size=image_size, resize=round(image_size * self.resize / self.image_size))
+
+    def asked(self, options: BackboneOptions) -> Recipe:
+        """The same at the image size, and decoded by the rules, that are asked for."""
+        recipe = self.at(options.image_size)
+        return replace(recipe, max_pixels=options.max_pixels, accept_truncated=options.accept_truncated)
 
     @classmethod
     def from_json(cls, content: Json) -> Recipe:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from features.errors import TrunkError
+from features.sources.rules import MAX_PIXELS, Decoding
 from features.storage import Json, from_json
 
 DEPTHS = "depths"
@@ -37,16 +38,24 @@ class BackboneOptions:
         backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
             (an unknown name lists the families), or timm:NAME where timm is installed.
         image_size: Pixels that the network sees; by default those of its weights.
+        max_pixels: Pixels that an image may have; what has more is not read.
+        accept_truncated: Share of a JPEG or PNG file that may be missing because it was cut short; it is grey then.
     """
 
     backbone: str = "alexnet"
     image_size: int | None = None
+    max_pixels: int = MAX_PIXELS
+    accept_truncated: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE:
             raise TrunkError(
                 f"`image_size={self.image_size}` is out of range: expected {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels"
             )
+        if self.max_pixels < 1:
+            raise TrunkError(f"`max_pixels={self.max_pixels}` is out of range: expected 1 or more")
+        if not 0 <= self.accept_truncated <= 1:
+            raise TrunkError(f"`accept_truncated={self.accept_truncated}` is no share: expected a number from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +93,14 @@ class TrunkOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkSpec:
+class TrunkSpec(Decoding):
     """Everything that decides a feature's value, apart from the image.
 
     `weights` is one of NAMED_WEIGHTS, the name of a file, or RETRAINED or FROM_SCRATCH for a network that learnt here;
     `weights_sha256` is that of the tensors that `node` needs (see `state_sha256`), so that the same weights make the
     same table from any file; `seed` is that of random weights, else None. Sizes are in pixels: the shorter side becomes
     `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done,
-    never `auto`.
+    never `auto`; images are decoded as Decoding says.
     """
 
     backbone: str
@@ -116,7 +125,7 @@ class TrunkSpec:
 
     def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `from_json` turns it back."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "formats": list(self.formats)}
 
     @classmethod
     def from_json(cls, content: Json) -> TrunkSpec:

@@ -128,7 +128,7 @@ def _network(plan: _Pretraining) -> Network:
 def _learn(plan: _Pretraining, network: Network) -> None:
     """Train, or go on; the trunk at its best so far is in the folder all the time."""
     config, backbone, training = plan.config, plan.backbone, plan.config.training
-    squares = decode_images(plan.source, backbone.recipe.at(config.network.image_size), config.run)
+    squares = decode_images(plan.source, backbone.recipe.asked(config.network), config.run)
     detail(f"training sees {views_in_words(config.views)}")
     examples = ImageExamples(squares, config.views, training.first_size)
     trainer = Trainer(network.to(plan.device), examples, training, seed=config.run.seed, teacher=plan.teacher)

@@ -1,0 +1,129 @@
+"""What is known of a JPEG file without decoding it, and how much of it is there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import DecodeError
+from features.sources.orientation import UPRIGHT, orientation_of
+
+END = b"\xff\xd9"
+
+_START_OF_SCAN = 0xDA
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_LOSSLESS = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+_NOT_NEEDED = {*range(0xE1, 0xEE), 0xEF, 0xFE}
+"""Markers of what says nothing of pixels: EXIF, ICC, further pictures, comments. JFIF and Adobe say which colours."""
+
+_SCAN = re.compile(rb"\xff\xda\x00.", re.DOTALL)
+
+_FOREIGN = bytes(range(1, 255))
+"""Pixels of no image: where they change what is decoded, some of the file's own were missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jpeg:
+    """A JPEG file as far as its first scan: `content` is the file without what its pixels do not need."""
+
+    content: bytes
+    orientation: int
+    progressive: bool
+
+
+def open_jpeg(payload: bytes) -> Jpeg:
+    """Walk through the segments before the first scan; raises DecodeError for what is not read, or ends before."""
+    kept: list[bytes] = []
+    start, position = 0, 2
+    orientation, frame = UPRIGHT, 0
+    while position + 4 <= len(payload):
+        if payload[position] != 0xFF:
+            break
+        marker = payload[position + 1]
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:  # padding, or nothing but itself
+            position += 1 if marker == 0xFF else 2
+            continue
+        end = position + 2 + int.from_bytes(payload[position + 2 : position + 4], "big")
+        if marker == _START_OF_SCAN:
+            content = b"".join([*kept, payload[start:]]) if kept else payload
+            return Jpeg(content=content, orientation=orientation, progressive=frame in (0xC2, 0xCA))
+        if marker in _FRAMES:
+            frame = marker
+            _check_frame(marker, payload[position + 4])
+        if marker in _NOT_NEEDED:
+            if marker == 0xE1 and orientation == UPRIGHT and payload[position + 4 : position + 8] == b"Exif":
+                orientation = orientation_of(payload[position + 4 : end])
+            kept.append(payload[start:position])
+            start = end
+        position = end
+    raise DecodeError("cut short or damaged: there are no pixels behind its header")
+
+
+def _check_frame(marker: int, bits: int) -> None:
+    if marker in _LOSSLESS:
+        raise DecodeError("a lossless JPEG, which is not read: save it as PNG")
+    if bits != 8:
+        raise DecodeError(f"a JPEG of {bits} bits a sample, which is not read: save it with 8")
+
+
+def cut_short(jpeg: Jpeg, load: Callable[[bytes], NDArray[np.uint8]], accepted: float) -> NDArray[np.uint8]:
+    """The pixels of a file without an end, of which nothing or at most the share `accepted` is missing.
+
+    Missing rows are those that change when more data, of no image, is put behind what there is; the decoder leaves them
+    grey. Raises DecodeError that says how much is missing.
+    """
+    content = jpeg.content.removesuffix(END)
+    zeros = len(content) - len(content.rstrip(b"\0"))
+    content = content[: len(content) - max(0, zeros - 2)].rstrip(b"\xff")
+    pixels = load(content + END)
+    changed = (pixels != load(content + _FOREIGN + END)).any(axis=(1, 2))
+    missing = 1 - int(changed.argmax()) / len(changed) if changed.any() else 0.0
+    if jpeg.progressive:
+        missing = missing_detail(content, whole=not changed.any())
+    refuse_missing(missing, accepted, "detail" if jpeg.progressive else "rows")
+    return pixels
+
+
+def refuse_missing(missing: float, accepted: float, what: str) -> None:
+    """Raise DecodeError where a larger share is missing than is accepted."""
+    if missing > accepted:
+        percent = math.ceil(round(100 * missing, 6))
+        raise DecodeError(
+            f"cut short: {percent} % of its {what} {'are' if what == 'rows' else 'is'} missing; "
+            f"`accept_truncated={percent / 100:g}` would take it"
+        )
+
+
+def missing_detail(content: bytes, *, whole: bool = True) -> float:
+    """Which share of a progressive file's detail its scans do not give; without `whole`, the last gives nothing.
+
+    A coefficient of which the lowest k bits are missing counts as 1 / (1 + k).
+    """
+    scans = [_scan(content, found.start()) for found in _SCAN.finditer(content)]
+    known = np.zeros((256, 64))
+    components: set[int] = set()
+    for number, (names, first, last, bits) in enumerate(scans):
+        components.update(names)
+        if whole or number < len(scans) - 1:
+            known[names, first : last + 1] = 1 / (1 + bits)
+    return 1 - float(known.sum()) / (64 * max(len(components), 1))
+
+
+def _scan(content: bytes, start: int) -> tuple[list[int], int, int, int]:
+    """A scan's components, its first and last coefficient, and how many low bits it leaves to later ones."""
+    header = content[start + 4 : start + 4 + 12].ljust(12, b"\0")
+    count = min(header[0], 4)
+    first, last, bits = header[1 + 2 * count : 4 + 2 * count]
+    return [header[1 + 2 * number] for number in range(count)], min(first, 63), min(last, 63), bits & 15
+
+
+def looks_cut_short(jpeg: Jpeg, pixels: NDArray[np.uint8]) -> bool:
+    """Whether a file that has an end may have been cut before it: the last corner is grey, or scans are missing."""
+    if jpeg.progressive and missing_detail(jpeg.content) > 0:
+        return True
+    return bool((pixels[-8:, -8:] == 128).all())

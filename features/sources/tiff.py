@@ -1,0 +1,137 @@
+"""TIFF files that Pillow decodes wrongly or not at all: read by tifffile, or a reason why not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import DecodeError, first_line
+from features.sources.orientation import ORIENTATION, UPRIGHT, upright
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
+_RAW = {32803, 34892}
+_NO_COMPRESSION, _DEFLATE = 1, {8, 32946}
+_FLOAT, _UNSIGNED = 3, 1
+_ALPHA = {1, 2}
+
+_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3}
+
+CheckSize = Callable[[tuple[int, int], int], None]
+"""Raises DecodeError for a width and height that are too large, given how many bytes each pixel needs."""
+
+_DNG_VERSION = 50706
+_SAVE = "save it as RGB or grey of 8 or 16 bits"
+
+
+def read_tiff(payload: bytes, check_size: CheckSize) -> NDArray[np.uint8] | None:
+    """The first picture as (h, w, 3) uint8 RGB, upright; None where Pillow reads it rightly.
+
+    Raises DecodeError with a reason for what neither reads rightly.
+    """
+    import tifffile  # most sets have no TIFF files
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(payload)) as file:
+            page: Any = file.pages.first
+            return _read(page, check_size)
+    except tifffile.TiffFileError as error:
+        raise DecodeError(f"damaged image: {first_line(error)}") from error
+
+
+def _read(page: Any, check_size: CheckSize) -> NDArray[np.uint8] | None:
+    _refuse(page)
+    if _pillow_is_right(page):
+        return None
+    if page.compression != _NO_COMPRESSION and page.compression not in _DEFLATE:
+        raise DecodeError(f"a TIFF of {_kind(page)}, compressed ({page.compression.name}), which is not read: {_SAVE}")
+    if page.predictor not in (1, 2):
+        raise DecodeError(f"a TIFF with predictor {page.predictor}, which is not read: {_SAVE}")
+    check_size((page.imagewidth, page.imagelength), 4 + page.samplesperpixel * max(1, page.bitspersample // 8))
+    values = page.asarray()
+    if page.planarconfig == 2 and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+    values = values.reshape(page.imagelength, page.imagewidth, -1)
+    turn = page.tags.valueof(ORIENTATION, UPRIGHT)
+    return upright(_to_rgb(values, page), turn if isinstance(turn, int) else UPRIGHT)
+
+
+def _refuse(page: Any) -> None:
+    """Raise DecodeError for what is no picture of grey or colour in whole numbers."""
+    if page.photometric in _RAW or page.tags.get(_DNG_VERSION) is not None:
+        raise DecodeError("a camera's raw file (TIFF, DNG), which is not read: develop it to JPEG")
+    if page.subfiletype & 1:
+        raise DecodeError("a TIFF that begins with a preview, as cameras' raw files do: develop it to JPEG")
+    if page.sampleformat == _FLOAT:
+        raise DecodeError("pixels are floating-point numbers: save the image with 8 or 16 bits")
+    if page.sampleformat not in (_UNSIGNED, 4):
+        raise DecodeError(f"a TIFF of {_kind(page)}, of which none is known to be white: {_SAVE}")
+    colours = _COLOURS.get(page.photometric)
+    if colours is None and page.photometric != CIELAB:
+        raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
+    bands = page.samplesperpixel
+    if (colours == 1 and bands > 2) or bands > 5 or bands < (colours or 3):
+        raise DecodeError(f"a TIFF of {bands} bands, of which it does not say which are red, green and blue: {_SAVE}")
+    if page.imagedepth > 1:
+        raise DecodeError("a TIFF of a volume, which is not read: save its layers")
+
+
+def _pillow_is_right(page: Any) -> bool:
+    """Whether Pillow, with libtiff behind it, decodes such pages rightly; found by trying all."""
+    bits, bands, photometric = page.bitspersample, page.samplesperpixel, page.photometric
+    if page.is_tiled and page.compression == _NO_COMPRESSION and page.planarconfig == 2 and bands > 1:
+        return False
+    if photometric == PALETTE:
+        return bands == 1 and bits in (1, 2, 4, 8) and page.colormap is not None and page.colormap.max() > 255
+    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and bands == 1:
+        return bits in (1, 8) or (bits == 16 and photometric == BLACK_IS_ZERO)
+    if bits != 8:
+        return bool(bits == 16 and photometric == RGB and bands == 3 and page.planarconfig == 1)
+    if bands > _COLOURS.get(photometric, 3):
+        return bool(photometric == RGB and bands == 4 and page.extrasamples == (2,) and page.planarconfig == 1)
+    return bool(page.planarconfig == 1 or photometric == RGB)
+
+
+def _to_rgb(values: NDArray[Any], page: Any) -> NDArray[np.uint8]:
+    """Samples (h, w, bands) of any number of bits as RGB; what is transparent lies on white."""
+    if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE, RGB):
+        raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
+    if page.photometric == PALETTE:
+        colours = page.colormap
+        if colours is None:
+            raise DecodeError("damaged image: a TIFF with a palette of no colours")
+        found: NDArray[np.uint8] = _eight_bits(colours, 16 if colours.max() > 255 else 8).T[values[..., 0]]
+        return found
+    count = _COLOURS[page.photometric]
+    pixels = _eight_bits(values, page.bitspersample)
+    colour = 255 - pixels[..., :count] if page.photometric == WHITE_IS_ZERO else pixels[..., :count]
+    if page.extrasamples[:1] and page.extrasamples[0] in _ALPHA:
+        colour = _on_white(colour, pixels[..., count : count + 1], premultiplied=page.extrasamples[0] == 1)
+    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
+
+
+def _eight_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Numbers of so many bits as such of eight, the largest as 255; row by row, as they may be many."""
+    if bits == 8:
+        return values.astype(np.uint8, copy=False)
+    pixels = np.empty(values.shape, np.uint8)
+    for row, found in zip(pixels, values, strict=True):
+        row[:] = np.rint(found * (255 / (2**bits - 1)))
+    return pixels
+
+
+def _on_white(colour: NDArray[np.uint8], alpha: NDArray[np.uint8], *, premultiplied: bool) -> NDArray[np.uint8]:
+    white = 255 - alpha.astype(np.float32)
+    ink = colour.astype(np.float32) * (1 if premultiplied else alpha / np.float32(255))
+    found: NDArray[np.uint8] = np.clip(np.rint(ink + white), 0, 255).astype(np.uint8)
+    return found
+
+
+def _kind(page: Any) -> str:
+    """`RGB, 4 × 16 bits` or the like."""
+    name = getattr(page.photometric, "name", str(page.photometric))
+    signed = "signed " if page.sampleformat == 2 else ""
+    return f"{name}, {page.samplesperpixel} × {page.bitspersample} {signed}bits"

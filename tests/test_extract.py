@@ -154,7 +154,7 @@ def test_images_that_turn_bad_while_it_runs_are_in_the_ledger(photos: Path, tmp_
         replace(source, read=read), make_tiny_trunk(), tmp_path / "out", max_bad=0.1, on_images=lambda _: None
     )
     reasons = sorted(reason.split(":")[0] for reason in done.tables[0].ledger()["reason"])
-    assert reasons == ["damaged image", "empty file", "not an image", "unreadable"]
+    assert reasons == ["cut short", "empty file", "not an image", "unreadable"]
     assert rows_and_errors(done) == 120
 
 

@@ -47,4 +47,4 @@ def test_features_takes_images_without_labels_and_nothing_else_does(
     assert treehead("features", heap, *small) == 0
     assert "features: 9 all images" in capsys.readouterr().err
     assert treehead("xgb", heap, *small) == 2
-    assert "has no labels: expected a folder of images for each class, or a list" in capsys.readouterr().err
+    assert "has no labels: a classifier learns from a folder of images for each class" in capsys.readouterr().err

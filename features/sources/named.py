@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets
 
 from features.errors import SourceError, first_line
+from features.sources.files import file_stamp, read_file
 from features.sources.source import Payload, Source, listing
 
 MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
@@ -82,6 +83,33 @@ MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn
 """Sets of digits, letters and road signs, which are others in the mirror."""
 
 
+FILES: dict[str, Callable[[Any], Iterable[Path]]] = {
+    "caltech101": lambda part: (
+        Path(part.root, "101_ObjectCategories", part.categories[label], f"image_{number:04d}.jpg")
+        for label, number in zip(part.y, part.index, strict=True)
+    ),
+    "caltech256": lambda part: (
+        Path(part.root, "256_ObjectCategories", part.categories[label], f"{label + 1:03d}_{number:04d}.jpg")
+        for label, number in zip(part.y, part.index, strict=True)
+    ),
+    **dict.fromkeys(
+        ("clevrclassification", "dtd", "fgvcaircraft", "flowers102", "food101", "sun397"),
+        lambda part: map(Path, part._image_files),
+    ),
+    **dict.fromkeys(("country211", "eurosat", "imagenet"), lambda part: (Path(path) for path, _ in part.samples)),
+    **dict.fromkeys(
+        ("gtsrb", "imagenette", "renderedsst2", "stanfordcars"), lambda part: (Path(path) for path, _ in part._samples)
+    ),
+    "lfwpeople": lambda part: map(Path, part.data),
+    "oxfordiiitpet": lambda part: map(Path, part._images),
+}
+"""Where the image files of those of TORCHVISION are that have some: they are decoded as those of a folder are."""
+
+
+def _no_files(part: object) -> Iterable[Path]:
+    return ()
+
+
 def open_digits() -> Source:
     """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
     values, labels = map(np.asarray, load_digits(return_X_y=True))
@@ -108,8 +136,10 @@ def open_mnist_kin(name: str, data_dir: Path) -> Source:
         _unpack(kind, raw, Path(scratch) / kind.__name__ / "raw")
         try:
             parts = [(split, kind(scratch, train=split == "train")) for split in ("train", "test")]
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:  # torchvision asserts some of what it reads, and stumbles over the rest
             raise SourceError(f"the files in {raw} are damaged ({first_line(error)}): fetch them again") from error
+    for split, part in parts:
+        _check_mnist(raw, split, part)
     groups = [(f"{split}/", [split] * len(part), part.data.numpy(), part.targets.numpy()) for split, part in parts]
     return _pixel_source(name, tuple(parts[0][1].classes), groups)
 
@@ -123,15 +153,16 @@ def open_torchvision(name: str, data_dir: Path) -> Source:
     first = next(iter(parts.values()))
     count = 1 + max(int(numbers.max()) for numbers in labels.values())
     names = getattr(first, "classes", None) or getattr(first, "categories", None) or range(count)
+    files = [path for part in parts.values() for path in FILES.get(name, _no_files)(part)]
     items = listing(
         [f"{split}/{row:07d}" for split, part in parts.items() for row in range(len(part))],
         [split for split, part in parts.items() for _ in range(len(part))],
         np.concatenate(list(labels.values())),
+        list(map(file_stamp, files)),
     )
 
     def read(position: int) -> Payload:
-        part, row = origin[position]
-        return np.asarray(part[row][0].convert("RGB"))
+        return read_file(files[position]) if files else _pixels(*origin[position])
 
     return Source(
         name=name,
@@ -156,6 +187,26 @@ def _pixel_source(
     return Source(
         name=name, classes=classes, items=items, read=lambda row: images[row], mirror_matters=name in MIRROR_MATTERS
     )
+
+
+def _pixels(part: TorchvisionSet, row: int) -> Payload:
+    """An image of a set that holds arrays; raises OSError for a row that is damaged."""
+    try:
+        return np.asarray(part[row][0].convert("RGB"))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what a set's library raises for a damaged file
+        raise OSError(f"row {row} is damaged ({first_line(error)})") from error
+
+
+def _check_mnist(raw: Path, split: str, part: datasets.MNIST) -> None:
+    """Raise SourceError unless each image of a split has a label, and each label a class."""
+    images, labels, classes = len(part.data), len(part.targets), len(part.classes)
+    if images != labels or part.data.ndim != 3 or part.targets.ndim != 1:
+        raise SourceError(f"{raw} has {images:,} {split} images, but {labels:,} labels: fetch its files again")
+    largest = int(part.targets.max()) if labels else 0
+    if largest >= classes:
+        raise SourceError(f"{raw} has the {split} label {largest}, expected 0 to {classes - 1}: fetch its files again")
 
 
 def _missing(kind: type[datasets.MNIST], raw: Path) -> list[Path]:
@@ -197,16 +248,16 @@ def _construct(name: str, data_dir: Path, arguments: Arguments) -> TorchvisionSe
     kind, _ = TORCHVISION[name]
     try:
         return kind(str(data_dir), **arguments)
-    except (RuntimeError, FileNotFoundError) as absent:
+    except Exception as absent:  # whatever a damaged list or archive makes of it
         is_kin = isinstance(kind, type) and issubclass(kind, datasets.MNIST)
         downloads = is_kin or "download" in inspect.signature(kind).parameters
         if not downloads:
             raise SourceError(f"{name} is not in {data_dir} and cannot be downloaded: {absent}") from absent
     try:
         return kind(str(data_dir), download=True, **arguments)
-    except (RuntimeError, ValueError, OSError, ImportError) as error:
+    except Exception as error:  # whatever a damaged list or archive makes of it
         raise SourceError(
-            f"{name} is not in {data_dir} and could not be downloaded ({first_line(error)}): "
+            f"{name} is not in {data_dir}, or damaged there, and could not be downloaded ({first_line(error)}): "
             "put it there in torchvision's layout or choose another `data_dir`"
         ) from error
 

@@ -115,12 +115,11 @@ def _complete(
 def _agree(writers: list[TableWriter], shards: int) -> None:
     """Where one table lacks an image that another has, its shard is unfinished: else the two could not be joined."""
     for number in range(shards):
-        bad = [keys for writer in writers if (keys := writer.bad_keys(number)) is not None]
-        for writer in writers:
-            if (
-                writer.bad_keys(number) and len(set(bad)) > 1
-            ):  # one that keeps an image bad would lack what others now read
-                writer.redo(number)
+        bad = {keys for writer in writers if (keys := writer.bad_keys(number)) is not None}
+        if len(bad) > 1:  # a table that keeps an image bad would lack what the others come to read
+            for writer in writers:
+                if writer.bad_keys(number):
+                    writer.redo(number)
 
 
 def _run(

@@ -12,7 +12,7 @@ from features.errors import SourceError
 from features.sources.source import listing
 from features.sources.splits import complete_splits, missing_splits, split_table
 
-steadily = settings(deadline=None, derandomize=True, max_examples=50)
+steadily = settings(deadline=None, derandomize=True, max_examples=25)
 """The same examples in each run, and no limit on their time."""
 
 

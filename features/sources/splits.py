@@ -51,6 +51,7 @@ def complete_splits(
     {'test': 200, 'train': 86, 'validation': 14}
     """
     ranges = _ranges(missing_splits(items, splits))
+    items = items.sort_values("key")  # all that sort after this are stable: images of one draw are in this order
     train = items.loc[items["split"] == "train", ["key", "label"]]
     items = items.assign(draw=_draws(train, ranges))
     if "test" in ranges:
@@ -60,7 +61,7 @@ def complete_splits(
     if "validation" in ranges:
         _move(items, "validation", VALIDATION_SHARE, ranges)
     items["split"] = pd.Categorical(items["split"], categories=SPLITS, ordered=True)
-    items = items.drop(columns="draw").sort_values(["split", "key"])
+    items = items.drop(columns="draw").sort_values("split", kind="stable")
     items["split"] = items["split"].astype(object)
     return items
 
@@ -90,9 +91,9 @@ def _ranges(drawn: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 def _move(items: pd.DataFrame, split: str, share: float, ranges: dict[str, tuple[float, float]]) -> None:
     """Move about `share` of each class's training rows to `split`, in place: the lowest draws, as many as `_quota`."""
-    train = items.loc[items["split"] == "train", ["key", "label", "draw"]].sort_values(["label", "draw", "key"])
+    train = items.loc[items["split"] == "train", ["label", "draw"]].sort_values(["label", "draw"])
     by_class = train.groupby("label")
-    size = by_class["key"].transform("size").to_numpy()
+    size = by_class["draw"].transform("size").to_numpy()
     drawn = (train["draw"] < ranges[split][1]).groupby(train["label"]).transform("sum").to_numpy()
     others = len(ranges) if split == "test" else 1
     moved = by_class.cumcount().to_numpy() < _quota(size, drawn, share, others)
@@ -133,22 +134,31 @@ def _draws(images: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> pd.S
     test, the third validation: those that are added later, with higher numbers, find them so. Those that follow soon
     after one of these and would be of the same split are train instead, since its share is met.
     """
-    names = [_series(key) for key in images["key"]]
-    images = images.assign(series=[series for series, _ in names], number=[number for _, number in names])
-    draw = pd.Series([_draw(series, number) for series, number in names], index=images.index, dtype=float)
-    of_class = images.groupby("label")["key"].transform("size")
-    alike = images[2 * images.groupby(["label", "series"])["key"].transform("size") > of_class]
-    place = alike.sort_values(["label", "number", "key"]).groupby("label").cumcount()
+    named = _named(images)
+    of_class = named.groupby("label")["draw"].transform("size")
+    alike = named[2 * named.groupby(["label", "series"])["draw"].transform("size") > of_class]
+    place = alike.sort_values(["label", "number"]).groupby("label").cumcount()
+    draw = named["draw"].copy()
     draw[place.index[place == 0]] = 1.0
     for at, (low, high) in enumerate(ranges.values(), start=1):
         first = alike.loc[place.index[place == at]]
         since = alike["number"] - alike["label"].map(first.set_index("label")["number"])
-        soon = draw[alike.index].between(low, high, inclusive="left") & since.between(
-            1, round(1 / (high - low)) - 1 - at
-        )
+        soon = (alike["draw"] >= low) & (alike["draw"] < high) & (since > 0) & (since < round(1 / (high - low)) - at)
         draw[soon.index[soon]] += 0.5
         draw[first.index] = low
     return draw
+
+
+def _named(images: pd.DataFrame) -> pd.DataFrame:
+    """Each image's label, series and number in it, and the draw that its key decides."""
+    codes: dict[str, int] = {}
+    series, number, draw = (np.empty(len(images), kind) for kind in (np.int64, np.int64, np.float64))
+    for row, key in enumerate(images["key"]):
+        name, number[row] = _series(key)
+        series[row] = codes.setdefault(name, len(codes))
+        draw[row] = _draw(name, number[row].item())
+    columns = {"label": images["label"], "series": series, "number": number, "draw": draw}
+    return pd.DataFrame(columns, index=images.index)
 
 
 def _series(key: str) -> tuple[str, int]:

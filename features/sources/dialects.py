@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +42,11 @@ def read_text(path: Path) -> ListTable:
         declared = _DECLARED.match(data)
         header, body = _header(data[declared.end() :] if declared else data)
         delimiter = declared[1].decode() if declared else _delimiter(header)
-        columns = [field.strip() for field in _fields(header, delimiter)]
-        rows = _parse(body, delimiter, len(columns))
-    except (OSError, ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors
+        rows = _named(_parse(body, delimiter, _columns(header, delimiter)))
+    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
         raise unreadable(path, _in_words(error)) from error
-    rows.columns = pd.Index(columns, dtype=object)
-    named = rows.loc[:, [bool(column) or bool(rows.iloc[:, at].notna().any()) for at, column in enumerate(columns)]]
     said = [DELIMITERS[delimiter]] if delimiter != "," else []
-    return ListTable(rows=named, said=said + ([encoding] if encoding else []))
+    return ListTable(rows=rows, said=said + ([encoding] if encoding else []))
 
 
 def _as_utf8(data: bytes) -> tuple[bytes, str]:
@@ -89,22 +87,44 @@ def _fields(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
 
 
-def _parse(data: bytes, delimiter: str, width: int) -> pd.DataFrame:
-    """The rows under the header, `width` columns; a delimiter at the end of each row is no column."""
-    header = delimiter.join(map(str, range(width + 1)))
-    rows = pd.read_csv(
-        io.BytesIO(f"{header}\n".encode() + data),
-        sep=r"\s+" if delimiter == " " else delimiter,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[""],
-        index_col=False,
-        skipinitialspace=f"{delimiter} ".encode() in data[:_HEAD],
-    )
-    beyond = rows.index[rows[str(width)].notna()]
-    if len(beyond):
-        raise ValueError(f"row {beyond[0] + 1} has {width + 1} fields, the header {width}")
-    return rows.drop(columns=str(width))
+def _columns(header: str, delimiter: str) -> list[str]:
+    """The columns' names; those without one have their place in brackets. Raises ValueError for one that is twice."""
+    columns = [field.strip() or f"[{at}]" for at, field in enumerate(_fields(header, delimiter))]
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f"several columns are called {twice[0]!r}")
+    return columns
+
+
+def _parse(data: bytes, delimiter: str, columns: list[str]) -> pd.DataFrame:
+    """The rows under the header; raises ValueError for one with more fields, but for a delimiter at its end."""
+    start = io.StringIO(data[:_HEAD].decode(errors="ignore"), newline=None)
+    first = next((line for line in start if line.strip()), "").rstrip("\n")
+    width = max(len(columns) + 1, len(_fields(first, delimiter)) if first else 0)
+    header = delimiter.join(map(str, range(width)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
+        rows = pd.read_csv(
+            io.BytesIO(f"{header}\n".encode() + data),
+            sep=r"\s+" if delimiter == " " else delimiter,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            skipinitialspace=f"{delimiter} ".encode() in data[:_HEAD],
+        )
+    beyond = rows.iloc[:, len(columns) :].notna().any(axis=1)
+    if beyond.any():
+        raise ValueError(f"row {int(beyond.argmax()) + 1} has more fields than the header, {len(columns)}")
+    return rows.iloc[:, : len(columns)].set_axis(pd.Index(columns, dtype=object), axis=1)
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without columns that have no name, where they are empty or, as pandas writes them, the first."""
+    left_out = [
+        name for at, name in enumerate(rows.columns) if name == f"[{at}]" and (at == 0 or rows[name].isna().all())
+    ]
+    return rows.drop(columns=left_out)
 
 
 def _in_words(error: Exception) -> str:

@@ -90,7 +90,7 @@ def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
     Names that are all whole numbers sort as numbers, so that class 10 follows class 9.
     """
     distinct = set(names)
-    numeric = all(name.isdecimal() for name in distinct)
+    numeric = all(name.isdecimal() and len(name) < 19 for name in distinct)
     classes = tuple(sorted(distinct, key=lambda name: (int(name), name) if numeric else (0, name)))
     index = {name: number for number, name in enumerate(classes)}
     return classes, [index[name] for name in names]

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"}
 """What fastai's `is_valid` says."""
 
-_NUMBER = re.compile(r"([+-]?\d+)(\.\d*)?")
+_NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
 
 
 def texts(path: Path, column: pd.Series) -> list[str]:

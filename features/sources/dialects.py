@@ -7,6 +7,7 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 def _columns(header: str, delimiter: str) -> list[str]:
     """The columns' names; those without one have their place in brackets. Raises ValueError for one that is twice."""
     columns = [field.strip() or f"[{at}]" for at, field in enumerate(_fields(header, delimiter))]
-    twice = [column for column in columns if columns.count(column) > 1]
+    twice = [column for column, count in Counter(columns).items() if count > 1]
     if twice:
         raise ValueError(f"several columns are called {twice[0]!r}")
     return columns
@@ -130,5 +131,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
 def _in_words(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "neither UTF-8, UTF-16 nor cp1252 text"
+    if isinstance(error, pd.errors.ParserWarning):
+        return "rows have more fields than the header"
     found = _TOO_MANY.search(str(error))
     return f"line {found[1]} has {found[2]} fields, more than the header" if found else first_line(error)

@@ -41,6 +41,7 @@ def opened_parquet(folder: Path, **columns: Any) -> Source:
 
 
 PLAIN = "path,label\n" + rows()
+MENDED = "paths mended (backslashes, blanks or capitals), "
 TURNED = "".join(f"{'cat' if row % 2 == 0 else 'dog'},{file}\n" for row, file in enumerate(FILES))
 
 READ: dict[str, tuple[str | bytes, str]] = {
@@ -76,7 +77,9 @@ READ: dict[str, tuple[str | bytes, str]] = {
         "path=id (+ .png in img/), label=breed, ",
     ),
     "another folder": ("path,label\n" + rows(files=[file[4:] for file in FILES]), "in img/, "),
-    "backslashes": (PLAIN.replace("/", "\\"), "backslashes or blanks around paths, "),
+    "backslashes": (PLAIN.replace("/", "\\"), MENDED),
+    "capitals in paths": (PLAIN.replace(".png", ".PNG"), MENDED),
+    "blanks around paths": ('path,label\n' + rows(files=[f'"{file} "' for file in FILES]), MENDED),
     "./": ("path,label\n" + rows(files=[f"./{file}" for file in FILES]), ""),
     "a path by content": ("breed,photograph\n" + TURNED, "path=photograph, label=breed, "),
     "the other is the path": ("label,photograph\n" + TURNED, "path=photograph, "),
@@ -180,6 +183,14 @@ def test_an_image_with_two_suffixes_is_refused(folder: Path) -> None:
     (folder / "img/000.jpg").touch()
     with pytest.raises(SourceError, match=r"lists '000', which may be img/000.jpg, img/000.png: expected one"):
         opened(folder, "id,breed\n" + rows(files=[file[4:-4] for file in FILES]))
+
+
+def test_a_name_is_taken_as_it_is_before_one_with_other_capitals(folder: Path) -> None:
+    for name in ("A.png", "a.png", "B.png", "b.PNG"):
+        (folder / name).touch()
+    assert opened(folder, "path,label\nA,x\na,y\n").items["key"].tolist() == ["A.png", "a.png"]
+    with pytest.raises(SourceError, match=r"lists 'b.png', which may be B.png, b.PNG"):
+        opened(folder, "path,label\nA,x\nb.png,y\n")
 
 
 def test_images_are_found_in_usual_folders_before_others(folder: Path) -> None:

@@ -28,7 +28,7 @@ def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Sour
     Raises SourceError for a manifest that cannot be read or understood, or lacks a label or a split in some row.
     """
     wanted = roles(asked.columns)
-    table = _read_parquet(path, wanted) if path.suffix == ".parquet" else read_text(path)
+    table = _read_parquet(path, wanted) if path.suffix.lower() in (".parquet", ".pq") else read_text(path)
     rows = table.rows
     found = _find(path, rows, wanted)
     entries = texts(path, rows[found["path"]])

@@ -1,4 +1,4 @@
-"""Where the images of a list are: as it names them, or without a suffix, or in a folder beside it."""
+"""Where the images of a list are: as it names them, or without a suffix, with other capitals, in a folder beside it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Places:
     folders: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._names = {name.rpartition("/")[2] for name in self.wanted}
+        names = {name.rpartition("/")[2] for name in self.wanted}
+        self._names = names | set(map(_folded, names))
         self._indices: dict[tuple[str, bool], dict[str, list[str]]] = {}
         beside = _folders(self.path.parent) if self._names else []
         self._usual = ["", *(name for name in beside if name.lower() in USUAL)]
@@ -77,15 +78,16 @@ class Places:
     def find(self, name: str) -> str:
         """Where the image of that name is, relative to the list; empty where it is not, SourceError for several."""
         head, _, last = name.rpartition("/")
-        found = self._index(head, usual=True).get(last) or self._index(head, usual=False).get(last) or []
+        ways = [(known, usual) for known in (last, _folded(last)) for usual in (True, False)]
+        found = next((found for known, usual in ways if (found := self._index(head, usual).get(known))), [])
         if len(found) > 1:
             raise SourceError(
                 f"{self.path} lists {name!r}, which may be {some(found)}: expected one, name it with folder and suffix"
             )
         for file in found:
-            suffix = file.rpartition("/")[2].removeprefix(last)
+            suffix = file.rpartition("/")[2][len(last) :]
             self.suffixes.add(suffix)
-            self.folders.add(file.removesuffix(name + suffix))
+            self.folders.add(file[: len(file) - len(name + suffix)])
         return found[0] if found else ""
 
     def searched(self) -> str:
@@ -97,7 +99,7 @@ class Places:
         """In a few words what was found elsewhere than named."""
         found = {"+": sorted(self.suffixes - {""}), "in": sorted(self.folders - {""})}
         words = [f"{word} {some(names)}" for word, names in found.items() if names]
-        return " ".join(words) or ("backslashes or blanks around paths" if self.suffixes else "")
+        return " ".join(words) or ("paths mended (backslashes, blanks or capitals)" if self.suffixes else "")
 
     def _index(self, head: str, usual: bool) -> dict[str, list[str]]:
         if (head, usual) not in self._indices:
@@ -106,9 +108,9 @@ class Places:
                 folder = "/".join(part for part in (place, head) if part)
                 for name in _files(self.path.parent / folder):
                     stem, dot, suffix = name.rpartition(".")
-                    for known in {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}:
-                        if known in self._names:
-                            index[known].append(f"{folder}/{name}" if folder else name)
+                    names = {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}
+                    for known in (names | set(map(_folded, names))) & self._names:
+                        index[known].append(f"{folder}/{name}" if folder else name)
             self._indices[head, usual] = index
         return self._indices[head, usual]
 
@@ -138,6 +140,11 @@ def _tidy(entry: str) -> str:
     if "//" in entry or "./" in entry or entry.endswith(("/", "/.")):
         return PurePosixPath(entry).as_posix()
     return entry
+
+
+def _folded(name: str) -> str:
+    """What a name and those with other capitals have in common, and no name is."""
+    return f"/{name.casefold()}"
 
 
 def _portable(entry: str) -> str:

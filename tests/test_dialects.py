@@ -223,6 +223,7 @@ SPLITS = {
     "Training,EVAL,Testing,valid": ["train", "validation", "test", "validation"],
     "0,1,2,3": ["train", "train", "validation", "test"],
     "4.0,2.0,3.0,2.0": ["test", "train", "validation", "train"],
+    "fold_1,fold 2,Fold10,cv9": ["train", "train", "test", "validation"],
     "1,2,1,2": ["train", "test", "train", "test"],
 }
 
@@ -233,7 +234,13 @@ def test_splits_and_folds(folder: Path, words: str, column: str) -> None:
     labels = [f"{'ab'[row % 2]},{word}" for row, word in enumerate(words.split(","))]
     source = opened(folder, f"path,label,{column}\n" + rows(labels))
     assert source.items["split"].tolist() == SPLITS[words] * 2
-    assert ("fold 3 is test, fold 2 validation" in source.layout) == (words == "0,1,2,3")
+    assert ("fold 3 is test, fold 2 is validation" in source.layout) == (words == "0,1,2,3")
+
+
+def test_numbers_that_are_no_folds_are_refused(folder: Path) -> None:
+    files = [f"img/{number:03d}.png" for number in range(21)]
+    with pytest.raises(SourceError, match=r"has the split '0': expected train, validation or test, or the numbers of"):
+        opened(folder, "path,label,split\n" + "".join(f"{file},x,{row}\n" for row, file in enumerate(files)))
 
 
 def test_fastai_s_is_valid(folder: Path) -> None:

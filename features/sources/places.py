@@ -171,13 +171,17 @@ def _stamp(path: str | Path) -> str:
 
 
 def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _files(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in _entries(folder) if entry.is_file())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing of one that is not there, or may not be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file())
+            return list(entries)
     except OSError:
         return []

@@ -11,13 +11,17 @@ import pandas as pd
 from features.errors import SourceError, some
 from features.sources.columns import plain_name
 from features.sources.names import clean_names
-from features.sources.source import SPLIT_ALIASES, SPLITS
+from features.sources.source import SPLIT_ALIASES
 
 logger = logging.getLogger(__name__)
 
 FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"}
 """What fastai's `is_valid` says."""
 
+MOST_FOLDS = 20
+"""More numbers than these in a column of splits are something else, such as specimens."""
+
+_FOLD = re.compile(r"(?:fold|split|cv)?[ _-]?(\d{1,9})(?:\.0*)?")
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
 
 
@@ -90,15 +94,10 @@ def _meaning(name: str, words: list[str]) -> tuple[dict[str, str], str]:
     """What each word in a column of splits means; of folds the last is test, the one before it validation."""
     if plain_name(name) == "isvalid":
         return FLAGS, ""
-    numbers = {
-        word: int(number[1])
-        for word in words
-        if (number := _NUMBER.fullmatch(word)) and not (number[2] or "").strip(".0")
-    }
-    if len(numbers) < len(words) or len(set(numbers.values())) < 2:
+    numbers = {word: int(number[1]) for word in words if (number := _FOLD.fullmatch(word))}
+    folds = sorted(set(numbers.values()))
+    if len(numbers) < len(words) or not 2 <= len(folds) <= MOST_FOLDS:
         return SPLIT_ALIASES, ""
-    *_, test = folds = sorted(set(numbers.values()))
-    validation = folds[-2] if len(folds) > 2 else None
-    said = f"fold {test} is test" + (f", fold {validation} validation" if validation is not None else "")
-    special = {test: "test", validation: "validation"}
-    return {word: special.get(number, SPLITS[0]) for word, number in numbers.items()}, said
+    kept = {folds[-1]: "test"} | ({folds[-2]: "validation"} if len(folds) > 2 else {})
+    said = ", ".join(f"fold {fold} is {split}" for fold, split in kept.items())
+    return {word: kept.get(fold, "train") for word, fold in numbers.items()}, said

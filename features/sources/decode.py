@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
@@ -22,6 +23,7 @@ from features.sources.signatures import kind_of
 from features.sources.source import Payload
 from features.sources.tiff import read_tiff
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage, which is refused or does not matter
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is asked instead, before anything is decoded
 
 DECODING = Decoding()
@@ -99,8 +101,11 @@ def _read_png(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
 
 
 def _read_tiff(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
-    pixels = read_tiff(payload, lambda size, needed: _check_size(size, kind, needed, rules))
-    return _load(payload, kind, rules) if pixels is None else pixels  # Pillow turns TIFF files itself
+    return read_tiff(
+        payload,
+        lambda size, needed: _check_size(size, kind, needed, rules),
+        lambda content: _load(content, kind, rules),  # Pillow turns TIFF files itself
+    )
 
 
 def _read_icon(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +16,17 @@ from features.sources.orientation import ORIENTATION, UPRIGHT, upright
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
 _RAW = {32803, 34892}
-_NO_COMPRESSION, _DEFLATE = 1, {8, 32946}
+PHOTOMETRIC, PLANES = 262, 2
+_NO_COMPRESSION, _LZW, _JPEG, _DEFLATE, _PACKBITS, _LZMA, _ZSTD = 1, 5, 7, {8, 32946}, 32773, 34925, 50000
+_PREDICTED = {_LZW, *_DEFLATE, _LZMA, _ZSTD}
+_READ = {_NO_COMPRESSION, 2, 3, 4, _JPEG, _PACKBITS, *_PREDICTED}  # 2 to 4 are those of fax machines
+_BITS = {1, 2, 4, 8, 16, 32}
 _FLOAT, _UNSIGNED = 3, 1
-_ALPHA = {1, 2}
+_PREMULTIPLIED, _ALPHA = 1, 2
 
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3}
+
+Pixels = NDArray[np.uint8]
 
 CheckSize = Callable[[tuple[int, int], int], None]
 """Raises DecodeError for a width and height that are too large, given how many bytes each pixel needs."""
@@ -27,36 +35,43 @@ _DNG_VERSION = 50706
 _SAVE = "save it as RGB or grey of 8 or 16 bits"
 
 
-def read_tiff(payload: bytes, check_size: CheckSize) -> NDArray[np.uint8] | None:
-    """The first picture as (h, w, 3) uint8 RGB, upright; None where Pillow reads it rightly.
+def read_tiff(payload: bytes, check_size: CheckSize, by_pillow: Callable[[bytes], NDArray[np.uint8]]) -> Pixels:
+    """The first picture as (h, w, 3) uint8 RGB, upright; by Pillow where it reads such pages rightly.
 
-    Raises DecodeError with a reason for what neither reads rightly.
+    Raises DecodeError with a reason for what neither it nor tifffile reads rightly.
     """
     import tifffile  # most sets have no TIFF files
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file is in the reason
     try:
         with tifffile.TiffFile(io.BytesIO(payload)) as file:
             page: Any = file.pages.first
-            return _read(page, check_size)
+            _refuse(page)
+            if file.is_bigtiff and file.byteorder == ">":
+                return _by_tifffile(page, check_size)
+            if page.photometric == WHITE_IS_ZERO and page.bitspersample == 16 and page.samplesperpixel == 1:
+                return 255 - by_pillow(_black_is_zero(payload, page, file.byteorder))
+            return by_pillow(payload) if _pillow_is_right(page) else _by_tifffile(page, check_size)
     except tifffile.TiffFileError as error:
         raise DecodeError(f"damaged image: {first_line(error)}") from error
 
 
-def _read(page: Any, check_size: CheckSize) -> NDArray[np.uint8] | None:
-    _refuse(page)
-    if _pillow_is_right(page):
-        return None
+def _black_is_zero(payload: bytes, page: Any, order: str) -> bytes:
+    """The same file as its own negative: Pillow takes 16-bit WhiteIsZero for BlackIsZero, where it reads it at all."""
+    start = page.tags[PHOTOMETRIC].valueoffset
+    return payload[:start] + struct.pack(f"{order}H", BLACK_IS_ZERO) + payload[start + 2 :]
+
+
+def _by_tifffile(page: Any, check_size: CheckSize) -> Pixels:
     if page.compression != _NO_COMPRESSION and page.compression not in _DEFLATE:
         raise DecodeError(f"a TIFF of {_kind(page)}, compressed ({page.compression.name}), which is not read: {_SAVE}")
-    if page.predictor not in (1, 2):
-        raise DecodeError(f"a TIFF with predictor {page.predictor}, which is not read: {_SAVE}")
     check_size((page.imagewidth, page.imagelength), 4 + page.samplesperpixel * max(1, page.bitspersample // 8))
     values = page.asarray()
-    if page.planarconfig == 2 and values.ndim == 3:
+    if page.planarconfig == PLANES and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
-    values = values.reshape(page.imagelength, page.imagewidth, -1)
     turn = page.tags.valueof(ORIENTATION, UPRIGHT)
-    return upright(_to_rgb(values, page), turn if isinstance(turn, int) else UPRIGHT)
+    pixels = _to_rgb(values.reshape(page.imagelength, page.imagewidth, -1), page)
+    return upright(pixels, turn if isinstance(turn, int) else UPRIGHT)
 
 
 def _refuse(page: Any) -> None:
@@ -72,6 +87,7 @@ def _refuse(page: Any) -> None:
     colours = _COLOURS.get(page.photometric)
     if colours is None and page.photometric != CIELAB:
         raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
+    _refuse_encoding(page)
     bands = page.samplesperpixel
     if (colours == 1 and bands > 2) or bands > 5 or bands < (colours or 3):
         raise DecodeError(f"a TIFF of {bands} bands, of which it does not say which are red, green and blue: {_SAVE}")
@@ -79,20 +95,33 @@ def _refuse(page: Any) -> None:
         raise DecodeError("a TIFF of a volume, which is not read: save its layers")
 
 
+def _refuse_encoding(page: Any) -> None:
+    """Raise DecodeError for samples, or a compression, that is not read whatever it holds."""
+    if page.compression not in _READ:
+        raise DecodeError(f"a TIFF compressed by {_name(page.compression)}, which is not read: {_SAVE}")
+    if (page.predictor == 2 and page.compression not in _PREDICTED) or page.predictor not in (1, 2):
+        raise DecodeError(f"a TIFF with predictor {page.predictor} by {_name(page.compression)}: {_SAVE}")
+    if (page.photometric == YCBCR and page.compression != _JPEG) or page.bitspersample not in _BITS:
+        raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
+
+
 def _pillow_is_right(page: Any) -> bool:
     """Whether Pillow, with libtiff behind it, decodes such pages rightly; found by trying all."""
     bits, bands, photometric = page.bitspersample, page.samplesperpixel, page.photometric
-    if page.is_tiled and page.compression == _NO_COMPRESSION and page.planarconfig == 2 and bands > 1:
-        return False
+    planes = page.planarconfig == PLANES and bands > 1
     if photometric == PALETTE:
-        return bands == 1 and bits in (1, 2, 4, 8) and page.colormap is not None and page.colormap.max() > 255
-    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and bands == 1:
-        return bits in (1, 8) or (bits == 16 and photometric == BLACK_IS_ZERO)
-    if bits != 8:
-        return bool(bits == 16 and photometric == RGB and bands == 3 and page.planarconfig == 1)
-    if bands > _COLOURS.get(photometric, 3):
-        return bool(photometric == RGB and bands == 4 and page.extrasamples == (2,) and page.planarconfig == 1)
-    return bool(page.planarconfig == 1 or photometric == RGB)
+        return bands == 1 and bits in (1, 2, 4, 8) and page.colormap is not None and bool(page.colormap.max() > 255)
+    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        if bands == 2:
+            return bits == 8 and photometric == BLACK_IS_ZERO and page.extrasamples == (_ALPHA,) and not planes
+        return bits in (1, 2, 4, 8) or (bits == 16 and photometric == BLACK_IS_ZERO)
+    if photometric == RGB and bands == 4:
+        return bits in (8, 16) and len(page.extrasamples) == 1 and not planes
+    if photometric == RGB and bands == 3 and bits == 16:
+        return not planes
+    if planes and (photometric != RGB or (page.is_tiled and page.compression == _NO_COMPRESSION)):
+        return False
+    return bool(bits == 8 and bands == _COLOURS.get(photometric, 3))
 
 
 def _to_rgb(values: NDArray[Any], page: Any) -> NDArray[np.uint8]:
@@ -108,8 +137,9 @@ def _to_rgb(values: NDArray[Any], page: Any) -> NDArray[np.uint8]:
     count = _COLOURS[page.photometric]
     pixels = _eight_bits(values, page.bitspersample)
     colour = 255 - pixels[..., :count] if page.photometric == WHITE_IS_ZERO else pixels[..., :count]
-    if page.extrasamples[:1] and page.extrasamples[0] in _ALPHA:
-        colour = _on_white(colour, pixels[..., count : count + 1], premultiplied=page.extrasamples[0] == 1)
+    if page.extrasamples[:1] in ((_ALPHA,), (_PREMULTIPLIED,)):
+        premultiplied = page.extrasamples[0] == _PREMULTIPLIED
+        colour = _on_white(colour, pixels[..., count : count + 1], premultiplied=premultiplied)
     return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
 
 
@@ -132,6 +162,10 @@ def _on_white(colour: NDArray[np.uint8], alpha: NDArray[np.uint8], *, premultipl
 
 def _kind(page: Any) -> str:
     """`RGB, 4 × 16 bits` or the like."""
-    name = getattr(page.photometric, "name", str(page.photometric))
     signed = "signed " if page.sampleformat == 2 else ""
-    return f"{name}, {page.samplesperpixel} × {page.bitspersample} {signed}bits"
+    return f"{_name(page.photometric)}, {page.samplesperpixel} × {page.bitspersample} {signed}bits"
+
+
+def _name(value: object) -> str:
+    """What tifffile calls a number, or the number."""
+    return str(getattr(value, "name", value))

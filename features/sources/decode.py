@@ -34,8 +34,10 @@ LARGE = 24_000_000
 BYTES_A_PIXEL = 8
 """What an image may need while it is decoded, for each of `max_pixels`."""
 
-_NEEDED = {"JPEG": 7, "TIFF": 8, "WEBP": 15, "JPEG2000": 20, "AVIF": 14, "HEIF": 14}
-"""What decoders need for each pixel at most; 5 bytes for all others."""
+NEEDED = {"JPEG": 7, "TIFF": 8, "WEBP": 18, "JPEG2000": 20, "AVIF": 14, "HEIF": 14}
+"""What decoders need for each pixel at most, in bytes."""
+
+NEEDED_BY_OTHERS = 7
 
 _BAND = 512
 """Rows of a large image that are turned into RGB at once, a multiple of any factor that it is reduced by."""
@@ -119,7 +121,7 @@ def _read_other(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]
 
         pillow_heif.register_heif_opener(thumbnails=False)
     if kind == "WEBP":
-        _check_size(webp_size(payload), kind, _NEEDED[kind], rules)  # opening it takes the memory already
+        _check_size(webp_size(payload), kind, NEEDED[kind], rules)  # opening it takes the memory already
     if kind in _CHECKS:
         _CHECKS[kind](payload)
     with Image.open(io.BytesIO(payload), formats=[kind]) as image:
@@ -138,7 +140,7 @@ def _load(content: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
 
 
 def _pixels(image: Image.Image, kind: str, rules: Decoding) -> NDArray[np.uint8]:
-    _check_size(image.size, kind, _NEEDED.get(kind, 5), rules)
+    _check_size(image.size, kind, NEEDED.get(kind, NEEDED_BY_OTHERS), rules)
     if image.width * image.height <= LARGE:
         image.load()
         return np.array(_to_rgb(image))

@@ -128,6 +128,13 @@ def test_what_is_not_read_has_a_reason(kind: str) -> None:
         decode(written(values, photometric, **options))
 
 
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}])
+def test_planes_that_are_not_all_there_are_no_black_pixels(options: dict[str, Any]) -> None:
+    whole = written(np.moveaxis(deep(PHOTO), 2, 0), "rgb", planarconfig="separate", **options)
+    with pytest.raises(DecodeError, match=r"^cut short: some of its strips or tiles are missing"):
+        decode(whole[:-200])
+
+
 def test_an_endless_chain_of_pages_is_its_first() -> None:
     content = bytearray(written(PHOTO, "rgb"))
     start = int.from_bytes(content[4:8], "little")

@@ -91,6 +91,8 @@ def cut_short(jpeg: Jpeg, load: Callable[[bytes], NDArray[np.uint8]], accepted: 
 
 def refuse_missing(missing: float, accepted: float, what: str) -> None:
     """Raise DecodeError where a larger share is missing than is accepted."""
+    if missing >= 1:
+        raise DecodeError(f"cut short: all of its {what} {'are' if what == 'rows' else 'is'} missing")
     if missing > accepted:
         percent = math.ceil(round(100 * missing, 6))
         raise DecodeError(

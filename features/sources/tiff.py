@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -66,12 +67,23 @@ def _by_tifffile(page: Any, check_size: CheckSize) -> Pixels:
     if page.compression != _NO_COMPRESSION and page.compression not in _DEFLATE:
         raise DecodeError(f"a TIFF of {_kind(page)}, compressed ({page.compression.name}), which is not read: {_SAVE}")
     check_size((page.imagewidth, page.imagelength), 4 + page.samplesperpixel * max(1, page.bitspersample // 8))
+    _check_whole(page)
     values = page.asarray()
     if page.planarconfig == PLANES and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
     turn = page.tags.valueof(ORIENTATION, UPRIGHT)
     pixels = _to_rgb(values.reshape(page.imagelength, page.imagewidth, -1), page)
     return upright(pixels, turn if isinstance(turn, int) else UPRIGHT)
+
+
+def _check_whole(page: Any) -> None:
+    """Raise DecodeError unless each strip or tile is in the file: tifffile takes the others for black."""
+    ends = [
+        start + count if count else math.inf
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ]
+    if len(ends) < math.prod(page.chunked) or max(ends, default=math.inf) > page.parent.filehandle.size:
+        raise DecodeError("cut short: some of its strips or tiles are missing")
 
 
 def _refuse(page: Any) -> None:

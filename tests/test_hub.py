@@ -67,11 +67,54 @@ def test_class_names_that_no_image_bears_are_not_numbered(tmp_path: Path) -> Non
     assert source.items.at[0, "label"] == 1
 
 
-def test_hub_folder_with_missing_labels(tmp_path: Path) -> None:
-    write_hub(tmp_path / "train.parquet", [0, 1, 0, 1])
-    write_hub(tmp_path / "test.parquet", [-1, -1])
-    with pytest.raises(SourceError, match=r"test.parquet has no label in 2 of 2 rows"):
+def test_rows_without_labels_among_others(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1, 0, -1])
+    with pytest.raises(SourceError, match=r"train.parquet has no label in 1 of 4 rows: remove the file or label its"):
         opened(tmp_path)
+
+
+def test_a_split_whose_labels_are_kept_back_is_left_out_and_said(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1] * 20)
+    write_hub(tmp_path / "test.parquet", [-1, -1])
+    source = opened(tmp_path)
+    assert not source.items["key"].str.startswith("test").any()
+    assert source.layout.endswith("; 2 images of test without labels left out")
+
+
+def test_a_set_without_labels(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [-1] * 5)
+    with pytest.raises(SourceError, match=r"has no labels: a classifier learns from"):
+        opened(tmp_path)
+    source = open_source(str(tmp_path), unlabelled=True)
+    assert source.classes == ()
+    assert set(source.items["label"]) == {-1}
+
+
+def test_names_in_two_forms_are_one_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1, 2] * 20, ["caf\u00e9", "cafe\u0301", "tea"])
+    assert opened(tmp_path).classes == ("caf\u00e9", "tea")
+    assert "one class" in caplog.text
+
+
+def test_a_file_that_claims_more_rows_than_it_has_bytes(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.nulls(200_000, pa.binary()), "label": pa.repeat(0, 200_000)})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(SourceError, match=r"claims 200,000 rows in [\d,]+ bytes: fetch the file again"):
+        opened(tmp_path)
+
+
+def test_a_list_beside_class_folders_is_no_hub_set(photos: Path) -> None:
+    pq.write_table(pa.table({"path": ["a"], "label": ["b"]}), photos / "list.parquet")
+    source = opened(photos)
+    assert source.classes == ("blue", "green", "red")
+    assert source.layout.endswith("; 1 other file left out")
+
+
+def test_listing_rows_is_told(tmp_path: Path) -> None:
+    write_hub(tmp_path / "train.parquet", [0, 1] * 20)
+    told: list[int] = []
+    open_source(str(tmp_path), on_listed=told.append)
+    assert sum(told) == 40
 
 
 def test_hub_folder_of_another_layout(tmp_path: Path) -> None:

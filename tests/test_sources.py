@@ -29,3 +29,28 @@ def test_unknown_name_lists_the_choices() -> None:
         match=r"unknown data set 'mnits', no file or folder here: expected a folder.*digits, mnist.*cifar10",
     ):
         opened("mnits")
+
+
+def test_a_known_name_that_is_a_folder_here(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    photos.rename("digits")
+    with pytest.raises(SourceError, match=r"digits is a folder here and a known set: give \./digits for what is here"):
+        opened("digits")
+    assert opened("./digits").classes == ("blue", "green", "red")
+    assert len(open_source("digits", SourceOptions(data_dir=photos.parent)).classes) == 10  # where the sets lie
+
+
+@pytest.mark.parametrize("name", ["mnist.csv", "list.parquet", "deep/1.JPG"])
+def test_a_folder_with_data_is_a_second_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits/deep").mkdir(parents=True)
+    (tmp_path / "digits" / name).write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"digits is a folder here and a known set"):
+        opened("digits")
+
+
+def test_a_folder_without_data_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits/notes.txt").write_bytes(b"x")
+    assert len(opened("digits").classes) == 10

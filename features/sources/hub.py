@@ -1,159 +1,205 @@
-"""A folder of image Parquet files in the layout of the Hugging Face hub: `image: struct<bytes, path>` and `label`.
+"""A set of image Parquet files as the Hugging Face hub hands them out, or one such file.
 
-The split is read from each file's name, the class names from the schema's metadata.
+Configs and splits are read from the folders and the files' names, classes from the schema's metadata.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import SourceError, first_line
+from features.errors import SourceError, first_line, some
+from features.sources.columns import roles
 from features.sources.files import file_stamp
+from features.sources.hub_columns import Columns, find_columns, holds_images, label_namer
+from features.sources.hub_files import SplitFiles, find_splits, parquet_files, says_split
+from features.sources.hub_rows import RowGroup, RowReader
+from features.sources.names import clean_names
 from features.sources.options import SourceOptions
-from features.sources.source import SPLIT_ALIASES, OnListed, Payload, Source, listing, name_classes
+from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
+from features.sources.tree import counted, holds_data
+
+LISTED_AT_ONCE = 65_536
 
 
-def hub_files(root: Path) -> list[Path]:
-    """The Parquet files of such a folder, or none: directly in it, or in its `data/`."""
-    return sorted(root.glob("*.parquet")) or sorted(root.glob("data/*.parquet"))
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One file: each row's class by name (None: no label), its columns, its row groups."""
+
+    path: Path
+    name: str
+    split: str
+    stamp: str
+    labels: list[str | None]
+    columns: Columns
+    groups: list[RowGroup]
+
+
+def looks_like_hub(root: Path) -> bool:
+    """Whether there are Parquet files of images, or Parquet files in a folder that has no other data.
+
+    A file that cannot be read counts where it is called like a split.
+    """
+    files = parquet_files(root)
+    alone = bool(files) and root.is_dir() and not holds_data(root, besides=".parquet")
+    return alone or any(_may_hold_images(path) for path in files)
+
+
+def _may_hold_images(path: Path) -> bool:
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return says_split(path)
+    lists = (field.type for field in schema if pa.types.is_list(field.type))
+    return any(holds_images(field.type) for field in schema) or any(holds_images(kind.value_type) for kind in lists)
 
 
 def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
-    """List the rows of every file.
+    """List the rows of every file of one config.
 
-    Raises SourceError for files of another layout or with other class names than the first, or rows without a label.
+    Raises SourceError for several configs, files of another layout or with other class names than the first, labels
+    that are no classes, or rows without a label among others that have one.
     """
-    files = [_open_file(path) for path in hub_files(root)]
-    strangers = [file.path for file in files if file.classes != files[0].classes]
+    found = find_splits(root, parquet_files(root), asked.config)
+    columns = roles(asked.columns)
+    if "split" in columns:
+        raise SourceError(
+            f"`columns={asked.columns}` names the column of the split, but of images in Parquet files the file's name "
+            "or its folder is the split: leave it out"
+        )
+    files = [
+        _open_file(path, name, found.splits[name], columns, on_listed)
+        for name, paths in found.files.items()
+        for path in paths
+    ]
+    strangers = [file.path for file in files if file.columns.classes != files[0].columns.classes]
     if strangers:
         raise SourceError(
             f"{strangers[0]} names other classes than {files[0].path}: expected one set of images in {root}"
         )
-    names = [name for file in files for name in file.labels]
-    classes, labels = _number(files[0].classes, names)
+    used, unlabelled = _labelled(files)
+    classes, labels = _number(root, used)
+    top = root.parent if root.is_file() else root
     items = listing(
-        [f"{file.path.relative_to(root).as_posix()}/{row:07d}" for file in files for row in range(len(file.labels))],
-        [file.split for file in files for _ in file.labels],
+        [f"{file.path.relative_to(top).as_posix()}/{row:07d}" for file in used for row in range(len(file.labels))],
+        [file.split if classes else "train" for file in used for _ in file.labels],
         labels,
-        [file.stamp for file in files for _ in file.labels],
+        [file.stamp for file in used for _ in file.labels],
     )
-    return Source(name=root.resolve().name, classes=classes, items=items, read=_HubReader(files).read)
+    return Source(
+        name=root.resolve().stem if root.is_file() else root.resolve().name,
+        classes=classes,
+        items=items,
+        read=RowReader(top, [group for file in used for group in file.groups]).read,
+        layout=_say(found, used, classes, unlabelled),
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _HubFile:
-    """One file: each row's class by name, the class names that the schema gives, the rows of each row group."""
-
-    path: Path
-    split: str
-    stamp: str
-    labels: list[str]
-    classes: list[str]
-    group_rows: list[int]
-
-
-class _HubReader:
-    """Reads one image by its row number over all files, holding the last few row groups."""
-
-    def __init__(self, files: list[_HubFile]) -> None:
-        self._groups = [(file.path, group) for file in files for group in range(len(file.group_rows))]
-        self._starts = [0, *accumulate(rows for file in files for rows in file.group_rows)]
-        self._images = lru_cache(maxsize=4)(self._read_group)
-        self._lock = Lock()  # else several threads would read the same row group at once
-
-    def read(self, row: int) -> Payload:
-        group = bisect_right(self._starts, row) - 1
-        with self._lock:
-            images = self._images(group)
-        encoded = images[row - self._starts[group]].as_py()
-        if encoded is None:
-            raise OSError("the row holds no image bytes")
-        return bytes(encoded)
-
-    def _read_group(self, number: int) -> Any:
-        path, group = self._groups[number]
-        try:
-            with pq.ParquetFile(path) as file:
-                images: Any = file.read_row_group(group, columns=["image"])["image"].combine_chunks()
-        except pa.ArrowException as error:
-            raise OSError(f"row group {group} of {path.name} is damaged ({first_line(error)})") from error
-        return images.field("bytes")
-
-
-def _open_file(path: Path) -> _HubFile:
+def _open_file(path: Path, name: str, split: str, asked: dict[str, str], on_listed: OnListed) -> _File:
     try:
         with pq.ParquetFile(path) as file:
-            schema, metadata = file.schema_arrow, file.metadata
-            if not {"image", "label"} <= set(schema.names) or not _has_bytes(schema.field("image").type):
-                found = ", ".join(schema.names)
-                raise SourceError(f"{path} has the columns {found}: expected image (bytes, path) and label")
-            column = file.read(columns=["label"])["label"].to_pandas()
-    except (OSError, pa.ArrowException) as error:
+            _check_rows(path, file.metadata)
+            columns = find_columns(path, file.schema_arrow, asked)
+            groups = _groups(path, file, columns.image)
+            labels = _labels(path, file, columns, on_listed)
+    except (OSError, pa.ArrowException, MemoryError) as error:
         raise SourceError(f"cannot read {path} ({first_line(error)}): fetch the file again") from error
-    classes = _class_names(path, schema)
-    return _HubFile(
-        path=path,
-        split=_split(path),
-        stamp=file_stamp(path),
-        labels=_name_labels(path, column, classes),
-        classes=classes,
-        group_rows=[metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)],
+    return _File(
+        path=path, name=name, split=split, stamp=file_stamp(path), labels=labels, columns=columns, groups=groups
     )
 
 
-def _name_labels(path: Path, column: pd.Series, classes: list[str]) -> list[str]:
-    """Each row's class by name; raises SourceError for rows without a label, or with one that has no name."""
-    numbered = pd.api.types.is_numeric_dtype(column)
-    unlabelled = column.isna() | (column < 0 if numbered else False)
-    if unlabelled.any():
-        count = f"{unlabelled.sum()} of {len(column)} rows"
-        raise SourceError(f"{path} has no label in {count}: remove the file or label its rows")
-    if not (numbered and classes):
-        return column.astype(str).tolist()
-    if len(column) and column.max() >= len(classes):
+def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
+    """Raise SourceError for more rows than the file could hold images."""
+    grouped = sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    if metadata.num_rows > path.stat().st_size or grouped != metadata.num_rows:
         raise SourceError(
-            f"{path} has the label {column.max()}, but names {len(classes)} classes: fetch the file again"
+            f"{path} claims {max(grouped, metadata.num_rows):,} rows in {path.stat().st_size:,} bytes: "
+            "fetch the file again"
         )
-    return [classes[label] for label in column.astype(int)]
 
 
-def _has_bytes(kind: pa.DataType) -> bool:
-    position = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
-    return position >= 0 and kind.field(position).type in (pa.binary(), pa.large_binary())
+def _groups(path: Path, file: pq.ParquetFile, column: str) -> list[RowGroup]:
+    leaves = range(len(file.schema.names))
+    ours = [leaf for leaf in leaves if file.schema.column(leaf).path.split(".")[0] == column]
+    about = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    return [
+        RowGroup(
+            path=path,
+            number=number,
+            rows=group.num_rows,
+            size=sum(group.column(leaf).total_uncompressed_size for leaf in ours),
+            column=column,
+        )
+        for number, group in enumerate(about)
+    ]
 
 
-def _class_names(path: Path, schema: pa.Schema) -> list[str]:
-    """The label's class names as the schema's metadata gives them, or none; one name given twice gets its number."""
-    try:
-        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        names = list(metadata.get("info", {}).get("features", {}).get("label", {}).get("names") or [])
-    except (ValueError, AttributeError, TypeError) as error:
-        raise SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's") from error
-    return [f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names)]
+def _labels(path: Path, file: pq.ParquetFile, columns: Columns, on_listed: OnListed) -> list[str | None]:
+    """Each row's class by name; raises SourceError for labels that are no classes or have no name."""
+    rows = file.metadata.num_rows
+    if not columns.label:
+        on_listed(rows)
+        return [None] * rows
+    name = label_namer(path, file.schema_arrow.field(columns.label).type, columns)
+    labels: list[str | None] = []
+    for batch in file.iter_batches(LISTED_AT_ONCE, columns=[columns.label], use_threads=False):
+        labels += name(batch.column(0))
+        on_listed(len(batch))
+    if len(labels) != rows:
+        raise OSError(f"it holds {len(labels):,} labels for {rows:,} rows")
+    return labels
 
 
-def _number(known: list[str], names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+def _labelled(files: list[_File]) -> tuple[list[_File], list[str]]:
+    """The files to use, and what is said of splits left out because none of their rows has a label.
+
+    All files are used where no row at all has one. Raises SourceError for rows without a label among others.
+    """
+    with_labels = {file.name for file in files if any(label is not None for label in file.labels)}
+    if not with_labels:
+        return files, []
+    used = [file for file in files if file.name in with_labels]
+    for file in used:
+        missing = file.labels.count(None)
+        if missing:
+            raise SourceError(
+                f"{file.path} has no label in {missing} of {len(file.labels)} rows: remove the file or label its rows"
+            )
+    left = sorted({file.name for file in files} - with_labels)
+    rows = {name: sum(len(file.labels) for file in files if file.name == name) for name in left}
+    return used, [f"{counted(rows[name], 'image')} of {name} without labels left out" for name in left]
+
+
+def _number(root: Path, files: list[_File]) -> tuple[tuple[str, ...], list[int]]:
     """Number the classes in the schema's order where it gives one, else in sorted order."""
-    if not set(names) <= set(known):
+    known = list(files[0].columns.classes)
+    given = sorted({label for file in files for label in file.labels if label is not None})
+    if not given:
+        return (), [UNLABELLED for file in files for _ in file.labels]
+    order = known if set(given) <= set(known) else given
+    clean = dict(zip(order, clean_names(order, str(root)), strict=True))
+    names = [clean[label] for file in files for label in file.labels if label is not None]
+    if order is not known:
         return name_classes(names)
-    index = {name: number for number, name in enumerate(known)}
-    return tuple(known), [index[name] for name in names]
+    classes = tuple(dict.fromkeys(clean.values()))
+    index = {name: number for number, name in enumerate(classes)}
+    return classes, [index[name] for name in names]
 
 
-def _split(path: Path) -> str:
-    word = re.split(r"[-_.]", path.name.lower())[0]
-    if word not in SPLIT_ALIASES:
-        raise SourceError(f"{path} does not begin with its split: expected a name such as train-00000-of-00004.parquet")
-    return SPLIT_ALIASES[word]
+def _say(found: SplitFiles, files: list[_File], classes: tuple[str, ...], unlabelled: list[str]) -> str:
+    """The line on how the images were found."""
+    splits = [name if found.splits[name] == name else f"{name} ({found.splits[name]})" for name in found.splits if name]
+    columns = files[0].columns
+    named = [
+        *([f"config {found.config}"] if found.config else []),
+        *([f"image in {columns.image}"] if columns.image != "image" else []),
+        *([f"label in {columns.label}"] if columns.label not in ("", "label") else []),
+        counted(len({file.path for file in files}), "file"),
+        counted(len({label for file in files for label in file.labels}), "class") if classes else "no labels",
+    ]
+    left = [*unlabelled, *([f"{some(found.left_out)} left out"] if found.left_out else [])]
+    return "; ".join([", ".join([*splits, *named]), *left])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from features.errors import SourceError
 from features.sources.folders import open_folder
-from features.sources.hub import hub_files, open_hub
+from features.sources.hub import looks_like_hub, open_hub
 from features.sources.manifests import open_manifest
 from features.sources.named import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
 from features.sources.options import SourceOptions
@@ -23,6 +23,7 @@ from features.sources.source import (
     drop_unused_classes,
 )
 from features.sources.splits import complete_splits, missing_splits
+from features.sources.tree import holds_data
 
 ANYTHING = SourceOptions()
 
@@ -55,7 +56,7 @@ KINDS = (
     ),
     Kind(
         said="a folder of Hugging Face image Parquet files",
-        is_meant=lambda path: path != "" and bool(hub_files(Path(path))),
+        is_meant=lambda path: path != "" and looks_like_hub(Path(path)),
         open=lambda path, asked, listed: open_hub(Path(path), asked, listed),
     ),
     Kind(
@@ -113,7 +114,20 @@ def open_source(
     return replace(source, items=items, drawn=missing_splits(source.items, splits))
 
 
+def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:
+    """Raise SourceError for the name of a known set that is also here, but for where the sets themselves lie."""
+    here = Path(dataset)
+    if dataset.lower() not in KNOWN or not here.exists() or here.resolve().parent == data_dir.resolve():
+        return
+    if here.is_file() or holds_data(here):
+        raise SourceError(
+            f"{dataset} is a {'file' if here.is_file() else 'folder'} here and a known set: give ./{dataset} for what "
+            "is here, or rename it to have the set"
+        )
+
+
 def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:
+    _refuse_two_meanings(dataset, asked.data_dir)
     for kind in KINDS:
         if kind.is_meant(dataset):
             return kind.open(dataset, asked, on_listed)

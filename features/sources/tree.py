@@ -36,6 +36,12 @@ NO_IMAGES = re.compile(
 )
 """Suffixes of what lies beside images and is none; a file with any other suffix is tried."""
 
+DATA = re.compile(
+    r".*\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|heif|avif|jp2|j2k|ppm|pgm|pbm|tga|ico|dcm|csv|tsv|parquet)",
+    re.IGNORECASE,
+)
+"""Names of files that are images or lists of some, beyond doubt."""
+
 TOLD_EVERY = 500
 
 _LITTER = re.compile("|".join(f"({names})" for names in LITTER.values()), re.DOTALL)
@@ -100,6 +106,12 @@ class Tree:
             **self.oddities,
         }
         return [f"{counted(count, what)} left out" for what, count in found.items() if count]
+
+
+def holds_data(folder: Path, besides: str = "") -> bool:
+    """Whether files called like images or lists are at or below `folder`, other than with the ending `besides`."""
+    found = (name.lower() for _, _, names in os.walk(folder) for name in names if DATA.fullmatch(name))
+    return any(litter_of(name) is None and not (besides and name.endswith(besides)) for name in found)
 
 
 def counted(count: int, what: str) -> str:

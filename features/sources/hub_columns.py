@@ -1,0 +1,153 @@
+"""Which column of an image Parquet file holds the image and which the label, and each row's class by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from features.errors import SourceError, first_line, some
+
+logger = logging.getLogger(__name__)
+
+IMAGE_NAMES = ("image", "img", "images", "photo", "picture", "pic", "jpg", "jpeg", "png", "webp", "file", "bytes")
+LABEL_NAMES = re.compile(
+    r"((fine|coarse)_)?labels?|(class|label|category)_?(name|id)?|classes|targets?|categories|y|cls"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The column of the images, that of the labels (empty: none), and the class names that the schema gives."""
+
+    image: str
+    label: str
+    classes: tuple[str, ...]
+
+
+def find_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Columns:
+    """Find the columns by what is `asked`, by the hub's metadata, or else by their names.
+
+    Raises SourceError where there is none or more than one.
+    """
+    features = _features(path, schema)
+    encoded = [field.name for field in schema if holds_images(field.type)]
+    by_kind = [name for name in encoded if _kind(features, name) == "Image"]
+    by_name = [name for name in encoded if name.lower() in IMAGE_NAMES]
+    image = _only(path, "path", _asked(path, schema, asked, "path") or by_kind or by_name or encoded)
+    if not image or image not in encoded:
+        raise SourceError(_no_image(path, schema))
+    others = [name for name in schema.names if name != image]
+    by_kind = [name for name in others if _kind(features, name) == "ClassLabel"]
+    by_name = [name for name in others if LABEL_NAMES.fullmatch(name.lower())]
+    label = _only(path, "label", _asked(path, schema, asked, "label") or by_kind or by_name)
+    if not label and others:
+        logger.warning("%s: no column is a label by its name: give `columns=label=%s` if that is one", path, others[0])
+    return Columns(image=image, label=label, classes=_class_names(path, features.get(label)))
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold encoded images: bytes, or a record with bytes."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    position = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    return _is_bytes(kind.field(position).type if position >= 0 else kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _asked(path: Path, schema: pa.Schema, asked: dict[str, str], role: str) -> list[str]:
+    column = asked.get(role)
+    if column and column not in schema.names:
+        raise SourceError(f"{path} has no column {column!r}: expected one of {some(schema.names)}")
+    return [column] if column else []
+
+
+def _only(path: Path, role: str, names: Sequence[str]) -> str:
+    if len(names) > 1:
+        what = {"path": "the image", "label": "the label"}[role]
+        raise SourceError(f"{path} has {some(names)}, each of which may be {what}: give `columns={role}={names[0]}`")
+    return names[0] if names else ""
+
+
+def _no_image(path: Path, schema: pa.Schema) -> str:
+    lists = [field.name for field in schema if _is_list(field.type) and holds_images(field.type.value_type)]
+    if lists:
+        return f"{path} has several images a row in {lists[0]!r}: expected one image and one label a row"
+    return f"{path} has the columns {some(schema.names)}: expected image (bytes, path) and label"
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _features(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    """What the hub's metadata tells of each column; raises SourceError where it is of another layout."""
+    try:
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return {**(metadata.get("info", {}).get("features", {}) or {})}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise _foreign(path, error) from error
+
+
+def _foreign(path: Path, error: Exception) -> SourceError:
+    return SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's")
+
+
+def _kind(features: dict[str, Any], name: str) -> str:
+    about = features.get(name)
+    return str(about.get("_type", "")) if isinstance(about, dict) else ""
+
+
+def _class_names(path: Path, about: Any) -> tuple[str, ...]:
+    """The class names that the metadata gives, or none; one name given twice gets its number."""
+    try:
+        given = (about or {}).get("names") or []
+        names = [given[key] for key in sorted(given, key=int)] if isinstance(given, dict) else list(given)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise _foreign(path, error) from error
+    return tuple(f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names))
+
+
+def label_namer(path: Path, kind: pa.DataType, columns: Columns) -> Callable[[Any], list[str | None]]:
+    """What names the classes of a slice of the label column, None where a row has no label.
+
+    Raises SourceError for labels that are no classes: lists, records, bytes.
+    """
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_nested(value) or _is_bytes(value):
+        what = "lists" if _is_list(value) else "records" if pa.types.is_nested(value) else "bytes"
+        raise SourceError(f"{path} has {what} in the column {columns.label!r}: expected one class a row")
+
+    def name(labels: Any) -> list[str | None]:
+        if pa.types.is_null(labels.type):
+            return [None] * len(labels)
+        coded = labels if pa.types.is_dictionary(labels.type) else labels.dictionary_encode()
+        names = [_name(path, label, columns) for label in coded.dictionary.to_pylist()]
+        return [None if code is None else names[code] for code in coded.indices.to_pylist()]
+
+    return name
+
+
+def _name(path: Path, label: Any, columns: Columns) -> str | None:
+    if isinstance(label, bool):
+        label = int(label) if columns.classes else str(label)
+    if label is None or not isinstance(label, int | float):
+        return None if label is None else str(label)
+    if label < 0 or label != label:  # the hub's -1, or NaN
+        return None
+    if not float(label).is_integer():
+        raise SourceError(f"{path} has the label {label} in {columns.label!r}: expected classes, not fractions")
+    if columns.classes and label >= len(columns.classes):
+        raise SourceError(
+            f"{path} has the label {label:.0f}, but names {len(columns.classes)} classes: fetch the file again"
+        )
+    return columns.classes[int(label)] if columns.classes else str(int(label))

@@ -105,7 +105,7 @@ def _open_file(path: Path, name: str, split: str, asked: dict[str, str], on_list
             columns = find_columns(path, file.schema_arrow, asked)
             groups = _groups(path, file, columns.image)
             labels = _labels(path, file, columns, on_listed)
-    except (OSError, pa.ArrowException, MemoryError) as error:
+    except (OSError, pa.ArrowException, ValueError, MemoryError) as error:  # text that is no UTF-8 is a ValueError
         raise SourceError(f"cannot read {path} ({first_line(error)}): fetch the file again") from error
     return _File(
         path=path, name=name, split=split, stamp=file_stamp(path), labels=labels, columns=columns, groups=groups

@@ -94,7 +94,7 @@ class RowReader:
         try:
             for encoded, path in _rows(group):
                 images.add(encoded, path)
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             reason = f"row group {group.number} of {group.path.name} is damaged ({first_line(error)})"
             logger.warning("%s: its %d images cannot be read", reason, group.rows)
             self._damaged[number] = reason
@@ -134,4 +134,5 @@ def _bytes_and_paths(column: Any) -> tuple[Any, list[str | None]]:
     if not pa.types.is_struct(column.type):
         return column, [None] * len(column)
     fields = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
-    return fields["bytes"], fields["path"].to_pylist() if "path" in fields else [None] * len(column)
+    paths = fields["path"].to_pylist() if "path" in fields else [None] * len(column)
+    return fields["bytes"], [path if isinstance(path, str) else None for path in paths]

@@ -65,6 +65,11 @@ READ: dict[str, tuple[list[str], dict[str, set[str]], str]] = {
         {"train": {"train-00000-of-00001-b42af1f310218743.parquet"}},
         "train, 1 file, 2 classes",
     ),
+    "folds": (
+        ["fold_1.parquet", "fold_2.parquet", "fold_3.parquet"],
+        {"train": {"fold_1.parquet"}, "validation": {"fold_2.parquet"}, "test": {"fold_3.parquet"}},
+        "fold_1 (train), fold_2 (validation), fold_3 (test), 3 files, 2 classes",
+    ),
     "more splits": (
         [f"train-{PART}", f"train_small-{PART}", f"test-{PART}", f"test_ood-{PART}"],
         {"train": {f"train-{PART}"}, "test": {f"test-{PART}"}},

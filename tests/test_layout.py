@@ -104,7 +104,11 @@ READ: dict[str, tuple[list[str], dict[str, int], str]] = {
         "train/, val/, test/, 2 classes; 3 images in unlabelled/ left out",
     ),
     "a class called train": (["car", "train", "bus"], {"train": 9}, "3 classes, no splits"),
-    "classes of unequal depth": (["cat/2023/may", "cat", "dog"], {"train": 9}, "2 classes, no splits"),
+    "classes of unequal depth": (
+        ["cat/2023/may", "cat", "dog"],
+        {"train": 9},
+        "2 classes with 1 folder in them, no splits",
+    ),
     "numbers as classes": (["00000", "00001"], {"train": 6}, "2 classes, no splits"),
     "no classes": (["."], {"train": 3}, "no class folders: 3 images without labels"),
 }
@@ -245,6 +249,13 @@ def test_litter_is_left_out_everywhere_and_counted(tmp_path: Path) -> None:
     )
 
 
+def test_a_stray_image_beside_a_lone_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, *classes_in("set/train", "set/test"))
+    (tmp_path / "example.jpg").write_bytes(b"x")
+    assert found(read(tmp_path)) == {"train": 6, "test": 6}
+    assert "1 file in" in caplog.text
+
+
 def test_images_without_labels(tmp_path: Path) -> None:
     fill(tmp_path, ".")
     source = read(tmp_path)
@@ -263,7 +274,7 @@ def test_a_class_that_is_a_link_to_another_is_said(tmp_path: Path, caplog: pytes
     fill(tmp_path, *TWO)
     (tmp_path / "cat again").symlink_to("cat")
     assert len(read(tmp_path).items) == 9
-    assert "cat, cat again are one folder by way of links" in caplog.text
+    assert "cat and cat again are one folder, by way of links" in caplog.text
 
 
 def test_links_among_links_come_to_an_end(tmp_path: Path) -> None:
@@ -291,7 +302,7 @@ def test_pipes_are_counted_and_links_to_nowhere_listed(tmp_path: Path) -> None:
     (tmp_path / "cat/circle.jpg").symlink_to("circle.jpg")
     source = read(tmp_path)
     assert {"cat/gone.jpg", "cat/circle.jpg"} <= set(source.items["key"])
-    assert source.layout.endswith("; 1 pipe or devices left out")
+    assert source.layout.endswith("; 1 pipe, sockets or devices left out")
 
 
 @pytest.mark.parametrize("refused", ["listed", "entered"])

@@ -54,3 +54,23 @@ def test_a_folder_without_data_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits/notes.txt").write_bytes(b"x")
     assert len(opened("digits").classes) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            SourceOptions(columns="label=breed"),
+            r"`columns=label=breed` says nothing about \S+, a folder of images: leave",
+        ),
+        (SourceOptions(config="full"), r"`config=full` says nothing about"),
+    ],
+)
+def test_an_option_that_a_folder_has_no_use_for(photos: Path, options: SourceOptions, why: str) -> None:
+    with pytest.raises(SourceError, match=why):
+        open_source(str(photos), options)
+
+
+def test_an_option_that_a_known_set_has_no_use_for() -> None:
+    with pytest.raises(SourceError, match=r"`layout=splits` says nothing about digits, a known set: leave it out"):
+        open_source("digits", SourceOptions(layout="splits"))

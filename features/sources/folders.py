@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from features.sources.layout import Layout, Part, read_layout
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
-from features.sources.tree import Tree, counted, scan
+from features.sources.tree import Identity, Tree, counted, scan
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,16 @@ def _warn(tree: Tree, layout: Layout) -> None:
                 tree.root / folder.path,
                 folder.files[0][0],
             )
-    found = Counter(folder.identity for part in layout.parts for folder in part.folder.walk())
-    twice = [folder.path for part in layout.parts for folder in part.folder.walk() if found[folder.identity] > 1]
+    found: dict[Identity, list[str]] = defaultdict(list)
+    for part in layout.parts:
+        for folder in part.folder.walk():
+            found[folder.identity].append(folder.path)
+    twice = [paths for paths in found.values() if len(paths) > 1]
     if twice:
-        logger.warning("%s are one folder by way of links: its images are listed more than once", some(twice))
+        logger.warning(
+            "%s, by way of links: their images are listed more than once",
+            some([f"{' and '.join(paths)} are one folder" for paths in twice]),
+        )
 
 
 def _say(tree: Tree, layout: Layout) -> str:

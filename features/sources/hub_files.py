@@ -74,19 +74,27 @@ def says_split(path: Path) -> bool:
 
 def _place(root: Path, path: Path) -> tuple[str, str]:
     """The config and the split of a file, by its name and the folders that it is in."""
-    folders = list(path.relative_to(root).parts[:-1]) if path != root else []
+    folders = [name for name in path.relative_to(root).parts[:-1] if name.lower() != "data"] if path != root else []
     split = _base(path)
-    if parse(split)[0] is None and fold_number(split) is None:
-        inner = folders.pop() if folders else root.resolve().name if path != root else ""
-        split = inner if parse(inner)[0] or fold_number(inner) is not None else ""
-        folders += [inner] if not split and inner != root.resolve().name else []
-    return "/".join(name for name in folders if name.lower() != "data"), split
+    if _says_split(split):
+        folders = [name for name in folders if parse(name)[0] != parse(split)[0] or not parse(split)[0]]
+    elif folders and _says_split(folders[-1]):
+        split = folders.pop()
+    else:
+        top = root.resolve().name
+        split = top if not folders and path != root and _says_split(top) else ""
+    return "/".join(folders), split
+
+
+def _says_split(name: str) -> bool:
+    return parse(name)[0] is not None or fold_number(name) is not None
 
 
 def _base(path: Path) -> str:
     """A file's name without its number and checksum: train of train-00000-of-00004-2b0c4ecb3d6a1e5f.parquet."""
     matched = _NAME.fullmatch(path.stem)
-    return re.sub(r"[-_. ]?\d+$", "", matched["base"]) if matched and not matched["base"].isdecimal() else ""
+    base = matched["base"] if matched else path.stem
+    return base if fold_number(base) is not None else re.sub(r"[-_. ]?\d+$", "", base)
 
 
 def _choose(root: Path, configs: list[str], asked: str) -> str:

@@ -12,7 +12,10 @@ from typing import Literal
 from features.errors import SourceError, some
 from features.sources.source import SPLITS
 from features.sources.tree import Folder, Tree, counted
-from features.sources.words import fold_number, parse, says_no_labels, splits_of
+from features.sources.words import fold_number, parse, says_no_labels, says_nothing, splits_of
+
+STRAY_IMAGES = 10
+"""An image loose beside a lone folder of so many is a stray one, and the folder is what is meant."""
 
 Asked = Literal["auto", "classes", "splits"]
 
@@ -54,10 +57,11 @@ def read_layout(tree: Tree, asked: Asked) -> Layout:
 
 def _unwrap(folder: Folder, stays: Callable[[Folder], bool]) -> Folder:
     """The folder in which there is something to choose: a lone one around it all is entered, unless it `stays`."""
-    while not folder.files and len(folder.filled()) == 1:
+    while len(folder.filled()) == 1:
         inner = folder.filled()[0]
         empty = any(not below.images and not below.others and not below.folders for below in folder.folders)
-        if empty or not inner.filled() or stays(inner):
+        full = STRAY_IMAGES * len(folder.files) > inner.images
+        if empty or full or not inner.filled() or stays(inner):
             break
         folder = inner
     return folder
@@ -73,16 +77,37 @@ def _enter_split(folder: Folder) -> Folder:
     """A split's folder, past doubles of itself (seg_train/seg_train) and lone wrappers (train/images)."""
     folder = _unwrap(folder, lambda _: False)
     filled = folder.filled()
-    double = len(filled) == 1 and not folder.files and parse(filled[0].name)[0] == parse(folder.name)[0] is not None
-    return filled[0] if double else folder
+    if len(filled) == 1 and not folder.files and (says_nothing(filled[0].name) or _same_split(filled[0], folder)):
+        return filled[0]
+    return folder
+
+
+def _same_split(first: Folder, second: Folder) -> bool:
+    return parse(first.name)[0] == parse(second.name)[0] is not None
 
 
 def _classes_here(top: Folder) -> Layout:
     filled = top.filled()
     if not filled:
         return Layout(top=top, parts=(), said=(f"no class folders: {counted(top.images, 'image')} without labels",))
-    said = counted(len(top.folders), "class") + ", no splits, validation and test drawn from them"
-    return Layout(top=top, parts=tuple(_parts("train", top)), said=(said,), loose=(top,))
+    within = sum(1 for folder in filled for below in folder.walk() if below.files and below is not folder)
+    said = (
+        counted(len(top.folders), "class")
+        + (f" with {counted(within, 'folder')} in them" if within else "")
+        + ", no splits, validation and test drawn from them"
+    )
+    return Layout(top=top, parts=tuple(_parts("train", top)), said=(said,), loose=_and_above(top))
+
+
+def _and_above(*folders: Folder) -> tuple[Folder, ...]:
+    """These folders and those around them, each once: what is loose in them is in no class folder."""
+    found: dict[Folder, None] = {}
+    for each in folders:
+        above: Folder | None = each
+        while above is not None:
+            found[above] = None
+            above = above.above
+    return tuple(found)
 
 
 def _parts(split: str, folder: Folder) -> Iterable[Part]:
@@ -125,7 +150,7 @@ def _splits_here(tree: Tree, top: Folder, asked: Asked) -> Layout | None:
         *(f"nothing in {folder.name}/" for folder in top.folders if not folder.images),
     ]
     said = (_say_splits(labelled), counted(len({part.name for part in parts}), "class"), *left)
-    return Layout(top=top, parts=tuple(parts), said=said, loose=(top, *(inner[name] for name in labelled)))
+    return Layout(top=top, parts=tuple(parts), said=said, loose=_and_above(*(inner[name] for name in labelled)))
 
 
 def _refuse_unlabelled_splits(where: str, given: dict[str, str], strangers: Sequence[Folder]) -> None:
@@ -186,7 +211,7 @@ def _splits_below(tree: Tree, top: Folder, asked: Asked) -> Layout | None:
         Part(split=given[below.name], name=folder.name, folder=below) for folder in classes for below in folder.filled()
     )
     count = counted(len(classes), "class")
-    return Layout(top=top, parts=parts, said=(f"{_say_splits(given)} in each of {count}",), loose=(top,))
+    return Layout(top=top, parts=parts, said=(f"{_say_splits(given)} in each of {count}",), loose=_and_above(top))
 
 
 def _is_apart(folder: Folder, given: dict[str, str]) -> bool:

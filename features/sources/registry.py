@@ -36,12 +36,13 @@ class Kind:
     """How it is told that a data set is of a kind, by what a person calls it, and how it is opened.
 
     `open` takes that, what else is asked, and what is told how many images were found. `said` is how messages call what
-    is no set of KNOWN.
+    is no set of KNOWN. `takes` are the options that only some kinds have a use for.
     """
 
     is_meant: Callable[[str], bool]
     open: Callable[[str, SourceOptions, OnListed], Source]
     said: str = ""
+    takes: tuple[str, ...] = ()
 
 
 KINDS = (
@@ -56,16 +57,19 @@ KINDS = (
     ),
     Kind(
         said="a folder of Hugging Face image Parquet files",
+        takes=("columns", "config"),
         is_meant=lambda path: path != "" and looks_like_hub(Path(path)),
         open=lambda path, asked, listed: open_hub(Path(path), asked, listed),
     ),
     Kind(
         said="a folder of images",
+        takes=("layout",),
         is_meant=lambda path: path != "" and Path(path).is_dir(),
         open=lambda path, asked, listed: open_folder(Path(path), asked, listed),
     ),
     Kind(
         said="a CSV or Parquet manifest",
+        takes=("columns",),
         is_meant=lambda path: Path(path).is_file(),
         open=lambda path, asked, listed: open_manifest(Path(path), asked, listed),
     ),
@@ -126,10 +130,21 @@ def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:
         )
 
 
+def _refuse_unused(dataset: str, asked: SourceOptions, kind: Kind) -> None:
+    """Raise SourceError for an option that says nothing about this kind of set."""
+    for name in ("columns", "config", "layout"):
+        value = getattr(asked, name)
+        if value != getattr(ANYTHING, name) and name not in kind.takes:
+            raise SourceError(
+                f"`{name}={value}` says nothing about {dataset}, {kind.said or 'a known set'}: leave it out"
+            )
+
+
 def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:
     _refuse_two_meanings(dataset, asked.data_dir)
     for kind in KINDS:
         if kind.is_meant(dataset):
+            _refuse_unused(dataset, asked, kind)
             return kind.open(dataset, asked, on_listed)
     paths = ", ".join(kind.said for kind in KINDS if kind.said)
     raise SourceError(

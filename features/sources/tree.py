@@ -36,6 +36,9 @@ NO_IMAGES = re.compile(
 )
 """Suffixes of what lies beside images and is none; a file with any other suffix is tried."""
 
+NO_IMAGES_EITHER = re.compile("licen[sc]e|readme|copying|authors|changelog|notice|citation|version|makefile")
+"""Names without a suffix, in lower case, of what is no image either."""
+
 DATA = re.compile(
     r".*\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|heif|avif|jp2|j2k|ppm|pgm|pbm|tga|ico|dcm|csv|tsv|parquet)",
     re.IGNORECASE,
@@ -131,7 +134,8 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
     """
     top = Folder(path="", identity=_identity(root))
     tree = Tree(root=root, top=top, litter=Counter(), oddities=Counter())
-    ancestors = frozenset(_identity(parent) for parent in root.resolve().parents)
+    parents = [parent.stat() for parent in root.resolve().parents if os.access(parent, os.F_OK)]
+    ancestors = frozenset((status.st_dev, status.st_ino) for status in parents)
     seen = set(ancestors)
     waiting, found = [top], []
     told = 0
@@ -163,10 +167,10 @@ def _sort(
             tree.oddities["link{s} to folders above or read already"] += 1
         else:
             folder.folders.append(below)
-    elif NO_IMAGES.fullmatch(suffix) and suffix != entry.name.lower():
-        folder.others[f".{suffix}"] += 1
+    elif (NO_IMAGES if "." in entry.name else NO_IMAGES_EITHER).fullmatch(suffix):
+        folder.others[f".{suffix}" if "." in entry.name else entry.name] += 1
     elif (not link and not entry.is_file()) or (link and _is_pipe(Path(entry.path))):
-        tree.oddities["pipe{s} or devices"] += 1
+        tree.oddities["pipe{s}, sockets or devices"] += 1
     else:
         folder.files.append((entry.name, file_stamp(Path(entry.path))))
 

@@ -74,6 +74,11 @@ def says_no_labels(name: str) -> bool:
     return any(WITHOUT_LABELS.fullmatch(word) for word in _words(name))
 
 
+def says_nothing(name: str) -> bool:
+    """Whether a lone folder of this name in a split (images, unknown) is no class: its images have no labels."""
+    return says_no_labels(name) or all(re.fullmatch(AFFIXES, word) for word in _words(name) or [""])
+
+
 def _words(name: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(name)]
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from features.errors import SourceError
@@ -52,12 +54,15 @@ def test_manifest(photos: Path, name: str) -> None:
     source = opened(path)
     assert source.classes == ("blue", "green", "red")
     assert counts(source) == {"train": 90, "validation": 15, "test": 15}
+    assert source.drawn == ()
     assert source.read(source.items.index[0])[:4] == b"\x89PNG"
 
 
 def test_manifest_without_splits(photos: Path) -> None:
     write_manifest(photos.parent / "list.csv", photos)
-    assert set(counts(opened(photos.parent / "list.csv"))) == {"train", "validation", "test"}
+    source = opened(photos.parent / "list.csv")
+    assert set(counts(source)) == {"train", "validation", "test"}
+    assert source.drawn == ("test", "validation")
 
 
 def test_manifest_cut_short(photos: Path) -> None:
@@ -90,3 +95,26 @@ def test_manifest_that_lists_an_image_twice(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label\na.png,x\na.png,y\n")
     with pytest.raises(SourceError, match=r"lists 'a.png' more than once"):
         opened(tmp_path / "list.csv")
+
+
+def test_listing_is_told_as_it_goes_on(photos: Path) -> None:
+    write_manifest(photos.parent / "list.csv", photos)
+    told: list[int] = []
+    open_source(str(photos.parent / "list.csv"), on_listed=told.append)
+    assert sum(told) == 120
+
+
+def test_only_the_columns_needed_of_a_parquet_list_are_read(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = photos.parent / "list.parquet"
+    write_manifest(path, photos)
+    pd.read_parquet(path).assign(pixels=[bytes(9)] * 120, size=1).to_parquet(path)
+    read: list[str] = []
+    whole = pq.ParquetFile.read
+
+    def reading(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
+        read.extend(columns)
+        return whole(file, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", reading)
+    assert len(opened(path).items) == 120
+    assert read == ["path", "label"]

@@ -53,8 +53,8 @@ def read_text(path: Path) -> ListTable:
 def _as_utf8(data: bytes) -> tuple[bytes, str]:
     """A text file's bytes as UTF-8 without a mark, and its encoding where it is another; raises ValueError."""
     encoding = ""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data, encoding = data.decode("utf-16").encode(), "UTF-16"
+    if codec := _utf16(data):
+        data, encoding = data.decode(codec).encode(), "UTF-16"
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         row = data.count(b"\n", 0, data.index(b"\0"))
@@ -64,6 +64,14 @@ def _as_utf8(data: bytes) -> tuple[bytes, str]:
     except UnicodeDecodeError:
         return data.decode("cp1252").encode(), "cp1252"
     return data, encoding
+
+
+def _utf16(data: bytes) -> str:
+    """Which UTF-16 it is, by its mark, or by every other byte of a header in ASCII being 0; empty where it is none."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = {codec: data[at:32:2] for codec, at in (("utf-16-be", 0), ("utf-16-le", 1))}
+    return next((codec for codec, signs in zeros.items() if signs and not any(signs)), "")
 
 
 def _header(data: bytes) -> tuple[str, bytes]:

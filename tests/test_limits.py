@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -22,6 +23,8 @@ from features.sources.files import MOST_BYTES, read_file
 from features.sources.rules import Decoding
 from features.trunk.spec import BackboneOptions, TrunkSpec
 from tests.conftest import tiny_spec
+
+pillow_heif.register_heif_opener()
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
 PHOTO = Image.fromarray(NOISE)
@@ -75,6 +78,30 @@ def test_a_png_cut_short_is_refused_with_what_is_missing_and_read_when_asked() -
     assert np.array_equal(pixels[:40], NOISE[:40])
     assert (pixels[-40:] == 128).all()
     assert np.array_equal(decode(PNG[:-12]), NOISE)  # its end marker alone
+
+
+def test_a_hole_of_zeros_in_a_jpeg_is_damage() -> None:
+    large = encoded(PHOTO.resize((640, 480)), "jpeg")
+    middle = len(large) // 2
+    with pytest.raises(DecodeError, match=r"^damaged image: a part of its pixels is nothing but zeros"):
+        decode(large[:middle] + bytes(1024) + large[middle + 1024 :])
+    assert np.array_equal(decode(large + bytes(4096) + large), decode(large))  # a second picture, as phones add
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_plain_area_of_a_jpeg_is_no_hole(optimize: bool) -> None:
+    for grey in (0, 128, 255):
+        plain = encoded(Image.new("RGB", (2000, 2000), (grey, grey, grey)), "jpeg", optimize=optimize)
+        assert np.abs(decode(plain).astype(int) - grey).max() <= 1
+
+
+def test_heic_is_turned_once() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(PHOTO, "heif", exif=exif.tobytes(), quality=90)
+    expected = np.rot90(decode(encoded(PHOTO, "heif", quality=90)), -1).astype(float)
+    assert np.abs(decode(turned) - expected).mean() < 30
+    assert decode(turned).shape == (160, 120, 3)
 
 
 def test_a_photograph_whose_corner_is_grey_is_whole() -> None:

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from features.errors import DecodeError, first_line
 from features.sources.headers import check_jpeg2000, check_ppm, icon_picture, webp_size
-from features.sources.jpeg import Jpeg, cut_short, looks_cut_short, open_jpeg
+from features.sources.jpeg import Jpeg, check_holes, cut_short, looks_cut_short, open_jpeg
 from features.sources.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
 from features.sources.png import open_png
 from features.sources.rules import Decoding
@@ -84,6 +84,7 @@ def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 def _read_jpeg(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
     jpeg = open_jpeg(payload)
+    check_holes(jpeg)
     return upright(_whole_jpeg(jpeg, lambda content: _load(content, kind, rules), rules), jpeg.orientation)
 
 

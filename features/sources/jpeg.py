@@ -23,6 +23,10 @@ _NOT_NEEDED = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 
 _SCAN = re.compile(rb"\xff\xda\x00.", re.DOTALL)
 
+_TABLES = re.compile(rb"\xff\xc4(?=(..)(.{0,1024}))", re.DOTALL)
+
+_HOLE = bytes(512)
+
 _FOREIGN = bytes(range(1, 255))
 """Pixels of no image: where they change what is decoded, some of the file's own were missing."""
 
@@ -62,6 +66,32 @@ def open_jpeg(payload: bytes) -> Jpeg:
             start = end
         position = end
     raise DecodeError("cut short or damaged: there are no pixels behind its header")
+
+
+def check_holes(jpeg: Jpeg) -> None:
+    """Raise DecodeError where a block of the disk is zeros in a baseline file: nobody's photograph is stored so.
+
+    Where the first code of each table says that a block of pixels has ended, a plain area may be: then there is no
+    telling.
+    """
+    content = jpeg.content
+    hole = content.find(_HOLE)
+    if hole < 0 or jpeg.progressive or 0 <= content.find(END) < hole or not content[hole:].strip(b"\0"):
+        return
+    first = [symbol for table in _TABLES.finditer(content, 0, hole) for symbol in _first_codes(table[1], table[2])]
+    if any(first):
+        raise DecodeError("damaged image: a part of its pixels is nothing but zeros")
+
+
+def _first_codes(header: bytes, tables: bytes) -> list[int]:
+    """What the shortest code of each table of coefficients in a segment stands for; 0 is the end of a block."""
+    size = int.from_bytes(header, "big") - 2
+    found, position = [], 0
+    while position + 17 < min(size, len(tables)):
+        if tables[position] & 0x10:
+            found.append(tables[position + 17])
+        position += 17 + sum(tables[position + 1 : position + 17])
+    return found
 
 
 def _check_frame(marker: int, bits: int) -> None:

@@ -138,6 +138,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "splits without classes": (["train", "test"], r"has test, train but no train folder with class folders in it"),
     "splits without classes, and more": (["train", "test", "extra"], r"has .* but no train folder with class folders"),
     "test alone": (classes_in("test"), r"has test but no train folder with class folders in it"),
+    "a class called test, by year": (
+        ["car/2024", "test/2024", "bus/2024"],
+        r"has test but no train folder .*, or give `layout=classes` if all its folders are classes",
+    ),
     "splits in some classes": (
         ["cat/train", "cat/test", "dog"],
         r"has test, train in cat/, but not so in dog/: .*`layout=classes`",

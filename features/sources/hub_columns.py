@@ -82,7 +82,8 @@ def _no_image(path: Path, schema: pa.Schema) -> str:
     lists = [field.name for field in schema if _is_list(field.type) and holds_images(field.type.value_type)]
     if lists:
         return f"{path} has several images a row in {lists[0]!r}: expected one image and one label a row"
-    return f"{path} has the columns {some(schema.names)}: expected image (bytes, path) and label"
+    found = some(schema.names)
+    return f"{path} has the columns {found}: expected image (bytes, path) and label, or a list given by its own name"
 
 
 def _is_list(kind: pa.DataType) -> bool:

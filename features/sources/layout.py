@@ -132,6 +132,7 @@ def _splits_here(tree: Tree, top: Folder, asked: Asked) -> Layout | None:
             return None
         raise SourceError(
             f"{where} has {some(list(given))} but no train folder with class folders in it: put the classes there"
+            + (", or give `layout=classes` if all its folders are classes" if strangers else "")
         )
     if rivals and asked == "auto":
         raise SourceError(

@@ -271,6 +271,7 @@ def test_a_class_in_both_forms_of_unicode_is_one(tmp_path: Path, caplog: pytest.
     fill(tmp_path, "train/caf\u00e9", "train/tea", "test/cafe\u0301", "test/tea")
     source = read(tmp_path)
     assert source.classes == ("caf\u00e9", "tea")
+    assert source.layout.endswith(", 2 classes")
     assert "one class" in caplog.text
 
 

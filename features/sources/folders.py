@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features.errors import SourceError, some
 from features.sources.files import read_file
-from features.sources.layout import Layout, Part, read_layout
+from features.sources.layout import CLASSES, Layout, Part, read_layout
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
@@ -45,7 +45,7 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
         classes=classes,
         items=listing(keys, splits, labels, stamps),
         read=lambda row: read_file(root / keys[row]),
-        layout=_say(tree, layout),
+        layout=_say(tree, layout).replace(CLASSES, counted(len(classes), "class")),
     )
 
 

@@ -17,6 +17,9 @@ from features.sources.words import fold_number, parse, says_no_labels, says_noth
 STRAY_IMAGES = 10
 """An image loose beside a lone folder of so many is a stray one, and the folder is what is meant."""
 
+CLASSES = "{classes}"
+"""Stands for how many classes there are in what is said: names in two forms may be one."""
+
 Asked = Literal["auto", "classes", "splits"]
 
 
@@ -92,7 +95,7 @@ def _classes_here(top: Folder) -> Layout:
         return Layout(top=top, parts=(), said=(f"no class folders: {counted(top.images, 'image')} without labels",))
     within = sum(1 for folder in filled for below in folder.walk() if below.files and below is not folder)
     said = (
-        counted(len(top.folders), "class")
+        CLASSES
         + (f" with {counted(within, 'folder')} in them" if within else "")
         + ", no splits, validation and test drawn from them"
     )
@@ -150,7 +153,7 @@ def _splits_here(tree: Tree, top: Folder, asked: Asked) -> Layout | None:
         *(f"{counted(folder.images, 'image')} in {folder.name}/ left out" for folder in strangers),
         *(f"nothing in {folder.name}/" for folder in top.folders if not folder.images),
     ]
-    said = (_say_splits(labelled), counted(len({part.name for part in parts}), "class"), *left)
+    said = (_say_splits(labelled), CLASSES, *left)
     return Layout(top=top, parts=tuple(parts), said=said, loose=_and_above(*(inner[name] for name in labelled)))
 
 
@@ -211,8 +214,7 @@ def _splits_below(tree: Tree, top: Folder, asked: Asked) -> Layout | None:
     parts = tuple(
         Part(split=given[below.name], name=folder.name, folder=below) for folder in classes for below in folder.filled()
     )
-    count = counted(len(classes), "class")
-    return Layout(top=top, parts=parts, said=(f"{_say_splits(given)} in each of {count}",), loose=_and_above(top))
+    return Layout(top=top, parts=parts, said=(f"{_say_splits(given)} in each of {CLASSES}",), loose=_and_above(top))
 
 
 def _is_apart(folder: Folder, given: dict[str, str]) -> bool:

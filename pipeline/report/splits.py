@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 from features.errors import some
-from features.sources.source import SPLITS
 
 FEW_TEST_IMAGES = 100
 """With fewer, the 95 % interval of an accuracy is up to 20 points wide or more."""
@@ -15,24 +14,19 @@ FEW_TEST_IMAGES = 100
 FEW_OF_A_CLASS = 10
 
 
-def count_classes(items: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Images of each class (rows, in order) in each split (columns).
+def split_rows(counts: pd.DataFrame, drawn: Collection[str]) -> list[tuple[str, str, str]]:
+    """A row for each split: its name, how many images it has, and of a class the fewest and the most.
 
-    >>> items = pd.DataFrame({"split": ["train", "test", "train"], "label": [0, 0, 1]})
-    >>> count_classes(items, ("beech", "oak")).loc["beech"].to_dict()
-    {'train': 1, 'validation': 0, 'test': 1}
+    >>> split_rows(pd.DataFrame({"train": [70, 90], "test": [18, 22]}), drawn=["test"])
+    [('train', '160', '70 to 90'), ('test, drawn from train', '40', '18 to 22')]
     """
-    counts = pd.crosstab(items["label"], items["split"])
-    counts = counts.reindex(index=range(len(classes)), columns=list(SPLITS), fill_value=0)
-    return counts.set_axis(pd.Index(classes), axis="index")
-
-
-def split_rows(counts: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """A row for each split that has images: its name, how many it has, and of a class the fewest and the most."""
     return [
-        (str(split), f"{column.sum():,}", _range(int(column.min()), int(column.max())))
+        (
+            f"{split}, drawn from train" if split in drawn else str(split),
+            f"{column.sum():,}",
+            _range(int(column.min()), int(column.max())),
+        )
         for split, column in counts.items()
-        if column.any()
     ]
 
 

@@ -13,6 +13,7 @@ from features.devices import resolve_device
 from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import ALL, SPLITS, Source
+from features.sources.splits import split_table
 from features.storage import check_writable
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
@@ -23,7 +24,7 @@ from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import detail, progress, remark, remark_table, screen, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
-from pipeline.report.splits import class_rows, count_classes, few_test_images, split_rows
+from pipeline.report.splits import class_rows, few_test_images, split_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,8 @@ def say_images(source: Source) -> None:
         remark(f"layout: {source.layout}")
     if not source.classes:
         return
-    counts = count_classes(source.items, source.classes)
-    remark_table(("split", "images", "of a class"), split_rows(counts))
+    counts = split_table(source.items, source.classes)
+    remark_table(("split", "images", "of a class"), split_rows(counts, source.drawn))
     if screen.verbose:
         remark_table(("class", *counts.columns), class_rows(counts))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from features.decoding.decode import decode
+from features.decoding.rules import Decoding
 from features.errors import DecodeError
 from features.extract import extract
-from features.sources.decode import decode
 from features.sources.registry import open_source
-from features.sources.rules import Decoding
 from tests.conftest import make_tiny_trunk
 from tests.fuzz_images import damaged, sound
 

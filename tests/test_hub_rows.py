@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.sources import hub_rows
-from features.sources.hub_rows import RowGroup, RowReader
+from features.sources.parquet import rows as hub_rows
+from features.sources.parquet.rows import RowGroup, RowReader
 
 
 def written(path: Path, images: Any, rows: int) -> list[RowGroup]:

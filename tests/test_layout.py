@@ -13,10 +13,10 @@ import pytest
 
 from features.errors import SourceError
 from features.sources.folders import files_below, open_folder
+from features.sources.layout.tree import litter_of
+from features.sources.layout.words import splits_of
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, Source
-from features.sources.tree import litter_of
-from features.sources.words import splits_of
 
 TWO = ("cat", "dog")
 

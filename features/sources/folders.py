@@ -9,11 +9,11 @@ from pathlib import Path
 
 from features.errors import SourceError, some
 from features.sources.files import read_file
-from features.sources.layout import CLASSES, Layout, Part, read_layout
+from features.sources.layout.reading import CLASSES, Layout, Part, read_layout
+from features.sources.layout.tree import Identity, Tree, counted, scan
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
-from features.sources.tree import Identity, Tree, counted, scan
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from features.errors import SourceError, first_line, some
 from features.sources.columns import roles
 from features.sources.files import file_stamp
-from features.sources.hub_columns import Columns, find_columns, holds_images, label_namer
-from features.sources.hub_files import SplitFiles, find_splits, parquet_files, says_split
-from features.sources.hub_rows import RowGroup, RowReader
+from features.sources.layout.tree import counted, holds_data
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
+from features.sources.parquet.columns import Columns, find_columns, holds_images, label_namer
+from features.sources.parquet.files import SplitFiles, find_splits, parquet_files, says_split
+from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
-from features.sources.tree import counted, holds_data
 
 LISTED_AT_ONCE = 65_536
 

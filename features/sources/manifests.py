@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line
 from features.sources.columns import described, find_columns, roles, unclear
-from features.sources.dialects import ListTable, read_text, unreadable
 from features.sources.files import read_file
+from features.sources.lists.dialects import ListTable, read_text, unreadable
+from features.sources.lists.places import IMAGE_SUFFIX, locate
+from features.sources.lists.values import are_flags, class_names, flagged, split_names, texts
 from features.sources.options import SourceOptions
-from features.sources.places import IMAGE_SUFFIX, locate
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
-from features.sources.values import are_flags, class_names, flagged, split_names, texts
 
 
 def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Source:

@@ -9,6 +9,7 @@ from pathlib import Path
 from features.errors import SourceError
 from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
+from features.sources.layout.tree import holds_data
 from features.sources.manifests import open_manifest
 from features.sources.named import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
 from features.sources.options import SourceOptions
@@ -23,7 +24,6 @@ from features.sources.source import (
     drop_unused_classes,
 )
 from features.sources.splits import complete_splits, missing_splits
-from features.sources.tree import holds_data
 
 ANYTHING = SourceOptions()
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import SourceError, some
+from features.sources.layout.tree import litter_of
+from features.sources.layout.words import fold_number, parse, splits_of
 from features.sources.source import SPLITS
-from features.sources.tree import litter_of
-from features.sources.words import fold_number, parse, splits_of
 
 logger = logging.getLogger(__name__)
 

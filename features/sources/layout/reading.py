@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from features.errors import SourceError, some
+from features.sources.layout.tree import Folder, Tree, counted
+from features.sources.layout.words import fold_number, parse, says_no_labels, says_nothing, splits_of
 from features.sources.source import SPLITS
-from features.sources.tree import Folder, Tree, counted
-from features.sources.words import fold_number, parse, says_no_labels, says_nothing, splits_of
 
 STRAY_IMAGES = 10
 """An image loose beside a lone folder of so many is a stray one, and the folder is what is meant."""

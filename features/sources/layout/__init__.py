@@ -1,0 +1,1 @@
+"""What lies below a folder, and what its folders are: classes, splits or neither."""

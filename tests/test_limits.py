@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from features.decoding.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
-from features.decoding.rules import Decoding
-from features.errors import DecodeError, TrunkError
+from features.errors import DecodeError, SourceError, TrunkError
+from features.frozen_trunk import FrozenTrunk
 from features.sources.files import MOST_BYTES, read_file
 from features.trunk.spec import BackboneOptions, TrunkSpec
 from tests.conftest import tiny_spec
@@ -275,3 +275,10 @@ def test_rules_that_are_out_of_range_are_said() -> None:
         BackboneOptions(max_pixels=0)
     with pytest.raises(TrunkError, match=r"`accept_truncated=2` is no share: expected a number from 0 to 1"):
         BackboneOptions(accept_truncated=2)
+
+
+def test_rules_that_are_asked_for_are_part_of_the_trunk(photos: Path) -> None:
+    trunk = FrozenTrunk("squeezenet1_1", weights="random", pool="avg", image_size=32, max_pixels=100).fit([])
+    assert trunk.specs_[0].max_pixels == 100
+    with pytest.raises(SourceError, match="too many pixels"):
+        trunk.transform([next((photos / "red").iterdir())])

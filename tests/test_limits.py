@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from features.decoding.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
+from features.decoding.rules import Decoding
 from features.errors import DecodeError, SourceError, TrunkError
 from features.frozen_trunk import FrozenTrunk
 from features.sources.files import MOST_BYTES, read_file

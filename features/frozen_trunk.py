@@ -16,12 +16,12 @@ from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from features.decoding.decode import upright_rgb
-from features.decoding.rules import MAX_PIXELS
 from features.devices import resolve_device
 from features.errors import SourceError
 from features.loop import Reader, run_batches
+from features.sources.decode import upright_rgb
 from features.sources.files import read_file
+from features.sources.formats.rules import MAX_PIXELS
 from features.trunk.loaded import open_network
 from features.trunk.spec import AUTO, TrunkOptions
 from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunk

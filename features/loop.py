@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.decoding.decode import DECODING, NO_MEMORY, decode
-from features.decoding.nvjpeg import decode_on_gpu
-from features.decoding.rules import Decoding
 from features.devices import exact_float32, forwards_at_once, is_out_of_memory, to_device, worker_count
 from features.errors import DecodeError, TrunkError
+from features.sources.decode import DECODING, NO_MEMORY, decode
+from features.sources.formats.rules import Decoding
+from features.sources.nvjpeg import decode_on_gpu
 from features.sources.source import Payload
 from features.stopwatch import Stopwatch
 from features.table.ledger import LedgerEntry

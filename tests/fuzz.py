@@ -6,8 +6,8 @@ import resource
 import sys
 import time
 
-from features.decoding.decode import decode
 from features.errors import DecodeError
+from features.sources.decode import decode
 from tests.fuzz_images import damaged
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.decoding.decode import decode
-from features.decoding.rules import Decoding
 from features.errors import DecodeError
+from features.sources.decode import decode
+from features.sources.formats.rules import Decoding
 
 
 def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.decoding.decode import decode
 from features.errors import DecodeError
+from features.sources.decode import decode
 from tests.fuzz_images import PHOTO, sound
 
 PAGE = Path(__file__).parents[1] / "docs" / "images.md"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features.decoding.decode import decode
-from features.decoding.rules import Decoding
 from features.errors import DecodeError
 from features.extract import extract
+from features.sources.decode import decode
+from features.sources.formats.rules import Decoding
 from features.sources.registry import open_source
 from tests.conftest import make_tiny_trunk
 from tests.fuzz_images import damaged, sound

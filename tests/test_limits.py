@@ -17,11 +17,11 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from features.decoding.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
-from features.decoding.rules import Decoding
 from features.errors import DecodeError, SourceError, TrunkError
 from features.frozen_trunk import FrozenTrunk
+from features.sources.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
 from features.sources.files import MOST_BYTES, read_file
+from features.sources.formats.rules import Decoding
 from features.trunk.spec import BackboneOptions, TrunkSpec
 from tests.conftest import tiny_spec
 
@@ -160,7 +160,7 @@ def test_large_images_are_halved_as_they_are_decoded() -> None:
 MEASURED = """
 import sys
 from PIL import Image
-from features.decoding.decode import decode
+from features.sources.decode import decode
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
@@ -192,7 +192,7 @@ LITTLE_MEMORY = """
 import resource, sys
 import numpy as np
 from features.errors import DecodeError
-from features.decoding.decode import decode
+from features.sources.decode import decode
 
 payload = open(sys.argv[1], "rb").read()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

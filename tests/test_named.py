@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from features.decoding.decode import decode
 from features.errors import SourceError
 from features.extract import extract
+from features.sources.decode import decode
 from features.sources.named import FILES, TORCHVISION
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source

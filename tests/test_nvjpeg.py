@@ -14,10 +14,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from features.decoding import nvjpeg
-from features.decoding.rules import Decoding
 from features.errors import TrunkError
 from features.loop import run_batches
+from features.sources import nvjpeg
+from features.sources.formats.rules import Decoding
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
 from tests.conftest import CPU

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from features.decoding.decode import decode
 from features.errors import SourceError, TableError
+from features.sources.decode import decode
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.squares import Squares, decode_once

@@ -11,8 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.decoding.decode import decode
 from features.errors import DecodeError
+from features.sources.decode import decode
 
 Y, X = np.mgrid[0:48, 0:64]
 PHOTO = np.stack([X * 4, Y * 5, (X + Y) * 2], -1).astype(np.uint8)

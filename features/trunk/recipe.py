@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torchvision.transforms import v2
 
-from features.decoding.rules import Decoding
+from features.sources.formats.rules import Decoding
 from features.storage import Json, from_json
 from features.trunk.spec import BackboneOptions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from features.decoding.rules import MAX_PIXELS, Decoding
 from features.errors import TrunkError
+from features.sources.formats.rules import MAX_PIXELS, Decoding
 from features.storage import Json, from_json
 
 DEPTHS = "depths"

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from features.decoding.decode import decode
 from features.devices import PRECISIONS, resolve_device, to_device, to_host, worker_count
 from features.extract import extract, table_specs
+from features.sources.decode import decode
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source

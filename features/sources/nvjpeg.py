@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torchvision import io
 
-from features.decoding.decode import LARGE
-from features.decoding.jpeg import END, open_jpeg
-from features.decoding.orientation import UPRIGHT
-from features.decoding.rules import Decoding
 from features.errors import TrunkError, first_line
+from features.sources.decode import LARGE
+from features.sources.formats.jpeg import END, open_jpeg
+from features.sources.formats.orientation import UPRIGHT
+from features.sources.formats.rules import Decoding
 
 
 def decode_on_gpu(files: Sequence[bytes], device: torch.device, rules: Decoding) -> list[torch.Tensor | None]:

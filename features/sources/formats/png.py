@@ -6,9 +6,9 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from features.decoding.jpeg import refuse_missing
-from features.decoding.orientation import UPRIGHT, orientation_of
 from features.errors import DecodeError
+from features.sources.formats.jpeg import refuse_missing
+from features.sources.formats.orientation import UPRIGHT, orientation_of
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

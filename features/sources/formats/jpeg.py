@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.decoding.orientation import UPRIGHT, orientation_of
 from features.errors import DecodeError
+from features.sources.formats.orientation import UPRIGHT, orientation_of
 
 END = b"\xff\xd9"
 

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from features.decoding.headers import check_jpeg2000, check_ppm, icon_picture, webp_size
-from features.decoding.jpeg import Jpeg, check_holes, cut_short, looks_cut_short, open_jpeg
-from features.decoding.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
-from features.decoding.png import open_png
-from features.decoding.rules import Decoding
-from features.decoding.signatures import kind_of
-from features.decoding.tiff import read_tiff
 from features.errors import DecodeError, first_line
+from features.sources.formats.headers import check_jpeg2000, check_ppm, icon_picture, webp_size
+from features.sources.formats.jpeg import Jpeg, check_holes, cut_short, looks_cut_short, open_jpeg
+from features.sources.formats.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
+from features.sources.formats.png import open_png
+from features.sources.formats.rules import Decoding
+from features.sources.formats.signatures import kind_of
+from features.sources.formats.tiff import read_tiff
 from features.sources.source import Payload
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage, which is refused or does not matter

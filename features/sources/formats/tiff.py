@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.decoding.orientation import ORIENTATION, UPRIGHT, upright
 from features.errors import DecodeError, first_line
+from features.sources.formats.orientation import ORIENTATION, UPRIGHT, upright
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
 _RAW = {32803, 34892}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from features.errors import SourceError
+from features.errors import DecodeError, SourceError
 from features.sources.registry import open_source
 from tests.conftest import write_images
 from tests.test_mutated import cut, flipped, overwritten
@@ -120,3 +123,26 @@ def test_an_undamaged_list_is_read(folder: Path) -> None:
     for number in range(20):
         (folder / "list.csv").write_bytes(a_list(random.Random(number)))
         assert listed(folder / "list.csv") == 12
+
+
+def hub_file(path: Path, draw: random.Random) -> None:
+    """A damaged file of the hub's, of 12 images."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [{"bytes": encoded.read_bytes(), "path": None} for encoded in sorted(path.parent.glob("img/*"))]
+    pq.write_table(pa.table({"image": pa.array(images, kind), "label": [0, 1] * 6}), path, row_group_size=5)
+    path.write_bytes(draw.choice((flipped, cut, overwritten))(path.read_bytes(), draw))
+
+
+@seeds
+def test_a_damaged_hub_file_is_read_or_refused_and_so_are_its_rows(folder: Path, seeds: range) -> None:
+    read = 0
+    for number in seeds:
+        hub_file(folder / "train.parquet", random.Random(number))
+        try:
+            source = open_source(str(folder / "train.parquet"))
+        except SourceError:
+            continue
+        for row in source.items.index:
+            with suppress(OSError, DecodeError):
+                read += len(source.read(row)) > 0
+    assert 0 < read < 12 * len(seeds)

@@ -56,15 +56,18 @@ class FileRecord:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, scratch_in: Path | None = None) -> Iterator[Path]:
     """Yield an empty scratch file beside `path`; on success it takes `path`'s name, on failure it is removed.
+
+    With `scratch_in` it lies in that folder, of the same file system, where whoever holds its lock clears it after a
+    kill.
 
     What `path` names is on the disk before it is named so, and the name before this returns: after a power failure it
     is the old file or the new one. The scratch file is nobody else's, its path absolute: no library takes a `~` or a
     `?` in that for more than a letter. Raises OutputError where the operating system refuses (disk full, no
     permission, not a folder).
     """
-    scratch = path.absolute().with_name(f"{SCRATCH}{secrets.token_hex(8)}")
+    scratch = (scratch_in or path.parent).absolute() / f"{SCRATCH}{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.touch(exist_ok=False)  # O_EXCL: neither a file that is there nor a link's target

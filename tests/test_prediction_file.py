@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.storage import SCRATCH
 from pipeline.errors import PredictError
 from pipeline.report import prediction_file
 from pipeline.report.prediction_file import check_place, write_predictions
@@ -87,6 +88,18 @@ def test_what_was_finished_before_a_kill_is_kept(files: list[Path], tmp_path: Pa
     assert write(path, files, Echo()) == (10, 0)
 
 
+def test_a_kill_leaves_nothing_beside_the_file(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        assert {path.name for path in tmp_path.iterdir()} == {"in", "p.parquet.parts"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq, "read_table", killed)  # as parts are joined
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(tmp_path / "p.parquet", files, Echo(), on_images=lambda _: None)
+
+
 def test_other_images_and_another_classifier_are_predicted_anew(files: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     write(path, files, Echo())
@@ -102,6 +115,22 @@ def test_a_place_that_will_not_do(tmp_path: Path) -> None:
         check_place(tmp_path / "mine.parquet")
     with pytest.raises(PredictError, match=r"`out=.*p.csv` came: expected the name of a Parquet file"):
         check_place(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("name", ["p.parquet.parts", "p.parquet.parts/mine.txt"])
+def test_what_is_not_a_part_is_never_removed(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(PredictError, match=r"p.parquet.parts is there, and not only finished parts of predictions"):
+        check_place(tmp_path / "p.parquet")
+
+
+def test_parts_of_a_killed_run_are_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "p.parquet.parts").mkdir()
+    for name in ("part-00000.parquet", f"{SCRATCH}part-00001.parquet"):
+        (tmp_path / "p.parquet.parts" / name).touch()
+    check_place(tmp_path / "p.parquet")
 
 
 def test_predict_writes_a_file(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ import pyarrow.parquet as pq
 from features.errors import OutputError
 from features.locks import locked
 from features.sources.files import file_stamp
-from features.storage import check_writable, digest, replacing
+from features.storage import SCRATCH, check_writable, digest, replacing
 from pipeline.errors import PredictError
 from pipeline.report.predictions import Prediction
 
 PART_IMAGES = 1024
+
+_PART = re.compile(rf"part-\d{{5,}}\.parquet|{re.escape(SCRATCH)}.*")
+"""What a folder of parts holds: parts, and what a kill left of one."""
 
 ABOUT = b"treehead.predictions"
 """Under which key a file's metadata say what decides its content."""
@@ -65,6 +69,9 @@ def check_place(path: Path) -> None:
         raise PredictError(f"`out={path}` came: expected the name of a Parquet file, such as predictions.parquet")
     if path.exists() and _fingerprint(path) is None:
         raise PredictError(f"{path} is there and holds no predictions: choose another `out`")
+    folder = _parts_folder(path)
+    if folder.exists() and not (folder.is_dir() and all(_PART.fullmatch(each.name) for each in folder.iterdir())):
+        raise PredictError(f"{folder} is there, and not only finished parts of predictions: choose another `out`")
     check_writable(path.parent)
 
 
@@ -78,7 +85,7 @@ def write_predictions(
     parts = [paths[start : start + PART_IMAGES] for start in range(0, len(paths), PART_IMAGES)]
     prints = [digest({"by": by.identity, "images": [[str(each), file_stamp(each)] for each in part]}) for part in parts]
     whole = digest(prints)
-    folder = path.with_name(f"{path.name}.parts")
+    folder = _parts_folder(path)
     with locked(folder):
         files = [folder / f"part-{number:05d}.parquet" for number in range(len(parts))]
         done = _fingerprint(path) == whole
@@ -94,6 +101,11 @@ def write_predictions(
         unread = _unread(path)
         shutil.rmtree(folder)
     return PredictionFile(path=path, images=len(paths), reused=len(paths) - images, unread=unread)
+
+
+def _parts_folder(path: Path) -> Path:
+    """Where finished parts lie; it is removed with all that it holds once the file is whole."""
+    return path.with_name(f"{path.name}.parts")
 
 
 def _counted(predictions: Iterable[Prediction], on_images: Callable[[int], None]) -> Iterator[Prediction]:
@@ -129,7 +141,10 @@ def _write_part(path: Path, predictions: Sequence[Prediction], schema: pa.Schema
 
 def _join(parts: Iterable[Path], path: Path, schema: pa.Schema) -> None:
     """Write the rows of `parts`, one in memory at a time, into one file."""
-    with replacing(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
+    with (
+        replacing(path, _parts_folder(path)) as scratch,
+        pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
+    ):
         for part in parts:
             writer.write_table(pq.read_table(part.absolute()).cast(schema))
 

@@ -60,6 +60,14 @@ def test_a_jpeg_cut_short_is_refused_with_what_is_missing_and_read_when_asked(en
     assert (pixels[-40:] == 128).all()
 
 
+@pytest.mark.parametrize("optimize", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.98])
+def test_a_jpeg_filled_up_with_zeros_is_cut_short(share: float, optimize: bool) -> None:
+    whole = encoded(PHOTO.resize((640, 480)), "jpeg", quality=90, optimize=optimize)
+    with pytest.raises(DecodeError, match=r"^(cut short: \d+ % of its rows are missing|damaged image: a part)"):
+        decode(whole[: int(share * len(whole))].ljust(len(whole), b"\0"))
+
+
 def test_a_progressive_jpeg_cut_short_lacks_detail() -> None:
     cut = PROGRESSIVE[: len(PROGRESSIVE) // 2]
     with pytest.raises(

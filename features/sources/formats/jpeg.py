@@ -155,7 +155,10 @@ def _scan(content: bytes, start: int) -> tuple[list[int], int, int, int]:
 
 
 def looks_cut_short(jpeg: Jpeg, pixels: NDArray[np.uint8]) -> bool:
-    """Whether a file that has an end may have been cut before it: the last corner is grey, or scans are missing."""
-    if jpeg.progressive and missing_detail(jpeg.content) > 0:
+    """Whether a file that could be decoded may have been cut: it has no end, a grey last corner, or lacks scans.
+
+    Zeros are pixels for many tables: a file that was filled up with them may last for the whole picture.
+    """
+    if END not in jpeg.content or (jpeg.progressive and missing_detail(jpeg.content) > 0):
         return True
     return bool((pixels[-8:, -8:] == 128).all())

@@ -246,6 +246,11 @@ def test_numbers_that_are_no_folds_are_refused(folder: Path) -> None:
         opened(folder, "path,label,split\n" + "".join(f"{file},x,{row}\n" for row, file in enumerate(files)))
 
 
+def test_minus_one_is_no_fold(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"has the split '-1': expected train, validation or test, or the numbers of"):
+        opened(folder, "path,label,fold\n" + rows(["cat,-1", "dog,-1", "cat,0", "dog,1"]))
+
+
 def test_fastai_s_is_valid(folder: Path) -> None:
     source = opened(folder, "fname,labels,is_valid\n" + rows(["a,False", "b,True"]))
     assert source.items["split"].tolist() == ["train", "validation"] * 4

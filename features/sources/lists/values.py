@@ -21,7 +21,7 @@ FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"
 MOST_FOLDS = 20
 """More numbers than these in a column of splits are something else, such as specimens."""
 
-_FOLD = re.compile(r"(?:fold|split|cv)?[ _-]?(\d{1,9})(?:\.0*)?")
+_FOLD = re.compile(r"(?:(?:fold|split|cv)[ _-]?)?(\d{1,9})(?:\.0*)?")  # -1 is no fold
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
 
 

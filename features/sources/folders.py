@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
-from features.errors import SourceError, some
+from features.errors import some
 from features.sources.files import read_file
 from features.sources.layout.reading import CLASSES, Layout, Part, read_layout
 from features.sources.layout.tree import Identity, Tree, counted, scan
@@ -26,24 +25,18 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
     """
     tree = scan(root, on_listed)
     layout = read_layout(tree, asked.layout)
-    _warn(tree, layout)
-    rows = [(part, key, stamp) for part in layout.parts for key, stamp in part.folder.images_below()]
+    parts = layout.parts or (Part(split="train", name="", folder=layout.top),)
+    rows = [(part, key, stamp) for part in parts for key, stamp in part.folder.images_below()]
+    keys = [key for _, key, _ in rows]
+    classes: tuple[str, ...] = ()
+    labels = [UNLABELLED] * len(rows)
     if layout.parts:
-        names = dict(zip(_names(layout.parts), clean_names(_names(layout.parts), str(root)), strict=True))
-        _check_trained(root, layout.parts, names)
-        classes, labels = name_classes([names[part.name] for part, _, _ in rows])
-        keys, splits, stamps = (
-            [key for _, key, _ in rows],
-            [part.split for part, _, _ in rows],
-            [row[2] for row in rows],
-        )
-    else:
-        keys, stamps = map(list, zip(*layout.top.images_below(), strict=True))
-        classes, labels, splits = (), [UNLABELLED] * len(keys), ["train"] * len(keys)
+        _warn(tree, layout)
+        classes, labels = name_classes(clean_names([part.name for part, _, _ in rows], str(root)))
     return Source(
         name=root.resolve().name,
         classes=classes,
-        items=listing(keys, splits, labels, stamps),
+        items=listing(keys, [part.split for part, _, _ in rows], labels, [stamp for _, _, stamp in rows]),
         read=lambda row: read_file(root / keys[row]),
         layout=_say(tree, layout).replace(CLASSES, counted(len(classes), "class")),
     )
@@ -58,44 +51,19 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(folder / key for key, _ in tree.top.images_below())
 
 
-def _names(parts: Sequence[Part]) -> list[str]:
-    return sorted({part.name for part in parts})
-
-
-def _check_trained(root: Path, parts: Sequence[Part], names: dict[str, str]) -> None:
-    """Raise SourceError for a class that only other splits than train have."""
-    trained = {names[part.name] for part in parts if part.split == "train"}
-    absent = sorted({names[part.name] for part in parts} - trained)
-    if trained and absent:
-        where = [str(root / part.folder.path) for part in parts if names[part.name] in absent]
-        raise SourceError(
-            f"{root} has no training image of {len(absent)} of its {len(trained) + len(absent)} classes "
-            f"({some(absent)}): expected one of each at least, add images to its train folder or move {where[0]} away"
-        )
-
-
 def _warn(tree: Tree, layout: Layout) -> None:
     """Say which images are in no class folder, and which class folders are the same one."""
-    if not layout.parts:
-        return
     for folder in layout.loose:
         if folder.files:
-            logger.warning(
-                "%s in %s in no class folder, not used: %s …",
-                counted(len(folder.files), "file"),
-                tree.root / folder.path,
-                folder.files[0][0],
-            )
+            count, first = counted(len(folder.files), "file"), folder.files[0][0]
+            logger.warning("%s in %s in no class folder, not used: %s …", count, tree.root / folder.path, first)
     found: dict[Identity, list[str]] = defaultdict(list)
     for part in layout.parts:
         for folder in part.folder.walk():
             found[folder.identity].append(folder.path)
-    twice = [paths for paths in found.values() if len(paths) > 1]
+    twice = [f"{' and '.join(paths)} are one folder" for paths in found.values() if len(paths) > 1]
     if twice:
-        logger.warning(
-            "%s, by way of links: their images are listed more than once",
-            some([f"{' and '.join(paths)} are one folder" for paths in twice]),
-        )
+        logger.warning("%s, by way of links: their images are listed more than once", some(twice))
 
 
 def _say(tree: Tree, layout: Layout) -> str:

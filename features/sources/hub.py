@@ -15,10 +15,11 @@ from features.errors import SourceError, first_line, some
 from features.sources.columns import roles
 from features.sources.files import file_stamp
 from features.sources.layout.tree import counted, holds_data
+from features.sources.layout.words import says_split
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.parquet.columns import Columns, find_columns, holds_images, label_namer
-from features.sources.parquet.files import SplitFiles, find_splits, parquet_files, says_split
+from features.sources.parquet.files import SplitFiles, base_name, find_splits, parquet_files
 from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
@@ -52,7 +53,7 @@ def _may_hold_images(path: Path) -> bool:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
-        return says_split(path)
+        return says_split(base_name(path))
     lists = (field.type for field in schema if pa.types.is_list(field.type))
     return any(holds_images(field.type) for field in schema) or any(holds_images(kind.value_type) for kind in lists)
 
@@ -176,18 +177,13 @@ def _labelled(files: list[_File]) -> tuple[list[_File], list[str]]:
 
 def _number(root: Path, files: list[_File]) -> tuple[tuple[str, ...], list[int]]:
     """Number the classes in the schema's order where it gives one, else in sorted order."""
-    known = list(files[0].columns.classes)
-    given = sorted({label for file in files for label in file.labels if label is not None})
+    given = [label for file in files for label in file.labels if label is not None]
     if not given:
         return (), [UNLABELLED for file in files for _ in file.labels]
-    order = known if set(given) <= set(known) else given
-    clean = dict(zip(order, clean_names(order, str(root)), strict=True))
-    names = [clean[label] for file in files for label in file.labels if label is not None]
-    if order is not known:
-        return name_classes(names)
-    classes = tuple(dict.fromkeys(clean.values()))
-    index = {name: number for number, name in enumerate(classes)}
-    return classes, [index[name] for name in names]
+    known = list(files[0].columns.classes)
+    order = known if set(given) <= set(known) else []
+    clean = clean_names([*order, *given], str(root))
+    return name_classes(clean[len(order) :], clean[: len(order)])
 
 
 def _say(found: SplitFiles, files: list[_File], classes: tuple[str, ...], unlabelled: list[str]) -> str:

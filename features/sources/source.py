@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,19 +29,6 @@ LearningSplit = Literal["train", "validation"]
 
 OnListed = Callable[[int], None]
 """Called with how many images have just been found."""
-
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "eval": "validation",
-    "evaluation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +71,16 @@ def listing(
     )
 
 
-def name_classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
-    """Number class names: returns the sorted distinct names and each entry's index among them.
+def name_classes(names: list[str], order: Sequence[str] = ()) -> tuple[tuple[str, ...], list[int]]:
+    """Number class names: returns the distinct names, in `order` or sorted, and each entry's index among them.
 
     Names that are all whole numbers sort as numbers, so that class 10 follows class 9.
     """
     distinct = set(names)
     numeric = all(name.isdecimal() and len(name) < 19 for name in distinct)
-    classes = tuple(sorted(distinct, key=lambda name: (int(name), name) if numeric else (0, name)))
-    index = {name: number for number, name in enumerate(classes)}
-    return classes, [index[name] for name in names]
+    classes = order or sorted(distinct, key=lambda name: (int(name), name) if numeric else (0, name))
+    index = {name: number for number, name in enumerate(dict.fromkeys(classes))}
+    return tuple(index), [index[name] for name in names]
 
 
 def drop_unused_classes(source: Source) -> Source:

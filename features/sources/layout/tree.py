@@ -45,10 +45,7 @@ DATA = re.compile(
 )
 """Names of files that are images or lists of some, beyond doubt."""
 
-TOLD_EVERY = 500
-
 _LITTER = re.compile("|".join(f"({names})" for names in LITTER.values()), re.DOTALL)
-
 
 Identity = tuple[int, int]
 """Which folder it is, by whatever path: its device and its number there."""
@@ -71,6 +68,13 @@ class Folder:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
+    def line(self) -> Iterator[Folder]:
+        """This folder and those that it is in."""
+        folder: Folder | None = self
+        while folder is not None:
+            yield folder
+            folder = folder.above
+
     def filled(self) -> list[Folder]:
         """The folders in it that hold images."""
         return [folder for folder in self.folders if folder.images]
@@ -92,23 +96,24 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """What is below `root`, and what was left out of it: files by who left them, pipes and sockets, links back up."""
+    """What is below `root`, what was left out of it (files by who left them, pipes, links), and what it lies in."""
 
     root: Path
     top: Folder
+    around: frozenset[Identity]
     litter: Counter[str]
-    oddities: Counter[str]
+    oddities: Counter[tuple[str, str]]
 
     def left_out(self) -> list[str]:
         """What was left out, in words."""
         makers = sorted((maker for maker in self.litter if maker), key=str.lower)
         found = {
-            "hidden file": self.litter[""],
-            f"file{{s}} of {', '.join(makers)}": sum(self.litter[maker] for maker in makers),
-            "other file": sum(sum(folder.others.values()) for folder in self.top.walk()),
+            ("hidden file", ""): self.litter[""],
+            ("file", f" of {', '.join(makers)}"): sum(self.litter[maker] for maker in makers),
+            ("other file", ""): sum(sum(folder.others.values()) for folder in self.top.walk()),
             **self.oddities,
         }
-        return [f"{counted(count, what)} left out" for what, count in found.items() if count]
+        return [f"{counted(count, what)}{which} left out" for (what, which), count in found.items() if count]
 
 
 def holds_data(folder: Path, besides: str = "") -> bool:
@@ -118,13 +123,12 @@ def holds_data(folder: Path, besides: str = "") -> bool:
 
 
 def counted(count: int, what: str) -> str:
-    """The count and the word, in the plural where it is not one; `{s}` stands where the plural's ending goes.
+    """The count and the word, in the plural where it is not one.
 
-    >>> counted(1, "image"), counted(1200, "link{s} back up")
-    ('1 image', '1,200 links back up')
+    >>> counted(1, "image"), counted(1200, "class")
+    ('1 image', '1,200 classes')
     """
-    ending = "" if count == 1 else "es" if what == "class" else "s"
-    return f"{count:,} " + (what.replace("{s}", ending) if "{s}" in what else what + ending)
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
@@ -133,63 +137,49 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
     Raises SourceError for a folder that cannot be listed or entered: its images would be missed.
     """
     top = Folder(path="", identity=_identity(root))
-    tree = Tree(root=root, top=top, litter=Counter(), oddities=Counter())
-    parents = [parent.stat() for parent in root.resolve().parents if os.access(parent, os.F_OK)]
-    ancestors = frozenset((status.st_dev, status.st_ino) for status in parents)
-    seen = set(ancestors)
+    around = [parent.stat() for parent in root.resolve().parents if os.access(parent, os.F_OK)]
+    seen = {(status.st_dev, status.st_ino) for status in around}
+    tree = Tree(root=root, top=top, around=frozenset(seen), litter=Counter(), oddities=Counter())
     waiting, found = [top], []
-    told = 0
     while waiting:
         folder = waiting.pop()
         found.append(folder)
         seen.add(folder.identity)
-        for entry in _entries(root / folder.path):
-            _sort(entry, folder, tree, ancestors, seen)
-            told = _tell(on_listed, told + 1, TOLD_EVERY)
+        entries = _entries(root / folder.path)
+        for entry in entries:
+            _sort(entry, folder, tree, seen)
         waiting += reversed(folder.folders)
-    _tell(on_listed, told, 1)
+        on_listed(len(entries))
     for folder in reversed(found):
         folder.images = len(folder.files) + sum(below.images for below in folder.folders)
     return tree
 
 
-def _sort(
-    entry: os.DirEntry[str], folder: Folder, tree: Tree, ancestors: frozenset[Identity], seen: set[Identity]
-) -> None:
+def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identity]) -> None:
     """Put one entry of `folder` where it belongs."""
     maker, suffix, link = litter_of(entry.name), entry.name.rpartition(".")[2].lower(), entry.is_symlink()
+    path = Path(entry.path)
     if maker is not None:
-        tree.litter[maker] += _count_files(entry)
-    elif Path(entry.path).is_dir() if link else entry.is_dir():  # a link may lead in a circle
-        path = f"{folder.path}/{entry.name}" if folder.path else entry.name
-        below = Folder(path=path, identity=_identity(tree.root / path), above=folder, in_link=folder.in_link or link)
-        if link and not _leads_on(below, folder, ancestors, seen):
-            tree.oddities["link{s} to folders above or read already"] += 1
+        tree.litter[maker] += 1 if link or not entry.is_dir() else sum(len(names) for _, _, names in os.walk(path))
+    elif path.is_dir() if link else entry.is_dir():  # a link may lead in a circle
+        inner = f"{folder.path}/{entry.name}" if folder.path else entry.name
+        below = Folder(path=inner, identity=_identity(path), above=folder, in_link=folder.in_link or link)
+        if link and not _leads_on(below, folder, tree, seen):
+            tree.oddities["link", " to folders above or read already"] += 1
         else:
             folder.folders.append(below)
     elif (NO_IMAGES if "." in entry.name else NO_IMAGES_EITHER).fullmatch(suffix):
         folder.others[f".{suffix}" if "." in entry.name else entry.name] += 1
-    elif (not link and not entry.is_file()) or (link and _is_pipe(Path(entry.path))):
-        tree.oddities["pipe{s}, sockets or devices"] += 1
+    elif (path.exists() and not path.is_file()) if link else not entry.is_file():
+        tree.oddities["pipe", ", sockets or devices"] += 1
     else:
-        folder.files.append((entry.name, file_stamp(Path(entry.path))))
+        folder.files.append((entry.name, file_stamp(path)))
 
 
-def _is_pipe(path: Path) -> bool:
-    """Whether a link leads to no regular file; one that leads nowhere is a file that cannot be read."""
-    return path.exists() and not path.is_file()
-
-
-def _leads_on(below: Folder, folder: Folder, ancestors: frozenset[Identity], seen: set[Identity]) -> bool:
+def _leads_on(below: Folder, folder: Folder, tree: Tree, seen: set[Identity]) -> bool:
     """Whether a link is to be followed: not back up, and from within a linked folder only to what is new."""
-    if below.identity in ancestors or (folder.in_link and below.identity in seen):
-        return False
-    above: Folder | None = folder
-    while above is not None:
-        if above.identity == below.identity:
-            return False
-        above = above.above
-    return True
+    known = seen if folder.in_link else {above.identity for above in folder.line()}
+    return below.identity not in known | tree.around
 
 
 def litter_of(name: str) -> str | None:
@@ -210,26 +200,12 @@ def _identity(path: Path) -> Identity:
     """Which folder this is, by whatever path; raises SourceError where it may not be entered."""
     try:
         status = path.stat()
+        if not os.access(path, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _refused(path, error) from error
-    if not os.access(path, os.X_OK):
-        raise _refused(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return status.st_dev, status.st_ino
 
 
 def _refused(path: Path, error: OSError) -> SourceError:
     return SourceError(f"cannot list {path} ({error.strerror}): check its permissions")
-
-
-def _count_files(entry: os.DirEntry[str]) -> int:
-    if not entry.is_dir(follow_symlinks=False):
-        return 1
-    return sum(len(names) for _, _, names in os.walk(entry.path))
-
-
-def _tell(on_listed: OnListed, count: int, least: int) -> int:
-    """Tell of `count` entries once there are `least`; returns how many are left to tell of."""
-    if count < least:
-        return count
-    on_listed(count)
-    return 0

@@ -6,9 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from features.sources.source import SPLIT_ALIASES
+from features.errors import SourceError
+from features.sources.source import SPLITS
 
-SPLIT_WORDS = {**SPLIT_ALIASES, "dev": "validation", "eval": "validation", "evaluation": "validation"}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a split is called, and which it is."""
 
 AFFIXES = "sets?|data|datasets?|images?|imgs?|pictures?|pics|photos?|folder|dir|files?|split|subset|x|raw|copy"
 """Words beside a split's that change nothing; train_small, with any other, is a split of its own."""
@@ -24,9 +30,6 @@ _JOINED = re.compile(rf"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})
 
 def splits_of(names: Sequence[str]) -> dict[str, str]:
     """Those of `names` that are splits, each with the split it is.
-
-    Folds are kept together, as what is alike is in one fold: with three or more the last is test and the one before it
-    validation, of two the second is test.
 
     >>> splits_of(["seg_train", "seg_test", "seg_pred"])
     {'seg_train': 'train', 'seg_test': 'test'}
@@ -44,7 +47,8 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
         if split and more:
             alike[more][name] = split
     pairs = [group for group in alike.values() if "train" in group.values() and len(set(group.values())) > 1]
-    return {**plain, **pairs[0]} if len(pairs) == 1 else plain or _folds(names)
+    numbers = {name: number for name in names if (number := fold_number(name)) is not None}
+    return {**plain, **pairs[0]} if len(pairs) == 1 else plain or fold_splits(numbers)
 
 
 def parse(name: str) -> tuple[str | None, tuple[str, ...]]:
@@ -69,6 +73,31 @@ def fold_number(name: str) -> int | None:
     return numbers[0] if len(numbers) == 1 and rest and rest <= FOLD_WORDS else None
 
 
+def fold_splits(numbers: dict[str, int]) -> dict[str, str]:
+    """The split of each of several numbered folds, none for one: of each fold all is one split, as it is alike.
+
+    With three or more the last is test and the one before it validation, of two the second is test.
+    """
+    order = sorted(set(numbers.values()))
+    if len(order) < 2:
+        return {}
+    held_out = {order[-1]: "test"} | ({order[-2]: "validation"} if len(order) > 2 else {})
+    return {name: held_out.get(number, "train") for name, number in numbers.items()}
+
+
+def says_split(name: str) -> bool:
+    """Whether a name is that of a split or of a fold."""
+    return parse(name)[0] is not None or fold_number(name) is not None
+
+
+def refuse_twice(where: str, given: dict[str, str]) -> None:
+    """Raise SourceError where two names are the same split, but for folds."""
+    for split in SPLITS:
+        names = [name for name, each in given.items() if each == split and fold_number(name) is None]
+        if len(names) > 1:
+            raise SourceError(f"{where} has {' and '.join(names)}, all of them {split}: keep one of them, or join them")
+
+
 def says_no_labels(name: str) -> bool:
     """Whether a folder's name says that its images have no labels."""
     return any(WITHOUT_LABELS.fullmatch(word) for word in _words(name))
@@ -86,12 +115,3 @@ def _words(name: str) -> list[str]:
 def _apart(word: str) -> Iterable[str]:
     joined = _JOINED.fullmatch(word)
     return joined.groups() if joined else (word,)
-
-
-def _folds(names: Sequence[str]) -> dict[str, str]:
-    numbers = {name: number for name in names if (number := fold_number(name)) is not None}
-    order = sorted(set(numbers.values()))
-    if len(order) < 2:
-        return {}
-    roles = {order[-1]: "test"} | ({order[-2]: "validation"} if len(order) > 2 else {})
-    return {name: roles.get(number, "train") for name, number in numbers.items()}

@@ -10,8 +10,8 @@ import pandas as pd
 
 from features.errors import SourceError, some
 from features.sources.columns import plain_name
+from features.sources.layout.words import SPLIT_WORDS, fold_splits
 from features.sources.names import clean_names
-from features.sources.source import SPLIT_ALIASES
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +91,12 @@ def split_names(path: Path, column: pd.Series) -> tuple[list[str], str]:
 
 
 def _meaning(name: str, words: list[str]) -> tuple[dict[str, str], str]:
-    """What each word in a column of splits means; of folds the last is test, the one before it validation."""
+    """What each word in a column of splits means, and which folds are held out, where it has folds."""
     if plain_name(name) == "isvalid":
         return FLAGS, ""
     numbers = {word: int(number[1]) for word in words if (number := _FOLD.fullmatch(word))}
-    folds = sorted(set(numbers.values()))
-    if len(numbers) < len(words) or not 2 <= len(folds) <= MOST_FOLDS:
-        return SPLIT_ALIASES, ""
-    kept = {folds[-1]: "test"} | ({folds[-2]: "validation"} if len(folds) > 2 else {})
-    said = ", ".join(f"fold {fold} is {split}" for fold, split in kept.items())
-    return {word: kept.get(fold, "train") for word, fold in numbers.items()}, said
+    if len(numbers) < len(words) or not 2 <= len(set(numbers.values())) <= MOST_FOLDS:
+        return SPLIT_WORDS, ""
+    meaning = fold_splits(numbers)
+    fold = {split: numbers[word] for word, split in meaning.items()}
+    return meaning, ", ".join(f"fold {fold[split]} is {split}" for split in ("test", "validation") if split in fold)

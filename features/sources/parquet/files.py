@@ -11,7 +11,7 @@ from pathlib import Path
 
 from features.errors import SourceError, some
 from features.sources.layout.tree import litter_of
-from features.sources.layout.words import fold_number, parse, splits_of
+from features.sources.layout.words import fold_number, parse, refuse_twice, says_split, splits_of
 from features.sources.source import SPLITS
 
 logger = logging.getLogger(__name__)
@@ -40,12 +40,8 @@ def parquet_files(root: Path) -> list[Path]:
     for parent, folders, names in os.walk(root):
         deep = len(Path(parent).relative_to(root).parts) >= DEEPEST
         folders[:] = [] if deep else [name for name in folders if litter_of(name) is None]
-        found += [Path(parent, name) for name in names if _is_parquet(name)]
+        found += [Path(parent, name) for name in names if name.lower().endswith(".parquet") and litter_of(name) is None]
     return sorted(found)
-
-
-def _is_parquet(name: str) -> bool:
-    return name.lower().endswith(".parquet") and litter_of(name) is None
 
 
 def find_splits(root: Path, files: list[Path], config: str) -> SplitFiles:
@@ -67,30 +63,20 @@ def find_splits(root: Path, files: list[Path], config: str) -> SplitFiles:
     return SplitFiles(files={name: found[name] for name in splits}, splits=splits, config=config, left_out=left_out)
 
 
-def says_split(path: Path) -> bool:
-    """Whether a file is called as the hub calls those of a split."""
-    return parse(_base(path))[0] is not None
-
-
 def _place(root: Path, path: Path) -> tuple[str, str]:
     """The config and the split of a file, by its name and the folders that it is in."""
     folders = [name for name in path.relative_to(root).parts[:-1] if name.lower() != "data"] if path != root else []
-    split = _base(path)
-    if _says_split(split):
+    split, top = base_name(path), root.resolve().name
+    if says_split(split):
         folders = [name for name in folders if parse(name)[0] != parse(split)[0] or not parse(split)[0]]
-    elif folders and _says_split(folders[-1]):
+    elif folders and says_split(folders[-1]):
         split = folders.pop()
     else:
-        top = root.resolve().name
-        split = top if not folders and path != root and _says_split(top) else ""
+        split = top if not folders and path != root and says_split(top) else ""
     return "/".join(folders), split
 
 
-def _says_split(name: str) -> bool:
-    return parse(name)[0] is not None or fold_number(name) is not None
-
-
-def _base(path: Path) -> str:
+def base_name(path: Path) -> str:
     """A file's name without its number and checksum: train of train-00000-of-00004-2b0c4ecb3d6a1e5f.parquet."""
     matched = _NAME.fullmatch(path.stem)
     base = matched["base"] if matched else path.stem
@@ -116,21 +102,15 @@ def _name_splits(root: Path, found: dict[str, list[Path]]) -> dict[str, str]:
     if not splits:
         path = next(iter(found.values()))[0]
         raise SourceError(f"{path} does not begin with its split: expected a name such as train-00000-of-00004.parquet")
-    for split in SPLITS:
-        names = [name for name, each in splits.items() if each == split and fold_number(name) is None]
-        if len(names) > 1:
-            raise SourceError(f"{root} has {' and '.join(names)}, all of them {split}: keep one of them")
+    refuse_twice(str(root), splits)
     return dict(sorted(splits.items(), key=lambda each: (SPLITS.index(each[1]), each[0])))
 
 
 def _say_missing(files: list[Path]) -> None:
     """Warn of parts that are not there: 00001 of 00003."""
     numbered = [matched for path in files if (matched := _NAME.fullmatch(path.stem)) and matched["parts"]]
-    if not numbered:
-        return
-    there = {int(matched["part"]) for matched in numbered}
-    parts = max(int(matched["parts"]) for matched in numbered)
-    missing = [f"{part:05}" for part in range(parts) if part not in there]
+    parts = max((int(matched["parts"]) for matched in numbered), default=0)
+    missing = sorted({f"{part:05}" for part in range(parts)} - {matched["part"] for matched in numbered})
     if missing:
         logger.warning(
             "%s: %d of %d parts are not there (%s): fetch them, or the images in them are missed",

@@ -14,6 +14,7 @@ import pytest
 from features.errors import SourceError
 from features.sources.hub import open_hub
 from features.sources.options import SourceOptions
+from features.sources.registry import open_source
 from features.sources.source import Source
 
 IMAGES = pa.array([{"bytes": bytes([row]), "path": None} for row in range(4)])
@@ -111,7 +112,7 @@ def test_a_column_of_splits_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"has no column 'breed': expected one of image, label"):
+    with pytest.raises(SourceError, match=r"has the columns image, label: expected 'breed', as `columns` says"):
         read(tmp_path, {"image": IMAGES, "label": HALF}, asked="label=breed")
 
 
@@ -131,3 +132,10 @@ def test_no_labels(tmp_path: Path, columns: dict[str, Any]) -> None:
 def test_a_column_that_may_be_the_label_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read(tmp_path, {"image": IMAGES, "breed": pa.array(["a", "b", "a", "b"])})
     assert "no column is a label by its name: give `columns=label=breed` if that is one" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["image", "content", "img_bytes"])
+def test_bytes_beside_names_of_files_are_the_images_where_they_are_called_so(tmp_path: Path, name: str) -> None:
+    rows = {name: pa.array([bytes([row]) for row in range(40)]), "filename": [f"{row}.png" for row in range(40)]}
+    pq.write_table(pa.table({**rows, "label": [0, 1] * 20}), tmp_path / "some.parquet")
+    assert open_source(str(tmp_path / "some.parquet")).layout.endswith("1 file, 2 classes")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from features.errors import SourceError
+from features.errors import SourceError, some
 
 ROLES = ("path", "label", "split")
 """What a column may hold; `path` is also the image itself, where the images lie in the file."""
 
 USUAL = {
     "path": re.compile("file(s|paths?|names?)?|fname|(image|img)(s|path|file|name|id)?|paths|id"),
-    "label": re.compile("labels|class|classname|target|category"),
+    "label": re.compile("(fine|coarse)?labels?|(class|label|category)(name|id)?|classes|targets?|categories|cls|y"),
     "split": re.compile("(sub|data)?set|fold|isvalid"),
 }
-"""What lists call their columns, without capitals, blanks and dashes, where they do not call them by their role."""
+"""What columns are called, without capitals, blanks and dashes, where they are not called by their role."""
 
 
 def roles(columns: str) -> dict[str, str]:
@@ -34,42 +34,35 @@ def roles(columns: str) -> dict[str, str]:
 
 
 def find_columns(where: str, columns: Sequence[str], asked: dict[str, str]) -> dict[str, str]:
-    """The column of each role that can be told by name, those `asked` for first.
-
-    Raises SourceError where a column asked for is absent, and where a role may be that of several.
-    """
-    absent = [column for column in asked.values() if column not in columns]
-    if absent:
-        raise SourceError(f"{where} has the columns {_listed(columns)}: expected {absent[0]!r}, as `columns` says")
+    """The column of each role that is asked for or can be told by name; raises SourceError as `pick` does."""
     left = [column for column in columns if column not in asked.values()]
-    return {role: column for role in ROLES if (column := asked.get(role) or _by_name(where, left, role))}
+    found = {role: pick(where, columns, role, asked, *by_name(left, role)) for role in ROLES}
+    return {role: column for role, column in found.items() if column}
 
 
-def described(found: dict[str, str]) -> list[str]:
-    """Which column has a role without being called so, as `path=id`."""
-    return [f"{role}={column}" for role, column in found.items() if role != column]
+def by_name(columns: Sequence[str], role: str) -> tuple[list[str], list[str]]:
+    """The columns that are called as their role, and those that are called as it usually is."""
+    names = {column: plain_name(column) for column in columns}
+    usual = [column for column, name in names.items() if USUAL[role].fullmatch(name)]
+    return [column for column, name in names.items() if name == role], usual
 
 
-def unclear(where: str, columns: Sequence[str], role: str) -> SourceError:
-    """The error for a list in which several columns, or none, may be that of a role."""
-    return SourceError(
-        f"{where} has the columns {_listed(columns)}: expected path, label and perhaps split, say which is the {role} "
-        f"with `columns={role}=…`"
-    )
+def pick(where: str, columns: Sequence[str], role: str, asked: dict[str, str], *choices: list[str]) -> str:
+    """The column that is asked for, else the one of the first of `choices` that has any; empty where none has.
 
-
-def _by_name(where: str, columns: Sequence[str], role: str) -> str | None:
-    called = [column for column in columns if plain_name(column) == role]
-    called = called or [column for column in columns if USUAL[role].fullmatch(plain_name(column))]
-    if len(called) > 1:
-        raise unclear(where, called, role)
-    return called[0] if called else None
+    Raises SourceError where the column asked for is absent, and for a choice of several.
+    """
+    if role in asked and asked[role] not in columns:
+        raise SourceError(f"{where} has the columns {some(columns)}: expected {asked[role]!r}, as `columns` says")
+    found = [asked[role]] if role in asked else next(filter(None, choices), [])
+    if len(found) > 1:
+        what = "image" if role == "path" else role
+        raise SourceError(
+            f"{where} has {some(found)}, each of which may be the {what}: give `columns={role}={found[0]}`"
+        )
+    return found[0] if found else ""
 
 
 def plain_name(column: str) -> str:
     """A column's name without capitals, blanks and dashes."""
-    return "".join(sign for sign in column.lower() if sign not in " _-")
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:20]) + (" …" if len(columns) > 20 else "") if columns else "none"
+    return re.sub("[ _-]", "", column.lower())

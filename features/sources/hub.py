@@ -5,6 +5,7 @@ Configs and splits are read from the folders and the files' names, classes from 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line, some
-from features.sources.columns import roles
+from features.sources.columns import by_name, roles
 from features.sources.files import file_stamp
 from features.sources.layout.tree import counted, holds_data
 from features.sources.layout.words import says_split
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
-from features.sources.parquet.columns import Columns, find_columns, holds_images, label_namer
+from features.sources.parquet.columns import Columns, called_image, find_columns, holds_images, row_classes
 from features.sources.parquet.files import SplitFiles, base_name, find_splits, parquet_files
 from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
@@ -28,11 +29,10 @@ LISTED_AT_ONCE = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One file: each row's class by name (None: no label), its columns, its row groups."""
+    """One file: the name of its split, each row's class by name (None: no label), its columns, its row groups."""
 
     path: Path
     name: str
-    split: str
     stamp: str
     labels: list[str | None]
     columns: Columns
@@ -50,12 +50,14 @@ def looks_like_hub(root: Path) -> bool:
 
 
 def _may_hold_images(path: Path) -> bool:
+    """Whether a file has a column of images, whatever else it has; one that names images in files is a list."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         return says_split(base_name(path))
-    lists = (field.type for field in schema if pa.types.is_list(field.type))
-    return any(holds_images(field.type) for field in schema) or any(holds_images(kind.value_type) for kind in lists)
+    kinds = {field.name: field.type.value_type if pa.types.is_list(field.type) else field.type for field in schema}
+    found = [name for name, kind in kinds.items() if holds_images(kind)]
+    return bool(found) and (not any(by_name(schema.names, "path")) or any(map(called_image, found)))
 
 
 def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
@@ -65,52 +67,47 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     that are no classes, or rows without a label among others that have one.
     """
     found = find_splits(root, parquet_files(root), asked.config)
-    columns = roles(asked.columns)
-    if "split" in columns:
-        raise SourceError(
-            f"`columns={asked.columns}` names the column of the split, but of images in Parquet files the file's name "
-            "or its folder is the split: leave it out"
-        )
-    files = [
-        _open_file(path, name, found.splits[name], columns, on_listed)
-        for name, paths in found.files.items()
-        for path in paths
-    ]
-    strangers = [file.path for file in files if file.columns.classes != files[0].columns.classes]
-    if strangers:
-        raise SourceError(
-            f"{strangers[0]} names other classes than {files[0].path}: expected one set of images in {root}"
-        )
+    columns = _columns(asked.columns)
+    files = [_open_file(path, name, columns, on_listed) for name, paths in found.files.items() for path in paths]
     used, unlabelled = _labelled(files)
     classes, labels = _number(root, used)
     top = root.parent if root.is_file() else root
-    items = listing(
-        [f"{file.path.relative_to(top).as_posix()}/{row:07d}" for file in used for row in range(len(file.labels))],
-        [file.split if classes else "train" for file in used for _ in file.labels],
-        labels,
-        [file.stamp for file in used for _ in file.labels],
-    )
+    keys = [f"{file.path.relative_to(top).as_posix()}/{row:07d}" for file in used for row in range(len(file.labels))]
+    splits = [found.splits[file.name] if classes else "train" for file in used for _ in file.labels]
     return Source(
         name=root.resolve().stem if root.is_file() else root.resolve().name,
         classes=classes,
-        items=items,
+        items=listing(keys, splits, labels, [file.stamp for file in used for _ in file.labels]),
         read=RowReader(top, [group for file in used for group in file.groups]).read,
         layout=_say(found, used, classes, unlabelled),
     )
 
 
-def _open_file(path: Path, name: str, split: str, asked: dict[str, str], on_listed: OnListed) -> _File:
+def _columns(asked: str) -> dict[str, str]:
+    columns = roles(asked)
+    if "split" in columns:
+        raise SourceError(
+            f"`columns={asked}` names the column of the split, but of images in Parquet files the file's name or its "
+            "folder is the split: leave it out"
+        )
+    return columns
+
+
+def _open_file(path: Path, name: str, asked: dict[str, str], on_listed: OnListed) -> _File:
     try:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata)
             columns = find_columns(path, file.schema_arrow, asked)
-            groups = _groups(path, file, columns.image)
-            labels = _labels(path, file, columns, on_listed)
+            return _File(
+                path=path,
+                name=name,
+                stamp=file_stamp(path),
+                labels=_labels(path, file, columns, on_listed),
+                columns=columns,
+                groups=_groups(path, file, columns.image),
+            )
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:  # text that is no UTF-8 is a ValueError
         raise SourceError(f"cannot read {path} ({first_line(error)}): fetch the file again") from error
-    return _File(
-        path=path, name=name, split=split, stamp=file_stamp(path), labels=labels, columns=columns, groups=groups
-    )
 
 
 def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
@@ -145,10 +142,9 @@ def _labels(path: Path, file: pq.ParquetFile, columns: Columns, on_listed: OnLis
     if not columns.label:
         on_listed(rows)
         return [None] * rows
-    name = label_namer(path, file.schema_arrow.field(columns.label).type, columns)
     labels: list[str | None] = []
     for batch in file.iter_batches(LISTED_AT_ONCE, columns=[columns.label], use_threads=False):
-        labels += name(batch.column(0))
+        labels += row_classes(path, batch.column(0), columns)
         on_listed(len(batch))
     if len(labels) != rows:
         raise OSError(f"it holds {len(labels):,} labels for {rows:,} rows")
@@ -158,21 +154,24 @@ def _labels(path: Path, file: pq.ParquetFile, columns: Columns, on_listed: OnLis
 def _labelled(files: list[_File]) -> tuple[list[_File], list[str]]:
     """The files to use, and what is said of splits left out because none of their rows has a label.
 
-    All files are used where no row at all has one. Raises SourceError for rows without a label among others.
+    All files are used where no row at all has one. Raises SourceError for rows without a label among others, and for
+    files that name other classes.
     """
+    strangers = [file.path for file in files if file.columns.classes != files[0].columns.classes]
+    if strangers:
+        raise SourceError(f"{strangers[0]} names other classes than {files[0].path}: expected one set of images")
     with_labels = {file.name for file in files if any(label is not None for label in file.labels)}
-    if not with_labels:
-        return files, []
-    used = [file for file in files if file.name in with_labels]
-    for file in used:
+    used = [file for file in files if file.name in with_labels or not with_labels]
+    for file in used if with_labels else []:
         missing = file.labels.count(None)
         if missing:
             raise SourceError(
                 f"{file.path} has no label in {missing} of {len(file.labels)} rows: remove the file or label its rows"
             )
-    left = sorted({file.name for file in files} - with_labels)
-    rows = {name: sum(len(file.labels) for file in files if file.name == name) for name in left}
-    return used, [f"{counted(rows[name], 'image')} of {name} without labels left out" for name in left]
+    left: Counter[str] = Counter()
+    for file in files:
+        left[file.name] += len(file.labels) if with_labels and file.name not in with_labels else 0
+    return used, [f"{counted(rows, 'image')} of {name} without labels left out" for name, rows in left.items() if rows]
 
 
 def _number(root: Path, files: list[_File]) -> tuple[tuple[str, ...], list[int]]:
@@ -188,14 +187,14 @@ def _number(root: Path, files: list[_File]) -> tuple[tuple[str, ...], list[int]]
 
 def _say(found: SplitFiles, files: list[_File], classes: tuple[str, ...], unlabelled: list[str]) -> str:
     """The line on how the images were found."""
-    splits = [name if found.splits[name] == name else f"{name} ({found.splits[name]})" for name in found.splits if name]
     columns = files[0].columns
-    named = [
-        *([f"config {found.config}"] if found.config else []),
-        *([f"image in {columns.image}"] if columns.image != "image" else []),
-        *([f"label in {columns.label}"] if columns.label not in ("", "label") else []),
-        counted(len({file.path for file in files}), "file"),
+    parts = [
+        *(name if name == split else f"{name} ({split})" for name, split in found.splits.items() if name),
+        f"config {found.config}" if found.config else "",
+        f"image in {columns.image}" if columns.image != "image" else "",
+        f"label in {columns.label}" if columns.label not in ("", "label") else "",
+        counted(len(files), "file"),
         counted(len({label for file in files for label in file.labels}), "class") if classes else "no labels",
     ]
-    left = [*unlabelled, *([f"{some(found.left_out)} left out"] if found.left_out else [])]
-    return "; ".join([", ".join([*splits, *named]), *left])
+    left = f"{some(found.left_out)} left out" if found.left_out else ""
+    return "; ".join(filter(None, [", ".join(filter(None, parts)), *unlabelled, left]))

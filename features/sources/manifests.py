@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import SourceError, first_line
-from features.sources.columns import described, find_columns, roles, unclear
+from features.errors import SourceError, first_line, some
+from features.sources.columns import ROLES, find_columns, roles
 from features.sources.files import read_file
 from features.sources.lists.dialects import ListTable, read_text, unreadable
 from features.sources.lists.places import IMAGE_SUFFIX, locate
@@ -54,12 +54,19 @@ def _find(path: Path, rows: pd.DataFrame, wanted: dict[str, str]) -> dict[str, s
         _refuse_no_header(path, columns)
         paths = left if "label" in found else [column for column in left if _holds_paths(path, rows[column])]
         if len(paths) != 1:
-            raise unclear(str(path), columns, "path")
+            raise _unclear(path, columns, "path")
         found["path"] = paths[0]
         left.remove(paths[0])
     if "label" not in found and len(left) == 1:
         found["label"] = left[0]
     return found
+
+
+def _unclear(path: Path, columns: Sequence[str], role: str) -> SourceError:
+    return SourceError(
+        f"{path} has the columns {some(columns)}: expected path, label and perhaps split, say which is the {role} with "
+        f"`columns={role}=…`"
+    )
 
 
 def _refuse_no_header(path: Path, columns: Sequence[str]) -> None:
@@ -84,16 +91,16 @@ def _labels(path: Path, rows: pd.DataFrame, found: dict[str, str]) -> tuple[tupl
     if "label" in found or not left or rows.empty:
         return (), [UNLABELLED] * len(rows), "no labels"
     if not are_flags(rows[left]):
-        raise unclear(str(path), list(rows.columns), "label")
+        raise _unclear(path, list(rows.columns), "label")
     return *name_classes(flagged(path, rows[left])), "a column for each class"
 
 
 def _in_words(found: dict[str, str], located: str) -> list[str]:
     """Which columns are not called by their role, and where the images were found if not as named."""
-    said = described(found)
-    if located and found["path"] != "path":
-        said[0] += f" ({located})"
-    return said if found["path"] != "path" or not located else [located, *said]
+    said = {role: f"{role}={column}" for role, column in found.items() if role != column}
+    if located:
+        said["path"] = f"{said['path']} ({located})" if "path" in said else located
+    return [said[role] for role in ROLES if role in said]
 
 
 def _read_parquet(path: Path, wanted: dict[str, str]) -> ListTable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import SourceError, first_line, some
+from features.sources.columns import by_name, pick, plain_name
 
 logger = logging.getLogger(__name__)
 
-IMAGE_NAMES = ("image", "img", "images", "photo", "picture", "pic", "jpg", "jpeg", "png", "webp", "file", "bytes")
-LABEL_NAMES = re.compile(
-    r"((fine|coarse)_)?labels?|(class|label|category)_?(name|id)?|classes|targets?|categories|y|cls"
-)
+IMAGE_NAMES = re.compile(r"(image|img|photo|picture|pic)s?(bytes|data)?|jpe?g|png|webp|file|bytes|content|data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +33,23 @@ def find_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Column
 
     Raises SourceError where there is none or more than one.
     """
-    features = _features(path, schema)
+    features, names = _features(path, schema), schema.names
     encoded = [field.name for field in schema if holds_images(field.type)]
-    by_kind = [name for name in encoded if _kind(features, name) == "Image"]
-    by_name = [name for name in encoded if name.lower() in IMAGE_NAMES]
-    image = _only(path, "path", _asked(path, schema, asked, "path") or by_kind or by_name or encoded)
-    if not image or image not in encoded:
+    known, called = _of_kind(features, encoded, "Image"), list(filter(called_image, encoded))
+    image = pick(str(path), names, "path", asked, known, called, encoded)
+    if image not in encoded:
         raise SourceError(_no_image(path, schema))
-    others = [name for name in schema.names if name != image]
-    by_kind = [name for name in others if _kind(features, name) == "ClassLabel"]
-    by_name = [name for name in others if LABEL_NAMES.fullmatch(name.lower())]
-    label = _only(path, "label", _asked(path, schema, asked, "label") or by_kind or by_name)
+    others = [name for name in names if name != image]
+    known = _of_kind(features, others, "ClassLabel")
+    label = pick(str(path), names, "label", asked, known, *by_name(others, "label"))
     if not label and others:
         logger.warning("%s: no column is a label by its name: give `columns=label=%s` if that is one", path, others[0])
     return Columns(image=image, label=label, classes=_class_names(path, features.get(label)))
+
+
+def called_image(name: str) -> bool:
+    """Whether a column's name says that it holds images."""
+    return bool(IMAGE_NAMES.fullmatch(plain_name(name)))
 
 
 def holds_images(kind: pa.DataType) -> bool:
@@ -62,20 +62,6 @@ def holds_images(kind: pa.DataType) -> bool:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _asked(path: Path, schema: pa.Schema, asked: dict[str, str], role: str) -> list[str]:
-    column = asked.get(role)
-    if column and column not in schema.names:
-        raise SourceError(f"{path} has no column {column!r}: expected one of {some(schema.names)}")
-    return [column] if column else []
-
-
-def _only(path: Path, role: str, names: Sequence[str]) -> str:
-    if len(names) > 1:
-        what = {"path": "the image", "label": "the label"}[role]
-        raise SourceError(f"{path} has {some(names)}, each of which may be {what}: give `columns={role}={names[0]}`")
-    return names[0] if names else ""
 
 
 def _no_image(path: Path, schema: pa.Schema) -> str:
@@ -103,9 +89,8 @@ def _foreign(path: Path, error: Exception) -> SourceError:
     return SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's")
 
 
-def _kind(features: dict[str, Any], name: str) -> str:
-    about = features.get(name)
-    return str(about.get("_type", "")) if isinstance(about, dict) else ""
+def _of_kind(features: dict[str, Any], names: list[str], kind: str) -> list[str]:
+    return [name for name in names if isinstance(features.get(name), dict) and features[name].get("_type") == kind]
 
 
 def _class_names(path: Path, about: Any) -> tuple[str, ...]:
@@ -118,24 +103,20 @@ def _class_names(path: Path, about: Any) -> tuple[str, ...]:
     return tuple(f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names))
 
 
-def label_namer(path: Path, kind: pa.DataType, columns: Columns) -> Callable[[Any], list[str | None]]:
-    """What names the classes of a slice of the label column, None where a row has no label.
+def row_classes(path: Path, labels: Any, columns: Columns) -> list[str | None]:
+    """The class of each row in a slice of the label column, by name; None where a row has no label.
 
-    Raises SourceError for labels that are no classes: lists, records, bytes.
+    Raises SourceError for labels that are no classes: lists, records, bytes, fractions.
     """
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    value = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
     if pa.types.is_nested(value) or _is_bytes(value):
         what = "lists" if _is_list(value) else "records" if pa.types.is_nested(value) else "bytes"
         raise SourceError(f"{path} has {what} in the column {columns.label!r}: expected one class a row")
-
-    def name(labels: Any) -> list[str | None]:
-        if pa.types.is_null(labels.type):
-            return [None] * len(labels)
-        coded = labels if pa.types.is_dictionary(labels.type) else labels.dictionary_encode()
-        names = [_name(path, label, columns) for label in coded.dictionary.to_pylist()]
-        return [None if code is None else names[code] for code in coded.indices.to_pylist()]
-
-    return name
+    if pa.types.is_null(value):
+        return [None] * len(labels)
+    coded = labels if pa.types.is_dictionary(labels.type) else labels.dictionary_encode()
+    names = [_name(path, label, columns) for label in coded.dictionary.to_pylist()]
+    return [None if code is None else names[code] for code in coded.indices.to_pylist()]
 
 
 def _name(path: Path, label: Any, columns: Columns) -> str | None:

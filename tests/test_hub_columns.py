@@ -75,9 +75,9 @@ def test_labels_of_several_types(tmp_path: Path, column: Any, expected: list[str
 @pytest.mark.parametrize(
     ("column", "why"),
     [
-        (pa.array([[0], [1], [0, 1], []]), r"has lists in the column 'label': expected one class a row"),
-        (pa.array([{"name": "cat"}] * 4), r"has records in the column 'label': expected one class a row"),
-        (pa.array([b"cat"] * 4), r"has bytes in the column 'label': expected one class a row"),
+        (pa.array([[0], [1], [0, 1], []]), r"has lists in the column 'label': expected one label a row"),
+        (pa.array([{"name": "cat"}] * 4), r"has records in the column 'label': expected one label a row"),
+        (pa.array([b"cat"] * 4), r"has bytes in the column 'label': expected one label a row"),
         (pa.array([0.4, 1.0, 1.6, 0.0]), r"has the label 0.4 in 'label': expected classes, not fractions"),
         (pa.array([float("inf"), 1.0, 1.0, 0.0]), r"has the label inf in 'label': expected classes, not fractions"),
         (pa.array([0.0, 1.0, float("nan"), None]), r"has no label in 2 of 4 rows"),
@@ -136,6 +136,9 @@ def test_a_column_that_may_be_the_label_is_named(tmp_path: Path, caplog: pytest.
 
 @pytest.mark.parametrize("name", ["image", "content", "img_bytes"])
 def test_bytes_beside_names_of_files_are_the_images_where_they_are_called_so(tmp_path: Path, name: str) -> None:
-    rows = {name: pa.array([bytes([row]) for row in range(40)]), "filename": [f"{row}.png" for row in range(40)]}
+    rows: dict[str, Any] = {
+        name: pa.array([bytes([row]) for row in range(40)]),
+        "filename": [f"{row}.png" for row in range(40)],
+    }
     pq.write_table(pa.table({**rows, "label": [0, 1] * 20}), tmp_path / "some.parquet")
     assert open_source(str(tmp_path / "some.parquet")).layout.endswith("1 file, 2 classes")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from features.errors import SourceError, some
 
 ROLES = ("path", "label", "split")
@@ -61,6 +63,21 @@ def pick(where: str, columns: Sequence[str], role: str, asked: dict[str, str], *
             f"{where} has {some(found)}, each of which may be the {what}: give `columns={role}={found[0]}`"
         )
     return found[0] if found else ""
+
+
+def nested(kind: pa.DataType) -> str:
+    """What a column of this type holds that is no single text or number: lists, records or bytes; else empty."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return "bytes"
+    return "" if not pa.types.is_nested(kind) else "records" if pa.types.is_struct(kind) else "lists"
+
+
+def refuse_nested(where: str, schema: pa.Schema, found: dict[str, str]) -> None:
+    """Raise SourceError where the column of a role holds what is no single text or number."""
+    for role, column in found.items():
+        if what := nested(schema.field(column).type):
+            raise SourceError(f"{where} has {what} in the column {column!r}: expected one {role} a row")
 
 
 def plain_name(column: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line, some
-from features.sources.columns import ROLES, find_columns, roles
+from features.sources.columns import ROLES, find_columns, nested, refuse_nested, roles
 from features.sources.files import read_file
 from features.sources.lists.dialects import ListTable, read_text, unreadable
 from features.sources.lists.places import IMAGE_SUFFIX, locate
@@ -111,23 +111,8 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> ListTable:
             columns = [name for name in schema.names if not name.startswith("__index_level_")]
             found = find_columns(str(path), columns, wanted)
             columns = list(found.values()) if {"path", "label"} <= set(found) else columns
-            _refuse_nested(path, schema, found)
-            flat = [name for name in columns if not _is_nested(schema.field(name).type)]
+            refuse_nested(str(path), schema, found)
+            flat = [name for name in columns if not nested(schema.field(name).type)]
             return ListTable(rows=file.read(columns=flat).to_pandas(ignore_metadata=True), said=[])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise unreadable(path, first_line(error)) from error
-
-
-def _refuse_nested(path: Path, schema: pa.Schema, found: dict[str, str]) -> None:
-    for role, column in found.items():
-        kind = schema.field(column).type
-        if _is_nested(kind):
-            raise SourceError(
-                f"{path} has {kind} in its column {column}: expected one {role} a row, as text or a number"
-            )
-
-
-def _is_nested(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_nested(kind.value_type)
-    return pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

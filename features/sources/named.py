@@ -10,11 +10,10 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torchvision import datasets
@@ -29,61 +28,49 @@ Arguments = Mapping[str, str | bool]
 """What the constructor of a set of torchvision's takes besides its folder, by name."""
 
 
-class TorchvisionSet(Protocol):
-    """What torchvision's image sets have in common."""
-
-    def __len__(self) -> int:
-        """How many images."""
-        ...
-
-    def __getitem__(self, row: int, /) -> tuple[Image.Image, int]:
-        """An image and its label."""
-        ...
-
-
+_ALL: Mapping[str, Arguments] = {"train": {}}
 _BY_FLAG: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": False}}
 _TWO: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
-_THREE: Mapping[str, Arguments] = {**_TWO, "validation": {"split": "val"}}
+_VALIDATED: Mapping[str, Arguments] = {"train": {"split": "train"}, "validation": {"split": "val"}}
+_THREE: Mapping[str, Arguments] = {**_TWO, **_VALIDATED}
 
-TORCHVISION: dict[str, tuple[Callable[..., TorchvisionSet], Mapping[str, Arguments]]] = {
-    "caltech101": (datasets.Caltech101, {"train": {}}),
-    "caltech256": (datasets.Caltech256, {"train": {}}),
+TORCHVISION: dict[str, tuple[Callable[..., Any], Mapping[str, Arguments]]] = {
+    "caltech101": (datasets.Caltech101, _ALL),
+    "caltech256": (datasets.Caltech256, _ALL),
     "cifar10": (datasets.CIFAR10, _BY_FLAG),
     "cifar100": (datasets.CIFAR100, _BY_FLAG),
-    "clevrclassification": (
-        datasets.CLEVRClassification,
-        {"train": {"split": "train"}, "validation": {"split": "val"}},
-    ),
+    "clevrclassification": (datasets.CLEVRClassification, _VALIDATED),
     "country211": (datasets.Country211, {**_TWO, "validation": {"split": "valid"}}),
     "dtd": (datasets.DTD, _THREE),
     "emnist": (datasets.EMNIST, {name: {"split": "balanced", **flag} for name, flag in _BY_FLAG.items()}),
-    "eurosat": (datasets.EuroSAT, {"train": {}}),
+    "eurosat": (datasets.EuroSAT, _ALL),
     "fgvcaircraft": (datasets.FGVCAircraft, _THREE),
     "flowers102": (datasets.Flowers102, _THREE),
     "food101": (datasets.Food101, _TWO),
     "gtsrb": (datasets.GTSRB, _TWO),
-    "imagenet": (datasets.ImageNet, {"train": {"split": "train"}, "validation": {"split": "val"}}),
-    "imagenette": (datasets.Imagenette, {"train": {"split": "train"}, "validation": {"split": "val"}}),
+    "imagenet": (datasets.ImageNet, _VALIDATED),
+    "imagenette": (datasets.Imagenette, _VALIDATED),
     "lfwpeople": (datasets.LFWPeople, {"train": {"split": "10fold"}}),  # its test split has other people
     "oxfordiiitpet": (datasets.OxfordIIITPet, {"train": {"split": "trainval"}, "test": {"split": "test"}}),
     "pcam": (datasets.PCAM, _THREE),
     "qmnist": (datasets.QMNIST, {"train": {"what": "train"}, "test": {"what": "test10k"}}),
     "renderedsst2": (datasets.RenderedSST2, _THREE),
-    "semeion": (datasets.SEMEION, {"train": {}}),
+    "semeion": (datasets.SEMEION, _ALL),
     "stanfordcars": (datasets.StanfordCars, _TWO),
     "stl10": (datasets.STL10, _TWO),
-    "sun397": (datasets.SUN397, {"train": {}}),
+    "sun397": (datasets.SUN397, _ALL),
     "svhn": (datasets.SVHN, _TWO),
     "usps": (datasets.USPS, _BY_FLAG),
 }
 """Name to torchvision's class and its constructor's arguments for each split that it gives."""
 
+KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
+"""The data sets that are known by name."""
 
 MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
 """Sets of digits, letters and road signs, which are others in the mirror."""
 
-
-FILES: dict[str, Callable[[Any], Iterable[Path]]] = {
+FILES: dict[str, Callable[[Any], Iterable[Path | str]]] = {
     "caltech101": lambda part: (
         Path(part.root, "101_ObjectCategories", part.categories[label], f"image_{number:04d}.jpg")
         for label, number in zip(part.y, part.index, strict=True)
@@ -94,80 +81,83 @@ FILES: dict[str, Callable[[Any], Iterable[Path]]] = {
     ),
     **dict.fromkeys(
         ("clevrclassification", "dtd", "fgvcaircraft", "flowers102", "food101", "sun397"),
-        lambda part: map(Path, part._image_files),
+        lambda part: part._image_files,
     ),
-    **dict.fromkeys(("country211", "eurosat", "imagenet"), lambda part: (Path(path) for path, _ in part.samples)),
+    **dict.fromkeys(("country211", "eurosat", "imagenet"), lambda part: (path for path, _ in part.samples)),
     **dict.fromkeys(
-        ("gtsrb", "imagenette", "renderedsst2", "stanfordcars"), lambda part: (Path(path) for path, _ in part._samples)
+        ("gtsrb", "imagenette", "renderedsst2", "stanfordcars"), lambda part: (path for path, _ in part._samples)
     ),
-    "lfwpeople": lambda part: map(Path, part.data),
-    "oxfordiiitpet": lambda part: map(Path, part._images),
+    "lfwpeople": lambda part: part.data,
+    "oxfordiiitpet": lambda part: part._images,
 }
 """Where the image files of those of TORCHVISION are that have some: they are decoded as those of a folder are."""
 
 
-def _no_files(part: object) -> Iterable[Path]:
-    return ()
+def open_named(name: str, data_dir: Path) -> Source:
+    """One of KNOWN, from `data_dir`; downloaded where it is not there and can be. Raises SourceError."""
+    if name == "digits":
+        return _open_digits()
+    return _open_mnist_kin(name, data_dir) if name in MNIST_KIN else _open_torchvision(name, data_dir)
 
 
-def open_digits() -> Source:
+def _open_digits() -> Source:
     """scikit-learn's 1,797 digits of 8 × 8 pixels, 60 / 15 / 25 % for training, validation and test, stratified."""
     values, labels = map(np.asarray, load_digits(return_X_y=True))
     pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    rows = np.arange(len(pixels))
-    rest, test = train_test_split(rows, test_size=0.25, stratify=labels, random_state=0)
+    rest, test = train_test_split(np.arange(len(pixels)), test_size=0.25, stratify=labels, random_state=0)
     _, validation = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=0)
-    splits = np.full(len(rows), "train", dtype=object)
+    splits = np.full(len(pixels), "train", dtype=object)
     splits[test], splits[validation] = "test", "validation"
-    classes = tuple(map(str, range(10)))
-    return _pixel_source("digits", classes, [("", splits.tolist(), pixels, labels)])
+    return _pixel_source("digits", tuple(map(str, range(10))), [("", splits.tolist(), pixels, labels)])
 
 
-def open_mnist_kin(name: str, data_dir: Path) -> Source:
-    """MNIST, Fashion-MNIST or Kuzushiji-MNIST from `data_dir/<Class>/raw`, packed or unpacked; downloaded if absent.
-
-    Raises SourceError that names the missing files where they are absent and the download fails.
-    """
+def _open_mnist_kin(name: str, data_dir: Path) -> Source:
+    """MNIST, Fashion-MNIST or Kuzushiji-MNIST from `data_dir/<Class>/raw`, packed or not, which is left as it is."""
     kind = MNIST_KIN[name]
     raw = data_dir / kind.__name__ / "raw"
-    with tempfile.TemporaryDirectory() as scratch:
-        if _missing(kind, raw):
-            _download_mnist(kind, data_dir, Path(scratch))
-        _unpack(kind, raw, Path(scratch) / kind.__name__ / "raw")
-        try:
-            parts = [(split, kind(scratch, train=split == "train")) for split in ("train", "test")]
-        except Exception as error:  # torchvision asserts some of what it reads, and stumbles over the rest
-            raise SourceError(f"the files in {raw} are damaged ({first_line(error)}): fetch them again") from error
-    for split, part in parts:
-        _check_mnist(raw, split, part)
-    groups = [(f"{split}/", [split] * len(part), part.data.numpy(), part.targets.numpy()) for split, part in parts]
-    return _pixel_source(name, tuple(parts[0][1].classes), groups)
+    if _missing(kind, raw):
+        _download_mnist(kind, data_dir)
+    groups = []
+    for split, part in (("train", "train"), ("test", "t10k")):
+        pixels, labels = _idx(raw / f"{part}-images-idx3-ubyte"), _idx(raw / f"{part}-labels-idx1-ubyte")
+        _check_mnist(raw, split, pixels, labels, len(kind.classes))
+        groups.append((f"{split}/", [split] * len(pixels), pixels, labels))
+    return _pixel_source(name, tuple(kind.classes), groups)
 
 
-def open_torchvision(name: str, data_dir: Path) -> Source:
-    """One of TORCHVISION, from `data_dir` in torchvision's own layout; downloaded by torchvision where it can be."""
+def _idx(path: Path) -> NDArray[np.uint8]:
+    """The numbers in a file of MNIST's format, or in the same file packed; raises SourceError where it is damaged."""
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+        sides = np.frombuffer(content, ">i4", content[3], 4)  # behind two zeros, the type and how many sides there are
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(sides)).reshape(sides).copy()
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        raise SourceError(
+            f"cannot read {path if path.exists() else packed} ({first_line(error)}): fetch the file again"
+        ) from error
+    return values
+
+
+def _open_torchvision(name: str, data_dir: Path) -> Source:
+    """One of TORCHVISION, in torchvision's own layout."""
     _, split_arguments = TORCHVISION[name]
     parts = {split: _construct(name, data_dir, arguments) for split, arguments in split_arguments.items()}
-    labels = {split: _labels(part) for split, part in parts.items()}
-    origin = [(part, row) for part in parts.values() for row in range(len(part))]
-    first = next(iter(parts.values()))
-    count = 1 + max(int(numbers.max()) for numbers in labels.values())
-    names = getattr(first, "classes", None) or getattr(first, "categories", None) or range(count)
-    files = [path for part in parts.values() for path in FILES.get(name, _no_files)(part)]
-    items = listing(
-        [f"{split}/{row:07d}" for split, part in parts.items() for row in range(len(part))],
-        [split for split, part in parts.items() for _ in range(len(part))],
-        np.concatenate(list(labels.values())),
-        list(map(file_stamp, files)),
-    )
+    first, *_ = parts.values()
+    labels = np.concatenate([_labels(part) for part in parts.values()])
+    names = getattr(first, "classes", None) or getattr(first, "categories", None) or range(1 + int(labels.max()))
+    places = [(split, row) for split, part in parts.items() for row in range(len(part))]
+    files = [Path(path) for part in parts.values() for path in FILES[name](part)] if name in FILES else []
 
     def read(position: int) -> Payload:
-        return read_file(files[position]) if files else _pixels(*origin[position])
+        split, row = places[position]
+        return read_file(files[position]) if files else _pixels(parts[split], row)
 
+    keys, splits = [f"{split}/{row:07d}" for split, row in places], [split for split, _ in places]
     return Source(
         name=name,
         classes=tuple(name[0] if isinstance(name, tuple) else str(name) for name in names),
-        items=items,
+        items=listing(keys, splits, labels, list(map(file_stamp, files))),
         read=read,
         mirror_matters=name in MIRROR_MATTERS,
     )
@@ -189,7 +179,7 @@ def _pixel_source(
     )
 
 
-def _pixels(part: TorchvisionSet, row: int) -> Payload:
+def _pixels(part: Any, row: int) -> Payload:
     """An image of a set that holds arrays; raises OSError for a row that is damaged."""
     try:
         return np.asarray(part[row][0].convert("RGB"))
@@ -199,12 +189,13 @@ def _pixels(part: TorchvisionSet, row: int) -> Payload:
         raise OSError(f"row {row} is damaged ({first_line(error)})") from error
 
 
-def _check_mnist(raw: Path, split: str, part: datasets.MNIST) -> None:
+def _check_mnist(raw: Path, split: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], classes: int) -> None:
     """Raise SourceError unless each image of a split has a label, and each label a class."""
-    images, labels, classes = len(part.data), len(part.targets), len(part.classes)
-    if images != labels or part.data.ndim != 3 or part.targets.ndim != 1:
-        raise SourceError(f"{raw} has {images:,} {split} images, but {labels:,} labels: fetch its files again")
-    largest = int(part.targets.max()) if labels else 0
+    if len(pixels) != len(labels) or pixels.ndim != 3 or labels.ndim != 1:
+        raise SourceError(
+            f"{raw} has {len(pixels):,} {split} images, but {len(labels):,} labels: fetch its files again"
+        )
+    largest = int(labels.max(initial=0))
     if largest >= classes:
         raise SourceError(f"{raw} has the {split} label {largest}, expected 0 to {classes - 1}: fetch its files again")
 
@@ -215,36 +206,24 @@ def _missing(kind: type[datasets.MNIST], raw: Path) -> list[Path]:
     return [path for path in packed if not path.exists() and not path.with_suffix("").exists()]
 
 
-def _download_mnist(kind: type[datasets.MNIST], data_dir: Path, scratch: Path) -> None:
-    """Download to `scratch`, then copy to `data_dir`, so that a failure leaves nothing behind."""
-    try:
-        kind(str(scratch), download=True)
-    except (RuntimeError, OSError) as error:
-        missing = ", ".join(map(str, _missing(kind, data_dir / kind.__name__ / "raw")))
-        raise SourceError(
-            f"{kind.__name__} could not be downloaded and these files are missing: {missing}; "
-            "put them there or point `data_dir` at a folder that has them"
-        ) from error
-    try:
-        shutil.copytree(scratch, data_dir, dirs_exist_ok=True)
-    except OSError as error:
-        raise SourceError(f"cannot write {data_dir} ({error.strerror}): choose another `data_dir`") from error
-
-
-def _unpack(kind: type[datasets.MNIST], raw: Path, target: Path) -> None:
-    """Put the four files into `target` as torchvision wants them, leaving `raw` as it is."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name, _ in kind.resources:
-        packed, unpacked = raw / name, (raw / name).with_suffix("")
-        source = unpacked if unpacked.exists() else packed
+def _download_mnist(kind: type[datasets.MNIST], data_dir: Path) -> None:
+    """Download to a scratch folder, then copy to `data_dir`, so that a failure leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            content = source.read_bytes()
-            (target / unpacked.name).write_bytes(content if source == unpacked else gzip.decompress(content))
-        except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"cannot read {source} ({error}): fetch the file again") from error
+            kind(scratch, download=True)
+        except (RuntimeError, OSError) as error:
+            missing = ", ".join(map(str, _missing(kind, data_dir / kind.__name__ / "raw")))
+            raise SourceError(
+                f"{kind.__name__} could not be downloaded and these files are missing: {missing}; "
+                "put them there or point `data_dir` at a folder that has them"
+            ) from error
+        try:
+            shutil.copytree(scratch, data_dir, dirs_exist_ok=True)
+        except OSError as error:
+            raise SourceError(f"cannot write {data_dir} ({error.strerror}): choose another `data_dir`") from error
 
 
-def _construct(name: str, data_dir: Path, arguments: Arguments) -> TorchvisionSet:
+def _construct(name: str, data_dir: Path, arguments: Arguments) -> Any:
     kind, _ = TORCHVISION[name]
     try:
         return kind(str(data_dir), **arguments)
@@ -262,7 +241,7 @@ def _construct(name: str, data_dir: Path, arguments: Arguments) -> TorchvisionSe
         ) from error
 
 
-def _labels(part: TorchvisionSet) -> NDArray[np.int32]:
+def _labels(part: Any) -> NDArray[np.int32]:
     """The labels of a torchvision set, without decoding its images where it lists them."""
     for attribute in ("targets", "labels", "_labels", "y"):
         if hasattr(part, attribute):

@@ -11,7 +11,7 @@ from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
 from features.sources.layout.tree import holds_data
 from features.sources.manifests import open_manifest
-from features.sources.named import MNIST_KIN, TORCHVISION, open_digits, open_mnist_kin, open_torchvision
+from features.sources.named import KNOWN, open_named
 from features.sources.options import SourceOptions
 from features.sources.source import (
     ALL,
@@ -26,9 +26,6 @@ from features.sources.source import (
 from features.sources.splits import complete_splits, missing_splits
 
 ANYTHING = SourceOptions()
-
-KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
-"""The data sets that are known by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +43,9 @@ class Kind:
 
 
 KINDS = (
-    Kind(is_meant=lambda name: name.lower() == "digits", open=lambda *_: open_digits()),
     Kind(
-        is_meant=lambda name: name.lower() in MNIST_KIN,
-        open=lambda name, it, _: open_mnist_kin(name.lower(), it.data_dir),
-    ),
-    Kind(
-        is_meant=lambda name: name.lower() in TORCHVISION,
-        open=lambda name, it, _: open_torchvision(name.lower(), it.data_dir),
+        is_meant=lambda name: name.lower() in KNOWN,
+        open=lambda name, asked, _: open_named(name.lower(), asked.data_dir),
     ),
     Kind(
         said="a folder of Hugging Face image Parquet files",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,13 @@ from features.sources.formats.orientation import UPRIGHT, orientation_of
 
 END = b"\xff\xd9"
 
-_START_OF_SCAN = 0xDA
+NO_PIXELS = "cut short or damaged: there are no pixels behind its header"
+
+_START_OF_SCAN, _EXIF = 0xDA, 0xE1
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
-_NOT_NEEDED = {*range(0xE1, 0xEE), 0xEF, 0xFE}
-"""Markers of what says nothing of pixels: EXIF, ICC, further pictures, comments. JFIF and Adobe say which colours."""
+_NOT_NEEDED = {*range(0xE1, 0xEE), 0xEF, 0xFE, 0xFF}
+"""What says nothing of pixels: EXIF, ICC, further pictures, comments, padding. JFIF and Adobe say which colours."""
 
 _SCAN = re.compile(rb"\xff\xda\x00.", re.DOTALL)
 
@@ -42,30 +44,34 @@ class Jpeg:
 
 def open_jpeg(payload: bytes) -> Jpeg:
     """Walk through the segments before the first scan; raises DecodeError for what is not read, or ends before."""
-    kept: list[bytes] = []
-    start, position = 0, 2
-    orientation, frame = UPRIGHT, 0
-    while position + 4 <= len(payload):
-        if payload[position] != 0xFF:
-            break
-        marker = payload[position + 1]
-        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:  # padding, or nothing but itself
-            position += 1 if marker == 0xFF else 2
-            continue
-        end = position + 2 + int.from_bytes(payload[position + 2 : position + 4], "big")
-        if marker == _START_OF_SCAN:
-            content = b"".join([*kept, payload[start:]]) if kept else payload
-            return Jpeg(content=content, orientation=orientation, progressive=frame in (0xC2, 0xCA))
+    kept, orientation, frame = [(0, 2)], UPRIGHT, 0
+    for marker, start, end in _segments(payload):
+        if marker == _EXIF and orientation == UPRIGHT and payload[start + 4 : start + 8] == b"Exif":
+            orientation = orientation_of(payload[start + 4 : end])
         if marker in _FRAMES:
             frame = marker
-            _check_frame(marker, payload[position + 4])
-        if marker in _NOT_NEEDED:
-            if marker == 0xE1 and orientation == UPRIGHT and payload[position + 4 : position + 8] == b"Exif":
-                orientation = orientation_of(payload[position + 4 : end])
-            kept.append(payload[start:position])
-            start = end
+            _check_frame(marker, payload[start + 4])
+        if marker not in _NOT_NEEDED:
+            kept.append((start, end))
+        if marker == _START_OF_SCAN:
+            whole = sum(end - start for start, end in kept) == len(payload)  # and is not copied, as it may be large
+            content = payload if whole else b"".join(payload[start:end] for start, end in kept)
+            return Jpeg(content=content, orientation=orientation, progressive=frame in (0xC2, 0xCA))
+    raise DecodeError(NO_PIXELS)
+
+
+def _segments(payload: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment up to the first scan, which ends with the file."""
+    position = 2
+    while position + 4 <= len(payload) and payload[position] == 0xFF:
+        marker = payload[position + 1]
+        end = position + 2 + int.from_bytes(payload[position + 2 : position + 4], "big")
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:  # padding, or nothing but itself
+            end = position + (1 if marker == 0xFF else 2)
+        elif marker == _START_OF_SCAN:
+            end = len(payload)
+        yield marker, position, end
         position = end
-    raise DecodeError("cut short or damaged: there are no pixels behind its header")
 
 
 def check_holes(jpeg: Jpeg) -> None:
@@ -114,20 +120,20 @@ def cut_short(jpeg: Jpeg, load: Callable[[bytes], NDArray[np.uint8]], accepted: 
     changed = (pixels != load(content + _FOREIGN + END)).any(axis=(1, 2))
     missing = 1 - int(changed.argmax()) / len(changed) if changed.any() else 0.0
     if jpeg.progressive:
-        missing = missing_detail(content, whole=not changed.any())
-    refuse_missing(missing, accepted, "detail" if jpeg.progressive else "rows")
+        refuse_missing(missing_detail(content, whole=not changed.any()), accepted, "its detail is")
+    else:
+        refuse_missing(missing, accepted)
     return pixels
 
 
-def refuse_missing(missing: float, accepted: float, what: str) -> None:
+def refuse_missing(missing: float, accepted: float, what: str = "its rows are") -> None:
     """Raise DecodeError where a larger share is missing than is accepted."""
     if missing >= 1:
-        raise DecodeError(f"cut short: all of its {what} {'are' if what == 'rows' else 'is'} missing")
+        raise DecodeError(f"cut short: all of {what} missing")
     if missing > accepted:
         percent = math.ceil(round(100 * missing, 6))
         raise DecodeError(
-            f"cut short: {percent} % of its {what} {'are' if what == 'rows' else 'is'} missing; "
-            f"`accept_truncated={percent / 100:g}` would take it"
+            f"cut short: {percent} % of {what} missing; `accept_truncated={percent / 100:g}` would take it"
         )
 
 

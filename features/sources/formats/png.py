@@ -5,18 +5,21 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from features.errors import DecodeError
-from features.sources.formats.jpeg import refuse_missing
-from features.sources.formats.orientation import UPRIGHT, orientation_of
+from features.sources.formats.jpeg import NO_PIXELS, refuse_missing
+from features.sources.formats.orientation import orientation_of
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
 MOST_MENDED = 2**30
 """Bytes of pixels, of a file that was cut short, that are worked on."""
 
 _Chunk = tuple[bytes, int, int]
+"""Kind, start and end."""
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -33,20 +36,14 @@ class Png:
     missing: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Header:
+class _Header(NamedTuple):
     width: int
     height: int
     bits: int
     colours: int
+    compression: int
+    filters: int
     interlaced: int
-
-    @classmethod
-    def of(cls, content: bytes) -> _Header:
-        if len(content) < 13:
-            raise DecodeError("cut short or damaged: there are no pixels behind its header")
-        width, height, bits, colours, _, _, interlaced = struct.unpack(">IIBBBBB", content[:13])
-        return cls(width=width, height=height, bits=bits, colours=colours, interlaced=interlaced)
 
     @property
     def row_bytes(self) -> int:
@@ -59,14 +56,14 @@ def open_png(payload: bytes, max_pixels: int, accepted: float) -> Png:
     Raises DecodeError for what has no picture, and where more than the share `accepted` of the rows is missing.
     """
     chunks = _chunks(payload)
-    header = next((_Header.of(_body(payload, chunk)) for chunk in chunks if chunk[0] == b"IHDR"), None)
-    if header is None or not any(kind == b"IDAT" for kind, _, _ in chunks):
-        raise DecodeError("cut short or damaged: there are no pixels behind its header")
-    exif = next((_body(payload, chunk) for chunk in chunks if chunk[0] == b"eXIf"), b"")
-    orientation = orientation_of(exif) if exif else UPRIGHT
+    found = {kind: _body(payload, (kind, start, end)) for kind, start, end in reversed(chunks)}
+    if len(found.get(b"IHDR", b"")) != 13 or b"IDAT" not in found:
+        raise DecodeError(NO_PIXELS)
+    header = _Header(*struct.unpack(">IIBBBBB", found[b"IHDR"]))
+    orientation = orientation_of(found.get(b"eXIf"))
     kept = [chunk for chunk in chunks if chunk[0] in _NEEDED]
     whole = chunks[-1][0] == b"IEND" and chunks[-1][2] <= len(payload)
-    if whole and len(kept) == len(chunks) and all(kind != b"tRNS" for kind, _, _ in kept):
+    if whole and len(kept) == len(chunks) and b"tRNS" not in found:  # and is not copied, as it may be large
         return Png(content=payload, orientation=orientation)
     if whole or header.width * header.height > max_pixels:  # such is refused when it is opened
         return Png(content=_joined(payload, kept, header), orientation=orientation)
@@ -80,7 +77,7 @@ def _chunks(payload: bytes) -> list[_Chunk]:
         size, kind = struct.unpack_from(">I4s", payload, position)
         found.append((kind, position, position + 12 + size))
         position += 12 + size
-    return found or [(b"", 0, 0)]
+    return found
 
 
 def _body(payload: bytes, chunk: _Chunk) -> bytes:
@@ -107,20 +104,22 @@ def _cut_short(payload: bytes, kept: list[_Chunk], header: _Header, orientation:
     """The file with the rows that there are, and zeros for all others."""
     before = _joined(payload, [chunk for chunk in kept if chunk[0] not in (b"IDAT", b"IEND")], header)
     data = b"".join(_data(payload, chunk) for chunk in kept if chunk[0] == b"IDAT")
-    if header.interlaced or header.row_bytes * header.height > MOST_MENDED:  # no row is there before the end
-        content = b"".join([before, _chunk(b"IDAT", data), _chunk(b"IEND", b"")])
-        return Png(content=content, orientation=orientation)
-    whole = header.row_bytes * header.height
+    size, missing = header.row_bytes * header.height, 0.0
+    if not header.interlaced and size <= MOST_MENDED:  # else no row is there before the end
+        pixels = _decompressed(data, size)
+        missing = 1 - len(pixels) // header.row_bytes / header.height
+        refuse_missing(missing, accepted)
+        rows = len(pixels) - len(pixels) % header.row_bytes
+        data = zlib.compress(pixels[:rows].ljust(size, b"\0"), 1)
+    content = before + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    return Png(content=content, orientation=orientation, missing=missing)
+
+
+def _decompressed(data: bytes, size: int) -> bytes:
     try:
-        pixels = zlib.decompressobj().decompress(data, whole)
+        return zlib.decompressobj().decompress(data, size)
     except zlib.error as error:
         raise DecodeError(f"damaged image: {error}") from error
-    rows = len(pixels) // header.row_bytes
-    missing = 1 - rows / header.height
-    refuse_missing(missing, accepted, "rows")
-    pixels = zlib.compress(pixels[: rows * header.row_bytes].ljust(whole, b"\0"), 1)
-    content = b"".join([before, _chunk(b"IDAT", pixels), _chunk(b"IEND", b"")])
-    return Png(content=content, orientation=orientation, missing=missing)
 
 
 def _data(payload: bytes, chunk: _Chunk) -> bytes:

@@ -117,23 +117,30 @@ def _refuse_encoding(page: Any) -> None:
         raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
 
 
+_BY_PILLOW = {
+    (WHITE_IS_ZERO, 1): {1, 2, 4, 8},
+    (BLACK_IS_ZERO, 1): {1, 2, 4, 8, 16},
+    (BLACK_IS_ZERO, 2): {8},
+    (PALETTE, 1): {1, 2, 4, 8},
+    (RGB, 3): {8, 16},
+    (RGB, 4): {8, 16},
+    (CMYK, 4): {8},
+    (YCBCR, 3): {8},
+    (CIELAB, 3): {8},
+}
+"""How many bits Pillow, with libtiff behind it, reads rightly, of which colours in how many bands; found by trying."""
+
+
 def _pillow_is_right(page: Any) -> bool:
-    """Whether Pillow, with libtiff behind it, decodes such pages rightly; found by trying all."""
-    bits, bands, photometric = page.bitspersample, page.samplesperpixel, page.photometric
-    planes = page.planarconfig == PLANES and bands > 1
-    if photometric == PALETTE:
-        return bands == 1 and bits in (1, 2, 4, 8) and page.colormap is not None and bool(page.colormap.max() > 255)
-    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        if bands == 2:
-            return bits == 8 and photometric == BLACK_IS_ZERO and page.extrasamples == (_ALPHA,) and not planes
-        return bits in (1, 2, 4, 8) or (bits == 16 and photometric == BLACK_IS_ZERO)
-    if photometric == RGB and bands == 4:
-        return bits in (8, 16) and len(page.extrasamples) == 1 and not planes
-    if photometric == RGB and bands == 3 and bits == 16:
-        return not planes
-    if planes and (photometric != RGB or (page.is_tiled and page.compression == _NO_COMPRESSION)):
+    bits, bands, colours = page.bitspersample, page.samplesperpixel, page.photometric
+    if bits not in _BY_PILLOW.get((colours, bands), ()):
         return False
-    return bool(bits == 8 and bands == _COLOURS.get(photometric, 3))
+    if colours == PALETTE:
+        return page.colormap is not None and bool(page.colormap.max() > 255)
+    if bands == 1 or page.planarconfig != PLANES:
+        return bool(bands != 2 or page.extrasamples == (_ALPHA,))
+    plain_tiles = page.is_tiled and page.compression == _NO_COMPRESSION
+    return bool(colours == RGB and bands == 3 and bits == 8 and not plain_tiles)
 
 
 def _to_rgb(values: NDArray[Any], page: Any) -> NDArray[np.uint8]:

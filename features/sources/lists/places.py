@@ -6,8 +6,10 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 from features.errors import SourceError, some
@@ -17,8 +19,8 @@ from features.sources.source import OnListed
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|gif|bmp|tiff?|webp|p[pgb]m|jp2|avif|hei[cf])", re.IGNORECASE)
 """What an image may end in that a list names without it."""
 
-USUAL = ("images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
-"""Folders beside a list in which its images are looked for before all others."""
+USUAL = ("", "images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
+"""Folders beside a list in which its images are looked for before all others; the first is the list's own."""
 
 ABSENT = "absent"
 
@@ -43,11 +45,10 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
     _refuse_odd(path, entries)
     keys = [_tidy(entry) for entry in entries]
     stamps = _stamps(path.parent, keys, on_listed)
-    lost = [row for row, stamp in enumerate(stamps) if stamp == ABSENT]
-    places = Places(path, [_portable(entries[row]) for row in lost])
-    for row in lost:
-        found = places.find(_portable(entries[row]))
-        if found:
+    lost = {row: _portable(entries[row]) for row, stamp in enumerate(stamps) if stamp == ABSENT}
+    places = _Places(path, lost.values())
+    for row, name in lost.items():
+        if found := places.find(name):
             keys[row], stamps[row] = found, _stamp(path.parent / found)
     if entries and all(stamp == ABSENT for stamp in stamps):
         raise SourceError(
@@ -58,61 +59,52 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
     return Located(keys=keys, stamps=stamps, said=places.said())
 
 
-@dataclass
-class Places:
+class _Places:
     """The files beside a list and in the folders there, by name with and without suffix; only those that are wanted."""
 
-    path: Path
-    wanted: Iterable[str]
-    suffixes: set[str] = field(default_factory=set)
-    folders: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        names = {name.rpartition("/")[2] for name in self.wanted}
+    def __init__(self, path: Path, wanted: Collection[str]) -> None:
+        names = {name.rpartition("/")[2] for name in wanted}
+        self._path = path
         self._names = names | set(map(_folded, names))
-        self._indices: dict[tuple[str, bool], dict[str, list[str]]] = {}
-        beside = _folders(self.path.parent) if self._names else []
-        self._usual = ["", *(name for name in beside if name.lower() in USUAL)]
-        self._others = [name for name in beside if name.lower() not in USUAL]
+        self._folders = _folders(path.parent) if wanted else []
+        self._index = lru_cache(self._read_index)
+        self._found: list[dict[str, str]] = []
 
     def find(self, name: str) -> str:
         """Where the image of that name is, relative to the list; empty where it is not, SourceError for several."""
         head, _, last = name.rpartition("/")
-        ways = [(known, usual) for known in (last, _folded(last)) for usual in (True, False)]
-        found = next((found for known, usual in ways if (found := self._index(head, usual).get(known))), [])
+        index, ways = self._index(head), product((last, _folded(last)), (True, False))
+        found = next((index[way] for way in ways if way in index), [])
         if len(found) > 1:
             raise SourceError(
-                f"{self.path} lists {name!r}, which may be {some(found)}: expected one, name it with folder and suffix"
+                f"{self._path} lists {name!r}, which may be {some(found)}: expected one, name it with folder and suffix"
             )
         for file in found:
             suffix = file.rpartition("/")[2][len(last) :]
-            self.suffixes.add(suffix)
-            self.folders.add(file[: len(file) - len(name + suffix)])
-        return found[0] if found else ""
+            self._found.append({"+": suffix, "in": file[: len(file) - len(name + suffix)]})
+        return "".join(found)
 
     def searched(self) -> str:
         """The folders that were looked through, as the end of a sentence."""
-        names = [f"{name}/" for name in [*self._usual[1:], *self._others]]
-        return f" and in {some(names)}" if names else ""
+        return f" and in {some([f'{name}/' for name in self._folders])}" if self._folders else ""
 
     def said(self) -> str:
         """In a few words what was found elsewhere than named."""
-        found = {"+": sorted(self.suffixes - {""}), "in": sorted(self.folders - {""})}
+        found = {word: sorted({each[word] for each in self._found} - {""}) for word in ("+", "in")}
         words = [f"{word} {some(names)}" for word, names in found.items() if names]
-        return " ".join(words) or ("paths mended (backslashes, blanks or capitals)" if self.suffixes else "")
+        return " ".join(words) or ("paths mended (backslashes, blanks or capitals)" if self._found else "")
 
-    def _index(self, head: str, usual: bool) -> dict[str, list[str]]:
-        if (head, usual) not in self._indices:
-            index: dict[str, list[str]] = defaultdict(list)
-            for place in self._usual if usual else self._others:
-                folder = "/".join(part for part in (place, head) if part)
-                for name in _files(self.path.parent / folder):
-                    stem, dot, suffix = name.rpartition(".")
-                    names = {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}
-                    for known in (names | set(map(_folded, names))) & self._names:
-                        index[known].append(f"{folder}/{name}" if folder else name)
-            self._indices[head, usual] = index
-        return self._indices[head, usual]
+    def _read_index(self, head: str) -> dict[tuple[str, bool], list[str]]:
+        """The files in the folder `head` of each place, by name and whether it is a usual place."""
+        index: dict[tuple[str, bool], list[str]] = defaultdict(list)
+        for place in ["", *self._folders]:
+            folder = "/".join(part for part in (place, head) if part)
+            for name in _files(self._path.parent / folder):
+                stem, dot, suffix = name.rpartition(".")
+                names = {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}
+                for known in (names | set(map(_folded, names))) & self._names:
+                    index[known, place.lower() in USUAL].append(f"{folder}/{name}" if folder else name)
+        return index
 
 
 def _refuse_odd(path: Path, entries: list[str]) -> None:

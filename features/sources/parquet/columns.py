@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import SourceError, first_line, some
-from features.sources.columns import by_name, pick, plain_name
+from features.sources.columns import by_name, nested, pick, plain_name, refuse_nested
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def find_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Column
     others = [name for name in names if name != image]
     known = _of_kind(features, others, "ClassLabel")
     label = pick(str(path), names, "label", asked, known, *by_name(others, "label"))
+    refuse_nested(str(path), schema, {"label": label} if label else {})
     if not label and others:
         logger.warning("%s: no column is a label by its name: give `columns=label=%s` if that is one", path, others[0])
     return Columns(image=image, label=label, classes=_class_names(path, features.get(label)))
@@ -57,23 +58,15 @@ def holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     position = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
-    return _is_bytes(kind.field(position).type if position >= 0 else kind)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+    return nested(kind.field(position).type if position >= 0 else kind) == "bytes"
 
 
 def _no_image(path: Path, schema: pa.Schema) -> str:
-    lists = [field.name for field in schema if _is_list(field.type) and holds_images(field.type.value_type)]
+    lists = [field.name for field in schema if holds_images(getattr(field.type, "value_type", pa.null()))]
     if lists:
         return f"{path} has several images a row in {lists[0]!r}: expected one image and one label a row"
     found = some(schema.names)
     return f"{path} has the columns {found}: expected image (bytes, path) and label, or a list given by its own name"
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _features(path: Path, schema: pa.Schema) -> dict[str, Any]:
@@ -106,13 +99,9 @@ def _class_names(path: Path, about: Any) -> tuple[str, ...]:
 def row_classes(path: Path, labels: Any, columns: Columns) -> list[str | None]:
     """The class of each row in a slice of the label column, by name; None where a row has no label.
 
-    Raises SourceError for labels that are no classes: lists, records, bytes, fractions.
+    Raises SourceError for labels that are no classes, but fractions.
     """
-    value = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
-    if pa.types.is_nested(value) or _is_bytes(value):
-        what = "lists" if _is_list(value) else "records" if pa.types.is_nested(value) else "bytes"
-        raise SourceError(f"{path} has {what} in the column {columns.label!r}: expected one class a row")
-    if pa.types.is_null(value):
+    if pa.types.is_null(labels.type):
         return [None] * len(labels)
     coded = labels if pa.types.is_dictionary(labels.type) else labels.dictionary_encode()
     names = [_name(path, label, columns) for label in coded.dictionary.to_pylist()]

@@ -37,7 +37,7 @@ def open_table(folder: str | Path) -> FeatureTable:
 
     >>> table = open_table("table")
     >>> table.to_pandas("test")[["key", "label", "f0"]].shape
-    (10, 3)
+    (11, 3)
     """
     from features.table.table import FeatureTable
 

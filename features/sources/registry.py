@@ -86,7 +86,7 @@ def open_source(
 
     >>> source = open_source("photos")
     >>> source.classes, source.items["split"].value_counts().to_dict()
-    (('beech', 'oak'), {'train': 34, 'test': 10, 'validation': 4})
+    (('beech', 'oak'), {'train': 33, 'test': 11, 'validation': 4})
     >>> source.items[["key", "split", "label"]].head(2)
                   key  split  label
     0  beech/0001.jpg  train      0

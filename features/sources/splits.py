@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,12 @@ from features.sources.source import SPLITS
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
+
+FEW = 12
+"""A second validation image among so many would be above its share."""
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 divided by the golden ratio."""
 
 _Counts = NDArray[np.int64]
 
@@ -33,22 +38,17 @@ def complete_splits(
 
     Each image has a draw (see `_draws`), and a class's images are put in its order: the first of them are test, the
     next validation, the others train. How many, is how many have a draw below the share, within the bounds of `_quota`:
-    two images are enough for a test image, three for one of each split. The same images give the same splits anywhere.
-
-    An added image moves no other in a class whose images are numbered on (a/001.jpg, a/002.jpg …). Of names without
-    such order it moves none while the class keeps within the bounds; else the last test image becomes validation, or
-    the last validation image train, or the other way round, but no test image train. No rule that sees the images alone
-    can promise more: if none ever moved, two that came as the first of their class, and so are train, would both be
-    train when they meet, and the class had no test image.
+    two images are enough for a test image, three for one of each split. docs/images.md says what comes of that when
+    images are added.
 
     >>> keys = [f"{number:04d}.jpg" for number in range(1000)]
     >>> items = pd.DataFrame({"key": keys, "split": "train", "label": 0})
     >>> complete_splits(items, None, seed=0)["split"].value_counts().to_dict()
     {'train': 720, 'test': 200, 'validation': 80}
     >>> complete_splits(items[:14], None, seed=0)["split"].value_counts().to_dict()
-    {'train': 10, 'test': 3, 'validation': 1}
+    {'train': 9, 'test': 4, 'validation': 1}
     >>> complete_splits(items, 100, seed=0)["split"].value_counts().to_dict()
-    {'test': 200, 'train': 86, 'validation': 14}
+    {'test': 200, 'train': 91, 'validation': 9}
     """
     ranges = _ranges(missing_splits(items, splits))
     items = items.sort_values("key")  # all that sort after this are stable: images of one draw are in this order
@@ -117,7 +117,7 @@ def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     if limit < 2:
         raise SourceError(f"`train_limit={limit}` leaves nothing to learn from: give 2 or more")
     train = items[items["split"] == "train"]
-    draw = train["key"].map(lambda key: _uniform(f"limit:{seed}:{key}"))
+    draw = train["key"].map(lambda key: _hash(f"limit:{seed}:{key}"))
     by_class = draw.groupby(train["label"])
     # A class's rows spread evenly over (0, 1); the lowest `limit` of all then hold every class in proportion.
     rank = by_class.rank(method="first")
@@ -128,35 +128,38 @@ def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
 
 
 def _draws(images: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> pd.Series:
-    """A draw in [0, 1] for each of `images` (key, label), which its key alone decides but for a class's first three.
+    """A draw in [0, 1] for each of `images` (key, label), which its key alone decides but for a class's first few.
 
     Where most of a class's images are named alike but for a number, the first of them by number is train, the second
-    test, the third validation: those that are added later, with higher numbers, find them so. Those that follow soon
-    after one of these and would be of the same split are train instead, since its share is met.
+    test, the third validation, and no other of the first FEW is: those that are added later, with higher numbers, find
+    them so.
     """
     named = _named(images)
     of_class = named.groupby("label")["draw"].transform("size")
     alike = named[2 * named.groupby(["label", "series"])["draw"].transform("size") > of_class]
     place = alike.sort_values(["label", "number"]).groupby("label").cumcount()
     draw = named["draw"].copy()
-    draw[place.index[place == 0]] = 1.0
-    for at, (low, high) in enumerate(ranges.values(), start=1):
-        first = alike.loc[place.index[place == at]]
-        since = alike["number"] - alike["label"].map(first.set_index("label")["number"])
-        soon = (alike["draw"] >= low) & (alike["draw"] < high) & (since > 0) & (since < round(1 / (high - low)) - at)
-        draw[soon.index[soon]] += 0.5
-        draw[first.index] = low
+    low, high = ranges.get("validation", (0.0, 0.0))
+    few = draw[place.index[place < FEW]]
+    draw[few.index[(few >= low) & (few < high)]] = 1.0
+    for at, start in enumerate([1.0, *(low for low, _ in ranges.values())]):
+        draw[place.index[place == at]] = start
     return draw
 
 
 def _named(images: pd.DataFrame) -> pd.DataFrame:
-    """Each image's label, series and number in it, and the draw that its key decides."""
-    codes: dict[str, int] = {}
-    series, number, draw = (np.empty(len(images), kind) for kind in (np.int64, np.int64, np.float64))
+    """Each image's label, series and number in it, and the draw that its key decides.
+
+    The draws of a series are steps of the golden ratio from a place that its name decides: those of consecutive numbers
+    are spread evenly, and meet shares more closely than chance does (Knuth, The Art of Computer Programming, 6.4).
+    """
+    series, number = np.empty(len(images), np.int64), np.empty(len(images), np.int64)
+    names: dict[str, int] = {}
     for row, key in enumerate(images["key"]):
         name, number[row] = _series(key)
-        series[row] = codes.setdefault(name, len(codes))
-        draw[row] = _draw(name, number[row].item())
+        series[row] = names.setdefault(name, len(names))
+    starts = np.array([_hash(name) for name in names], np.uint64)
+    draw = (starts[series] + number.astype(np.uint64) * GOLDEN) / 2**64  # whole numbers of 64 bits go round
     columns = {"label": images["label"], "series": series, "number": number, "draw": draw}
     return pd.DataFrame(columns, index=images.index)
 
@@ -167,25 +170,6 @@ def _series(key: str) -> tuple[str, int]:
     return (f"{numbered[1]}\0{numbered[3]}", int(numbered[2])) if numbered else (key, 0)
 
 
-def _draw(series: str, number: int) -> float:
-    """A number in [0, 1) that depends on the name alone; in a series of consecutive numbers they are evenly spread.
-
-    Of 25 numbers in a row, from a multiple of 25 on, one falls into each 25th, and of each five one into each fifth: a
-    scrambled net, which meets shares more closely than chance does (Owen, Randomly permuted (t,m,s)-nets, 1995).
-    """
-    five, place = divmod(number, 5)
-    scramble = _digest(f"5:{five}:{series}")
-    fifth = ((1 + scramble[0] % 4) * place + scramble[1]) % 5
-    part = (2 * five + _digest(f"25:{five // 5}:{series}")[fifth]) % 5
-    within = int.from_bytes(scramble[4 + 4 * place : 8 + 4 * place], "big") / 2**32
-    return (5 * fifth + part + within) / 25
-
-
-@lru_cache(maxsize=4096)
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) that depends on `text` alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+def _hash(text: str) -> int:
+    """A number of 64 bits that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

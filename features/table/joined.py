@@ -20,7 +20,7 @@ class JoinedTable:
 
     >>> both = JoinedTable([FeatureTable.open(folder) for folder in ("earlier-table", "table")])
     >>> both.dims, both.read("test").x.shape
-    ((256, 512), (10, 768))
+    ((256, 512), (11, 768))
     """
 
     def __init__(self, tables: Sequence[FeatureTable]) -> None:

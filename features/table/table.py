@@ -51,7 +51,7 @@ class FeatureTable:
 
     >>> table = FeatureTable.open("table")
     >>> table.rows
-    {'train': 34, 'test': 10, 'validation': 4}
+    {'train': 33, 'test': 11, 'validation': 4}
     >>> rows = table.read("validation")
     >>> rows.x.shape, rows.keys[0], table.spec.classes[rows.y[0]]
     ((4, 512), 'beech/0003.jpg', 'beech')

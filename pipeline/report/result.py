@@ -81,7 +81,7 @@ class Comparison:
     >>> sorted(comparison.heads), comparison.best
     (['knn', 'linear'], 'linear')
     >>> print(f"{comparison['knn'].accuracy:.0%} of {comparison.rows['test']} images")
-    100% of 10 images
+    100% of 11 images
     >>> comparison.difference("knn", "linear").certain
     False
     >>> comparison.to_pandas()[["accuracy", "log_loss"]].shape

@@ -155,17 +155,12 @@ def _pixels(image: Image.Image, kind: str, rules: Decoding) -> NDArray[np.uint8]
 
 def _check_size(size: tuple[int, int], kind: str, needed: int, rules: Decoding) -> None:
     """Raise DecodeError for more pixels, or pixels that need more bytes each, than the rules allow."""
-    width, height = size
-    pixels, most = width * height, BYTES_A_PIXEL * rules.max_pixels
-    if pixels > rules.max_pixels:
+    (width, height), most = size, rules.max_pixels
+    if width * height > most or width * height * needed > BYTES_A_PIXEL * most:
+        more = f" × {BYTES_A_PIXEL} / {needed} for {kind}" if width * height <= most else ""
         raise DecodeError(
-            f"too many pixels ({width:,} × {height:,}, over `max_pixels={rules.max_pixels}`): make it smaller, or "
-            "raise `max_pixels`"
-        )
-    if pixels * needed > most:
-        raise DecodeError(
-            f"too many pixels for {kind} ({width:,} × {height:,}, {needed} bytes each, over {BYTES_A_PIXEL} × "
-            f"`max_pixels={rules.max_pixels}` bytes): make it smaller, or raise `max_pixels`"
+            f"too many pixels ({width:,} × {height:,}, over `max_pixels={most}`{more}): make it smaller, or raise "
+            "`max_pixels`"
         )
 
 

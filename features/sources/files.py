@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from features.errors import DecodeError
 
 MOST_BYTES = 2**30
 """Bytes of a file that are read: no photograph has more."""
+
+ABSENT = "absent"
+
+IMAGE_SUFFIX = re.compile(
+    r"\.(jpe?g|jpe|jfif|png|gif|webp|bmp|tiff?|hei[cf]|avif|jp2|j2k|p[pgb]m|tga|ico|dcm)", re.IGNORECASE
+)
+"""What an image's name may end in."""
 
 _OTHERS = {
     stat.S_IFDIR: "a folder",
@@ -34,18 +42,13 @@ def read_file(path: Path) -> bytes:
         return file.read(MOST_BYTES)
 
 
-def file_stamp(path: Path) -> str:
-    """Size and time of change: cheap to ask, and different once the file is; `absent` where there is none."""
+def file_stamp(path: str | Path) -> str:
+    """Size and time of change: cheap to ask, and different once the file is; ABSENT where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 lists of a million images have no Path for each
     except OSError:
-        return "absent"
-    return stamp_of(status)
-
-
-def stamp_of(status: os.stat_result) -> str:
-    """The stamp of a file of which that is known."""
-    return f"{status.st_size}:{status.st_mtime_ns}"
+        return ABSENT
+    return ABSENT if stat.S_ISDIR(status.st_mode) else f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def _check(status: os.stat_result) -> None:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line, some
 from features.sources.columns import ROLES, find_columns, nested, refuse_nested, roles
-from features.sources.files import read_file
+from features.sources.files import IMAGE_SUFFIX, read_file
 from features.sources.lists.dialects import ListTable, read_text, unreadable
-from features.sources.lists.places import IMAGE_SUFFIX, locate
-from features.sources.lists.values import are_flags, class_names, flagged, split_names, texts
+from features.sources.lists.places import locate
+from features.sources.lists.values import class_names, flagged, split_names, texts
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
@@ -51,7 +51,9 @@ def _find(path: Path, rows: pd.DataFrame, wanted: dict[str, str]) -> dict[str, s
     found = find_columns(str(path), columns, wanted)
     left = [column for column in columns if column not in found.values()]
     if "path" not in found:
-        _refuse_no_header(path, columns)
+        if any(IMAGE_SUFFIX.fullmatch(Path(column).suffix) for column in columns):
+            line = ",".join(columns)
+            raise SourceError(f"{path} has no header: its first line is {line!r}, expected path,label[,split]")
         paths = left if "label" in found else [column for column in left if _holds_paths(path, rows[column])]
         if len(paths) != 1:
             raise _unclear(path, columns, "path")
@@ -67,11 +69,6 @@ def _unclear(path: Path, columns: Sequence[str], role: str) -> SourceError:
         f"{path} has the columns {some(columns)}: expected path, label and perhaps split, say which is the {role} with "
         f"`columns={role}=…`"
     )
-
-
-def _refuse_no_header(path: Path, columns: Sequence[str]) -> None:
-    if any(IMAGE_SUFFIX.fullmatch(Path(column).suffix) for column in columns):
-        raise SourceError(f"{path} has no header: its first line is {','.join(columns)!r}, expected path,label[,split]")
 
 
 def _holds_paths(path: Path, column: pd.Series) -> bool:
@@ -90,9 +87,9 @@ def _labels(path: Path, rows: pd.DataFrame, found: dict[str, str]) -> tuple[tupl
         return *name_classes(class_names(path, rows[found["label"]])), ""
     if "label" in found or not left or rows.empty:
         return (), [UNLABELLED] * len(rows), "no labels"
-    if not are_flags(rows[left]):
+    if not (names := flagged(path, rows[left])):
         raise _unclear(path, list(rows.columns), "label")
-    return *name_classes(flagged(path, rows[left])), "a column for each class"
+    return *name_classes(names), "a column for each class"
 
 
 def _in_words(found: dict[str, str], located: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from features.errors import DecodeError
+from features.sources.formats.rules import FORMATS
 
 _READ = {
     "JPEG": rb"\xff\xd8\xff",
@@ -16,6 +17,8 @@ _READ = {
     "BMP": rb"BM",
     "ICO": rb"\0\0\x01\0",
 }
+
+_TIFF = {"TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+"}  # behind raw files, which are TIFF files as well
 
 _JPEG_OR_PNG = "which is not read: convert it to JPEG or PNG"
 _RAW = "a camera's raw file, which is not read: develop it to JPEG"
@@ -47,17 +50,16 @@ _NOT_READ = {
 }
 """What else is known, and what would help."""
 
+_VIDEO = "a video (MP4, MOV), which is not read: save its frames as JPEG or PNG"
+
 _BRANDS = {
-    "AVIF": {b"avif", b"avis"},
-    "HEIF": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"},
-    _RAW: {b"crx "},
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"),
+    b"crx ": _RAW,
 }
 """What a file of ISO's base media format (`ftyp`) is, by its brand."""
 
-_VIDEO = "a video (MP4, MOV), which is not read: save its frames as JPEG or PNG"
-
-_TIFF = re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")
-_KNOWN = [(kind, re.compile(first, re.DOTALL)) for kind, first in {**_READ, **_NOT_READ}.items()]
+_KNOWN = {kind: re.compile(first, re.DOTALL) for kind, first in (_READ | _NOT_READ | _TIFF).items()}
 
 
 def kind_of(payload: bytes) -> str:
@@ -65,19 +67,16 @@ def kind_of(payload: bytes) -> str:
     if not payload:
         raise DecodeError("empty file")
     if payload[4:8] == b"ftyp":
-        return _of_brand(payload)
-    kind = next((kind for kind, first in _KNOWN if first.match(payload)), "")
-    if kind in _READ:
-        return kind
-    if kind:
-        raise DecodeError(kind)
-    if _TIFF.match(payload):
-        return "TIFF"
-    if payload[-18:-2] == b"TRUEVISION-XFILE":  # earlier TGA files have nothing to know them by
-        return "TGA"
-    if not any(payload[: 2**16]) and not payload.strip(b"\0"):
+        kind = _of_brand(payload)
+    elif payload[-18:-2] == b"TRUEVISION-XFILE":  # earlier TGA files have nothing to know them by
+        kind = "TGA"
+    else:
+        kind = next((kind for kind, first in _KNOWN.items() if first.match(payload)), "")
+    if not kind and not any(payload[: 2**16]) and not payload.strip(b"\0"):
         raise DecodeError("holds nothing but zeros: fetch it again")
-    raise DecodeError("not an image")
+    if kind not in FORMATS:
+        raise DecodeError(kind or "not an image")
+    return kind
 
 
 def _of_brand(payload: bytes) -> str:
@@ -86,10 +85,4 @@ def _of_brand(payload: bytes) -> str:
     brands = [payload[8:12], *(payload[start : start + 4] for start in range(16, end, 4))]
     if brands[0] in (b"mif1", b"msf1"):  # any image: the others say which
         brands = [*brands[1:], brands[0]]
-    for brand in brands:
-        for kind, names in _BRANDS.items():
-            if brand in names:
-                if kind == _RAW:
-                    raise DecodeError(kind)
-                return kind
-    raise DecodeError(_VIDEO)
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), _VIDEO)

@@ -87,34 +87,29 @@ def _check_whole(page: Any) -> None:
 
 
 def _refuse(page: Any) -> None:
-    """Raise DecodeError for what is no picture of grey or colour in whole numbers."""
-    if page.photometric in _RAW or page.tags.get(_DNG_VERSION) is not None:
-        raise DecodeError("a camera's raw file (TIFF, DNG), which is not read: develop it to JPEG")
-    if page.subfiletype & 1:
-        raise DecodeError("a TIFF that begins with a preview, as cameras' raw files do: develop it to JPEG")
-    if page.sampleformat == _FLOAT:
-        raise DecodeError("pixels are floating-point numbers: save the image with 8 or 16 bits")
-    if page.sampleformat not in (_UNSIGNED, 4):
-        raise DecodeError(f"a TIFF of {_kind(page)}, of which none is known to be white: {_SAVE}")
-    colours = _COLOURS.get(page.photometric)
-    if colours is None and page.photometric != CIELAB:
-        raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
-    _refuse_encoding(page)
-    bands = page.samplesperpixel
-    if (colours == 1 and bands > 2) or bands > 5 or bands < (colours or 3):
-        raise DecodeError(f"a TIFF of {bands} bands, of which it does not say which are red, green and blue: {_SAVE}")
-    if page.imagedepth > 1:
-        raise DecodeError("a TIFF of a volume, which is not read: save its layers")
-
-
-def _refuse_encoding(page: Any) -> None:
-    """Raise DecodeError for samples, or a compression, that is not read whatever it holds."""
-    if page.compression not in _READ:
-        raise DecodeError(f"a TIFF compressed by {_name(page.compression)}, which is not read: {_SAVE}")
-    if (page.predictor == 2 and page.compression not in _PREDICTED) or page.predictor not in (1, 2):
-        raise DecodeError(f"a TIFF with predictor {page.predictor} by {_name(page.compression)}: {_SAVE}")
-    if (page.photometric == YCBCR and page.compression != _JPEG) or page.bitspersample not in _BITS:
-        raise DecodeError(f"a TIFF of {_kind(page)}, which is not read: {_SAVE}")
+    """Raise DecodeError for what is no picture of grey or colour in whole numbers, or stored in a way not read."""
+    colours, bands, compression = _COLOURS.get(page.photometric), page.samplesperpixel, page.compression
+    kind, packed = f"a TIFF of {_kind(page)}", _name(compression)
+    reasons = {
+        "a camera's raw file (TIFF, DNG), which is not read: develop it to JPEG": page.photometric in _RAW
+        or page.tags.get(_DNG_VERSION) is not None,
+        "a TIFF that begins with a preview, as cameras' raw files do: develop it to JPEG": page.subfiletype & 1,
+        "pixels are floating-point numbers: save the image with 8 or 16 bits": page.sampleformat == _FLOAT,
+        f"{kind}, of which none is known to be white: {_SAVE}": page.sampleformat not in (_UNSIGNED, 4),
+        f"a TIFF compressed by {packed}, which is not read: {_SAVE}": compression not in _READ,
+        f"a TIFF with predictor {page.predictor} by {packed}: {_SAVE}": page.predictor not in (1, 2)
+        or (page.predictor == 2 and compression not in _PREDICTED),
+        f"{kind}, which is not read: {_SAVE}": (colours is None and page.photometric != CIELAB)
+        or (page.photometric == YCBCR and compression != _JPEG)
+        or page.bitspersample not in _BITS,
+        f"a TIFF of {bands} bands, of which it does not say which are red, green and blue: {_SAVE}": bands > 5
+        or (colours == 1 and bands > 2)
+        or bands < (colours or 3),
+        "a TIFF of a volume, which is not read: save its layers": page.imagedepth > 1,
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise DecodeError(reason)
 
 
 _BY_PILLOW = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.errors import SourceError
-from features.sources.files import file_stamp
+from features.sources.files import IMAGE_SUFFIX, file_stamp
 from features.sources.source import OnListed
 
 LITTER = {
@@ -39,10 +39,7 @@ NO_IMAGES = re.compile(
 NO_IMAGES_EITHER = re.compile("licen[sc]e|readme|copying|authors|changelog|notice|citation|version|makefile")
 """Names without a suffix, in lower case, of what is no image either."""
 
-DATA = re.compile(
-    r".*\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|heif|avif|jp2|j2k|ppm|pgm|pbm|tga|ico|dcm|csv|tsv|parquet)",
-    re.IGNORECASE,
-)
+DATA = re.compile(rf".*({IMAGE_SUFFIX.pattern}|\.(csv|tsv|parquet))", re.IGNORECASE)
 """Names of files that are images or lists of some, beyond doubt."""
 
 _LITTER = re.compile("|".join(f"({names})" for names in LITTER.values()), re.DOTALL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,16 +12,11 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 from features.errors import SourceError, some
-from features.sources.files import stamp_of
+from features.sources.files import ABSENT, IMAGE_SUFFIX, file_stamp
 from features.sources.source import OnListed
-
-IMAGE_SUFFIX = re.compile(r"\.(jpe?g|jpe|jfif|png|gif|bmp|tiff?|webp|p[pgb]m|jp2|avif|hei[cf])", re.IGNORECASE)
-"""What an image may end in that a list names without it."""
 
 USUAL = ("", "images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
 """Folders beside a list in which its images are looked for before all others; the first is the list's own."""
-
-ABSENT = "absent"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TOLD_EVERY = 4096
@@ -49,7 +43,7 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
     places = _Places(path, lost.values())
     for row, name in lost.items():
         if found := places.find(name):
-            keys[row], stamps[row] = found, _stamp(path.parent / found)
+            keys[row], stamps[row] = found, file_stamp(path.parent / found)
     if entries and all(stamp == ABSENT for stamp in stamps):
         raise SourceError(
             f"{path} lists {len(entries)} images, and none is there (first: {entries[0]!r}; looked for beside the "
@@ -66,7 +60,8 @@ class _Places:
         names = {name.rpartition("/")[2] for name in wanted}
         self._path = path
         self._names = names | set(map(_folded, names))
-        self._folders = _folders(path.parent) if wanted else []
+        beside = _inside(path.parent)[0] if wanted else []
+        self._folders = [name for name in beside if not name.startswith(".")]
         self._index = lru_cache(self._read_index)
         self._found: list[dict[str, str]] = []
 
@@ -99,7 +94,7 @@ class _Places:
         index: dict[tuple[str, bool], list[str]] = defaultdict(list)
         for place in ["", *self._folders]:
             folder = "/".join(part for part in (place, head) if part)
-            for name in _files(self._path.parent / folder):
+            for name in _inside(self._path.parent / folder)[1]:
                 stem, dot, suffix = name.rpartition(".")
                 names = {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}
                 for known in (names | set(map(_folded, names))) & self._names:
@@ -144,36 +139,15 @@ def _portable(entry: str) -> str:
 
 
 def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
-    base = str(folder)
     stamps = []
     for start in range(0, len(keys), _TOLD_EVERY):
         some_keys = keys[start : start + _TOLD_EVERY]
-        stamps += [_stamp(os.path.join(base, key)) for key in some_keys]  # noqa: PTH118 a Path a row takes long
+        stamps += [file_stamp(os.path.join(folder, key)) for key in some_keys]  # noqa: PTH118
         on_listed(len(some_keys))
     return stamps
 
 
-def _stamp(path: str | Path) -> str:
-    """As `file_stamp`; a folder is no image, and so absent as well."""
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return ABSENT
-    return ABSENT if stat.S_ISDIR(status.st_mode) else stamp_of(status)
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if entry.is_file())
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing of one that is not there, or may not be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
+def _inside(folder: Path) -> tuple[list[str], list[str]]:
+    """The folders and the files in a folder, by name; none of one that is not there, or may not be listed."""
+    _, folders, files = next(os.walk(folder), ("", [], []))
+    return sorted(folders), sorted(files)

@@ -21,7 +21,9 @@ FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"
 MOST_FOLDS = 20
 """More numbers than these in a column of splits are something else, such as specimens."""
 
-_FOLD = re.compile(r"(?:(?:fold|split|cv)[ _-]?)?(\d{1,9})(?:\.0*)?")  # -1 is no fold
+_MARKS = {**dict.fromkeys(("0", "0.0", "false"), 0), **dict.fromkeys(("1", "1.0", "true"), 1)}
+
+_FOLD = re.compile(r"(?:fold|split|cv)?[ _-]?(\d{1,9})(?:\.0*)?")
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
 
 
@@ -57,17 +59,14 @@ def _whole_numbers(path: Path, names: set[str]) -> dict[str, str]:
     return {name: number[1] for name, number in numbers.items()}
 
 
-def are_flags(rows: pd.DataFrame) -> bool:
-    """Whether all columns hold but 0 and 1, so that each may be a class."""
-    return all(
-        set(rows[column].astype(str).str.strip().str.lower()) <= {"0", "1", "0.0", "1.0", "true", "false"}
-        for column in rows
-    )
-
-
 def flagged(path: Path, rows: pd.DataFrame) -> list[str]:
-    """Each row's class, of a column for each class; raises SourceError for a row that has several, or none."""
-    marks = rows.astype(str).apply(lambda column: column.str.strip().str.lower().isin(["1", "1.0", "true"]))
+    """Each row's class, of a column for each class; empty where columns hold more than 0 and 1.
+
+    Raises SourceError for a row that has several classes, or none.
+    """
+    marks = rows.astype(str).apply(lambda column: column.str.strip().str.lower().map(_MARKS))
+    if marks.isna().to_numpy().any():
+        return []
     wrong = marks.index[marks.sum(axis=1) != 1]
     if len(wrong):
         many = ", ".join(str(column) for column in rows if marks.loc[wrong[0], column]) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from features.errors import DecodeError, first_line
-from features.sources.formats.headers import check_jpeg2000, check_ppm, icon_picture, webp_size
-from features.sources.formats.jpeg import Jpeg, check_holes, cut_short, looks_cut_short, open_jpeg
+from features.sources.formats.headers import check_jpeg2000, icon_picture, webp_size
+from features.sources.formats.jpeg import check_holes, cut_short, looks_cut_short, open_jpeg
 from features.sources.formats.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
 from features.sources.formats.png import open_png
 from features.sources.formats.rules import Decoding
@@ -85,15 +85,13 @@ def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
 def _read_jpeg(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
     jpeg = open_jpeg(payload)
     check_holes(jpeg)
-    return upright(_whole_jpeg(jpeg, lambda content: _load(content, kind, rules), rules), jpeg.orientation)
-
-
-def _whole_jpeg(jpeg: Jpeg, load: Callable[[bytes], NDArray[np.uint8]], rules: Decoding) -> NDArray[np.uint8]:
+    load = partial(_load, kind=kind, rules=rules)
     try:
         pixels = load(jpeg.content)
+        cut = looks_cut_short(jpeg, pixels)
     except OSError:  # its end is missing, or more
-        return cut_short(jpeg, load, rules.accept_truncated)
-    return cut_short(jpeg, load, rules.accept_truncated) if looks_cut_short(jpeg, pixels) else pixels
+        cut = True
+    return upright(cut_short(jpeg, load, rules.accept_truncated) if cut else pixels, jpeg.orientation)
 
 
 def _read_png(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
@@ -107,7 +105,7 @@ def _read_tiff(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
     return read_tiff(
         payload,
         lambda size, needed: _check_size(size, kind, needed, rules),
-        lambda content: _load(content, kind, rules),  # Pillow turns TIFF files itself
+        partial(_load, kind=kind, rules=rules),  # Pillow turns TIFF files itself
     )
 
 
@@ -123,13 +121,11 @@ def _read_other(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]
         pillow_heif.register_heif_opener(thumbnails=False)
     if kind == "WEBP":
         _check_size(webp_size(payload), kind, NEEDED[kind], rules)  # opening it takes the memory already
-    if kind in _CHECKS:
-        _CHECKS[kind](payload)
+    if kind == "JPEG2000":
+        check_jpeg2000(payload)
     with Image.open(io.BytesIO(payload), formats=[kind]) as image:
         return upright(_pixels(image, kind, rules), orientation_of(image.info.get("exif")))
 
-
-_CHECKS = {"JPEG2000": check_jpeg2000, "PPM": check_ppm}
 
 _READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "TIFF": _read_tiff, "ICO": _read_icon}
 

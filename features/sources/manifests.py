@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from features.errors import SourceError, first_line, some
 from features.sources.columns import ROLES, find_columns, nested, refuse_nested, roles
 from features.sources.files import IMAGE_SUFFIX, read_file
-from features.sources.lists.dialects import ListTable, read_text, unreadable
+from features.sources.lists.dialects import read_text, unreadable
 from features.sources.lists.places import locate
 from features.sources.lists.values import class_names, flagged, split_names, texts
 from features.sources.options import SourceOptions
@@ -28,19 +28,19 @@ def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Sour
     Raises SourceError for a manifest that cannot be read or understood, or lacks a label or a split in some row.
     """
     wanted = roles(asked.columns)
-    table = _read_parquet(path, wanted) if path.suffix.lower() in (".parquet", ".pq") else read_text(path)
-    rows = table.rows
+    packed = path.suffix.lower() in (".parquet", ".pq")
+    rows, written = (_read_parquet(path, wanted), []) if packed else read_text(path)
     found = _find(path, rows, wanted)
     entries = texts(path, rows[found["path"]])
     classes, labels, how = _labels(path, rows, found)
     splits, folds = split_names(path, rows[found["split"]]) if "split" in found else (["train"] * len(rows), "")
-    located = locate(path, entries, on_listed)
-    said = [*table.said, *_in_words(found, located.said), *filter(None, [how, folds])]
+    keys, stamps, located = locate(path, entries, on_listed)
+    said = [*written, *_in_words(found, located), *filter(None, [how, folds])]
     return Source(
         name=path.stem,
         classes=classes,
-        items=listing(located.keys, splits, labels, located.stamps),
-        read=lambda row: read_file(path.parent / located.keys[row]),
+        items=listing(keys, splits, labels, stamps),
+        read=lambda row: read_file(path.parent / keys[row]),
         layout=f"{path.name}: {', '.join(said)}, {len(classes)} classes" if said else "",
     )
 
@@ -100,7 +100,7 @@ def _in_words(found: dict[str, str], located: str) -> list[str]:
     return [said[role] for role in ROLES if role in said]
 
 
-def _read_parquet(path: Path, wanted: dict[str, str]) -> ListTable:
+def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
     """The columns that are needed, of a Parquet file; raises SourceError for one that is damaged."""
     try:
         with pq.ParquetFile(path) as file:
@@ -110,6 +110,6 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> ListTable:
             columns = list(found.values()) if {"path", "label"} <= set(found) else columns
             refuse_nested(str(path), schema, found)
             flat = [name for name in columns if not nested(schema.field(name).type)]
-            return ListTable(rows=file.read(columns=flat).to_pandas(ignore_metadata=True), said=[])
+            return file.read(columns=flat).to_pandas(ignore_metadata=True)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise unreadable(path, first_line(error)) from error

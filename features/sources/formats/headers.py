@@ -9,9 +9,6 @@ from features.errors import DecodeError
 
 _CODESTREAM = re.compile(rb"\xff\x4f\xff\x51..", re.DOTALL)
 
-MOST_PLAIN_TEXT = 2**23
-"""Bytes of a PPM file whose numbers are written out, which Pillow reads slowly."""
-
 MOST_ICON_PIXELS = 2**22
 
 
@@ -27,12 +24,6 @@ def check_jpeg2000(payload: bytes) -> None:
         signed = "signed " if odd[0] & 0x80 else ""
         bits = (odd[0] & 0x7F) + 1
         raise DecodeError(f"JPEG 2000 of {bits} {signed}bits a sample, which is not read: save it as PNG or TIFF")
-
-
-def check_ppm(payload: bytes) -> None:
-    """Raise DecodeError for a large file of numbers written out."""
-    if payload[1:2] in b"123" and len(payload) > MOST_PLAIN_TEXT:
-        raise DecodeError("a large PPM file of numbers written out, which is not read: save it as binary PPM or PNG")
 
 
 def webp_size(payload: bytes) -> tuple[int, int]:
@@ -58,12 +49,11 @@ def icon_picture(payload: bytes) -> bytes | None:
     entries = [struct.unpack_from("<BBBBHHII", payload, 6 + 16 * number) for number in range(min(count, 64))]
     if not entries:
         raise DecodeError("damaged image: an icon without a picture")
-    for *_, size, start in sorted(entries, key=lambda each: (each[0] or 256) * (each[1] or 256), reverse=True):
-        picture = payload[start : start + size]
-        if picture.startswith(b"\x89PNG"):
-            return picture
-        width, height = struct.unpack_from("<ii", picture, 4)
-        if abs(width * height) > MOST_ICON_PIXELS:
-            raise DecodeError(f"damaged image: an icon of {abs(width):,} × {abs(height):,} pixels")
-        break
+    *_, size, start = max(entries, key=lambda each: (each[0] or 256) * (each[1] or 256))
+    picture = payload[start : start + size]
+    if picture.startswith(b"\x89PNG"):
+        return picture
+    width, height = struct.unpack_from("<ii", picture, 4)
+    if abs(width * height) > MOST_ICON_PIXELS:
+        raise DecodeError(f"damaged image: an icon of {abs(width):,} × {abs(height):,} pixels")
     return None

@@ -165,12 +165,11 @@ def _class_names(folder: Folder) -> set[str]:
 
 def _splits_below(where: str, top: Folder, asked: Asked) -> Layout | None:
     """The reading as class folders that each hold their splits (cat/train, cat/test), or None where they do not."""
-    classes = top.filled()
-    inside = {folder.name: [below.name for below in folder.filled()] for folder in classes}
+    inside = {folder.name: [below.name for below in folder.filled()] for folder in top.filled()}
     given = splits_of(sorted({name for names in inside.values() for name in names}))
     if "train" not in given.values():
         return None
-    mixed = [folder.name for folder in classes if folder.files or not set(inside[folder.name]) <= set(given)]
+    mixed = [folder.name for folder in top.filled() if folder.files or not set(inside[folder.name]) <= set(given)]
     several = [name for name, names in inside.items() if len(set(names) & set(given)) > 1]
     if mixed and not several and asked == "auto":
         return None
@@ -181,16 +180,9 @@ def _splits_below(where: str, top: Folder, asked: Asked) -> Layout | None:
         )
     for name, names in inside.items():
         refuse_twice(f"{where}/{name}", {each: given[each] for each in names})
-    return Layout(
-        top=top,
-        parts=tuple(
-            Part(split=given[below.name], name=folder.name, folder=below)
-            for folder in classes
-            for below in folder.filled()
-        ),
-        said=(f"{_say_splits(given)} in each of {CLASSES}",),
-        loose=tuple(top.line()),
-    )
+    below = [(folder, split) for folder in top.filled() for split in folder.filled()]
+    parts = tuple(Part(split=given[split.name], name=folder.name, folder=split) for folder, split in below)
+    return Layout(top=top, parts=parts, said=(f"{_say_splits(given)} in each of {CLASSES}",), loose=tuple(top.line()))
 
 
 def _check_class_folders(tree: Tree, parts: Sequence[Part], asked: Asked) -> None:

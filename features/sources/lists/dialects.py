@@ -8,7 +8,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,21 +20,16 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": 
 _DECLARED = re.compile(r'"?sep=([,;\t|])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListTable:
-    """A list's rows, and `said`: what about it was not as expected, a word or two each."""
-
-    rows: pd.DataFrame
-    said: list[str]
-
-
 def unreadable(path: Path, why: str) -> SourceError:
     """The error for a file that is no list."""
     return SourceError(f"cannot read {path} ({why}): expected a CSV or Parquet file of path,label[,split]")
 
 
-def read_text(path: Path) -> ListTable:
-    """Read a list of text; missing fields are None. Raises SourceError for what is no text, damaged or ragged."""
+def read_text(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """A list's rows of text, missing fields as None, and a word or two for each thing that was not as expected.
+
+    Raises SourceError for what is no text, damaged or ragged.
+    """
     try:
         text, encoding = _decoded(path.read_bytes())
         declared = _DECLARED.match(text)
@@ -47,7 +41,7 @@ def read_text(path: Path) -> ListTable:
     except (OSError, ValueError, csv.Error) as error:
         raise unreadable(path, first_line(error)) from error
     said = [DELIMITERS[delimiter]] if delimiter != "," else []
-    return ListTable(rows=rows, said=said + ([encoding] if encoding else []))
+    return rows, said + ([encoding] if encoding else [])
 
 
 def _decoded(data: bytes) -> tuple[str, str]:

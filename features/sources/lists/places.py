@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -22,19 +21,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TOLD_EVERY = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """A list's images: keys and stamps, a row each, and `said`: what was found elsewhere than named, or empty."""
+def locate(path: Path, entries: list[str], on_listed: OnListed) -> tuple[list[str], list[str], str]:
+    """Find what the list at `path` names: keys, relative to it, stamps, and what is said of those found elsewhere.
 
-    keys: list[str]
-    stamps: list[str]
-    said: str
-
-
-def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
-    """Find what the list at `path` names, relative to it; what is in no place keeps its name, with the stamp ABSENT.
-
-    Raises SourceError for addresses, names with NUL, one that fits several files, two of one file, or all absent.
+    What is in no place keeps its name, with the stamp ABSENT. Raises SourceError for addresses, names with NUL, one
+    that fits several files, two of one file, or all absent.
     """
     _refuse_odd(path, entries)
     keys = [_tidy(entry) for entry in entries]
@@ -50,7 +41,7 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> Located:
             f"list{places.searched()}): expected paths relative to the list"
         )
     _refuse_twice(path, keys)
-    return Located(keys=keys, stamps=stamps, said=places.said())
+    return keys, stamps, places.said()
 
 
 class _Places:

@@ -19,7 +19,7 @@ from features.sources.layout.tree import counted, holds_data
 from features.sources.layout.words import says_split
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
-from features.sources.parquet.columns import Columns, called_image, find_columns, holds_images, row_classes
+from features.sources.parquet.columns import Columns, called_image, holds_images, image_columns, row_classes
 from features.sources.parquet.files import SplitFiles, base_name, find_splits, parquet_files
 from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
@@ -97,7 +97,7 @@ def _open_file(path: Path, name: str, asked: dict[str, str], on_listed: OnListed
     try:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata)
-            columns = find_columns(path, file.schema_arrow, asked)
+            columns = image_columns(path, file.schema_arrow, asked)
             return _File(
                 path=path,
                 name=name,

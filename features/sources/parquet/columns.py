@@ -28,7 +28,7 @@ class Columns:
     classes: tuple[str, ...]
 
 
-def find_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Columns:
+def image_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Columns:
     """Find the columns by what is `asked`, by the hub's metadata, or else by their names.
 
     Raises SourceError where there is none or more than one.
@@ -45,7 +45,7 @@ def find_columns(path: Path, schema: pa.Schema, asked: dict[str, str]) -> Column
     refuse_nested(str(path), schema, {"label": label} if label else {})
     if not label and others:
         logger.warning("%s: no column is a label by its name: give `columns=label=%s` if that is one", path, others[0])
-    return Columns(image=image, label=label, classes=_class_names(path, features.get(label)))
+    return Columns(image=image, label=label, classes=_class_names(features.get(label, {})))
 
 
 def called_image(name: str) -> bool:
@@ -69,37 +69,33 @@ def _no_image(path: Path, schema: pa.Schema) -> str:
     return f"{path} has the columns {found}: expected image (bytes, path) and label, or a list given by its own name"
 
 
-def _features(path: Path, schema: pa.Schema) -> dict[str, Any]:
+def _features(path: Path, schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """What the hub's metadata tells of each column; raises SourceError where it is of another layout."""
     try:
         metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        return {**(metadata.get("info", {}).get("features", {}) or {})}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise _foreign(path, error) from error
+        features = metadata.get("info", {}).get("features") or {}
+        return {name: about for name, about in features.items() if isinstance(about, dict)}
+    except (ValueError, AttributeError) as error:
+        raise SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's") from error
 
 
-def _foreign(path: Path, error: Exception) -> SourceError:
-    return SourceError(f"{path} has metadata of another layout ({first_line(error)}): expected the hub's")
+def _of_kind(features: dict[str, dict[str, Any]], names: list[str], kind: str) -> list[str]:
+    return [name for name in names if features.get(name, {}).get("_type") == kind]
 
 
-def _of_kind(features: dict[str, Any], names: list[str], kind: str) -> list[str]:
-    return [name for name in names if isinstance(features.get(name), dict) and features[name].get("_type") == kind]
-
-
-def _class_names(path: Path, about: Any) -> tuple[str, ...]:
+def _class_names(about: dict[str, Any]) -> tuple[str, ...]:
     """The class names that the metadata gives, or none; one name given twice gets its number."""
-    try:
-        given = (about or {}).get("names") or []
-        names = [given[key] for key in sorted(given, key=int)] if isinstance(given, dict) else list(given)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise _foreign(path, error) from error
+    given = about.get("names")
+    if isinstance(given, dict):
+        given = [given[number] for number in sorted(given, key=int)]
+    names = given if isinstance(given, list) else []
     return tuple(f"{name} ({number})" if names.count(name) > 1 else str(name) for number, name in enumerate(names))
 
 
 def row_classes(path: Path, labels: Any, columns: Columns) -> list[str | None]:
     """The class of each row in a slice of the label column, by name; None where a row has no label.
 
-    Raises SourceError for labels that are no classes, but fractions.
+    Raises SourceError for fractions, and for numbers that the schema has no class for.
     """
     if pa.types.is_null(labels.type):
         return [None] * len(labels)

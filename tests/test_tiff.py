@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_pixels_are_those_that_were_written(kind: str, layout: str) -> None:
     pixels = decode(written(values, photometric, **options, **LAYOUTS[layout]))
     assert pixels.shape == expected.shape
     assert np.abs(pixels - expected).max() <= 1
+
+
+def test_a_fourth_band_without_a_name_is_no_alpha() -> None:
+    content = written(np.dstack([PHOTO, ALPHA]), "rgb", extrasamples=["unspecified"])
+    named, other = struct.pack("<HHI", 338, 3, 1), struct.pack("<HHI", 336, 3, 1)  # ExtraSamples, DotRange
+    assert content.count(named) == 1
+    assert np.array_equal(decode(content.replace(named, other)), PHOTO)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "group4"])

@@ -133,7 +133,8 @@ def _pillow_is_right(page: Any) -> bool:
     if colours == PALETTE:
         return page.colormap is not None and bool(page.colormap.max() > 255)
     if bands == 1 or page.planarconfig != PLANES:
-        return bool(bands != 2 or page.extrasamples == (_ALPHA,))
+        named = len(page.extrasamples) == bands - _COLOURS.get(colours, 3)
+        return bool(named and (bands != 2 or page.extrasamples == (_ALPHA,)))
     plain_tiles = page.is_tiled and page.compression == _NO_COMPRESSION
     return bool(colours == RGB and bands == 3 and bits == 8 and not plain_tiles)
 

@@ -17,6 +17,8 @@ from features.errors import SourceError, first_line
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 """What may stand between fields, and how it is said; blanks only where there is nothing else."""
 
+csv.field_size_limit(2**30)  # outlines and masks in a column that is not asked for may be long
+
 _DECLARED = re.compile(r'"?sep=([,;\t|])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
@@ -38,7 +40,9 @@ def read_text(path: Path) -> tuple[pd.DataFrame, list[str]]:
         rows = _table(list(_fields(text, delimiter)))
     except UnicodeDecodeError as error:
         raise unreadable(path, "neither UTF-8, UTF-16 nor cp1252 text") from error
-    except (OSError, ValueError, csv.Error) as error:
+    except csv.Error as error:
+        raise unreadable(path, f"its quotes do not fit, {error}") from error
+    except (OSError, ValueError) as error:
         raise unreadable(path, first_line(error)) from error
     said = [DELIMITERS[delimiter]] if delimiter != "," else []
     return rows, said + ([encoding] if encoding else [])
@@ -47,12 +51,12 @@ def read_text(path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _decoded(data: bytes) -> tuple[str, str]:
     """A file's text without a mark, and its encoding where it is not UTF-8; raises ValueError for what is no text."""
     codec = _utf16(data)
-    data = data.decode(codec).encode() if codec else data
+    data = (data.decode(codec).encode() if codec else data).removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         row = data.count(b"\n", 0, data.index(b"\0"))
         raise ValueError(f"NUL bytes in row {row}, as a copy that was cut off or another kind of file has them")
     try:
-        return data.decode("utf-8-sig"), "UTF-16" if codec else ""
+        return data.decode(), "UTF-16" if codec else ""
     except UnicodeDecodeError:
         return data.decode("cp1252"), "cp1252"
 

@@ -224,17 +224,15 @@ def _download_mnist(kind: type[datasets.MNIST], data_dir: Path) -> None:
 
 
 def _construct(name: str, data_dir: Path, arguments: Arguments) -> Any:
-    kind, _ = TORCHVISION[name]
+    kind: Any = TORCHVISION[name][0]
     try:
         return kind(str(data_dir), **arguments)
     except Exception as absent:  # whatever a damaged list or archive makes of it
-        is_kin = isinstance(kind, type) and issubclass(kind, datasets.MNIST)
-        downloads = is_kin or "download" in inspect.signature(kind).parameters
-        if not downloads:
+        if not issubclass(kind, datasets.MNIST) and "download" not in inspect.signature(kind).parameters:
             raise SourceError(f"{name} is not in {data_dir} and cannot be downloaded: {absent}") from absent
     try:
         return kind(str(data_dir), download=True, **arguments)
-    except Exception as error:  # whatever a damaged list or archive makes of it
+    except Exception as error:  # as above
         raise SourceError(
             f"{name} is not in {data_dir}, or damaged there, and could not be downloaded ({first_line(error)}): "
             "put it there in torchvision's layout or choose another `data_dir`"

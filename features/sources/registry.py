@@ -30,43 +30,29 @@ ANYTHING = SourceOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How it is told that a data set is of a kind, by what a person calls it, and how it is opened.
+    """How it is told that a path is an image set of a kind, how it is opened, and how messages call it.
 
-    `open` takes that, what else is asked, and what is told how many images were found. `said` is how messages call what
-    is no set of KNOWN. `takes` are the options that only some kinds have a use for.
+    `open` takes the path, what else is asked, and what is told how many images were found; `takes` are the options that
+    only some kinds have a use for.
     """
 
-    is_meant: Callable[[str], bool]
-    open: Callable[[str, SourceOptions, OnListed], Source]
-    said: str = ""
-    takes: tuple[str, ...] = ()
+    said: str
+    is_meant: Callable[[Path], bool]
+    open: Callable[[Path, SourceOptions, OnListed], Source]
+    takes: tuple[str, ...]
 
 
 KINDS = (
     Kind(
-        is_meant=lambda name: name.lower() in KNOWN,
-        open=lambda name, asked, _: open_named(name.lower(), asked.data_dir),
-    ),
-    Kind(
         said="a folder of Hugging Face image Parquet files",
+        is_meant=looks_like_hub,
+        open=open_hub,
         takes=("columns", "config"),
-        is_meant=lambda path: path != "" and looks_like_hub(Path(path)),
-        open=lambda path, asked, listed: open_hub(Path(path), asked, listed),
     ),
-    Kind(
-        said="a folder of images",
-        takes=("layout",),
-        is_meant=lambda path: path != "" and Path(path).is_dir(),
-        open=lambda path, asked, listed: open_folder(Path(path), asked, listed),
-    ),
-    Kind(
-        said="a CSV or Parquet manifest",
-        takes=("columns",),
-        is_meant=lambda path: Path(path).is_file(),
-        open=lambda path, asked, listed: open_manifest(Path(path), asked, listed),
-    ),
+    Kind(said="a folder of images", is_meant=Path.is_dir, open=open_folder, takes=("layout",)),
+    Kind(said="a CSV or Parquet manifest", is_meant=Path.is_file, open=open_manifest, takes=("columns",)),
 )
-"""Where images come from, a row each; the first that is meant is opened, and any other file is a manifest."""
+"""Where images come from that are not known by name; the first kind that is meant is opened."""
 
 
 def open_source(
@@ -113,32 +99,31 @@ def open_source(
 def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:
     """Raise SourceError for the name of a known set that is also here, but for where the sets themselves lie."""
     here = Path(dataset)
-    if dataset.lower() not in KNOWN or not here.exists() or here.resolve().parent == data_dir.resolve():
-        return
-    if here.is_file() or holds_data(here):
+    if here.resolve().parent != data_dir.resolve() and (here.is_file() or holds_data(here)):
         raise SourceError(
             f"{dataset} is a {'file' if here.is_file() else 'folder'} here and a known set: give ./{dataset} for what "
             "is here, or rename it to have the set"
         )
 
 
-def _refuse_unused(dataset: str, asked: SourceOptions, kind: Kind) -> None:
+def _refuse_unused(dataset: str, asked: SourceOptions, said: str, takes: Sequence[str]) -> None:
     """Raise SourceError for an option that says nothing about this kind of set."""
     for name in ("columns", "config", "layout"):
         value = getattr(asked, name)
-        if value != getattr(ANYTHING, name) and name not in kind.takes:
-            raise SourceError(
-                f"`{name}={value}` says nothing about {dataset}, {kind.said or 'a known set'}: leave it out"
-            )
+        if value != getattr(ANYTHING, name) and name not in takes:
+            raise SourceError(f"`{name}={value}` says nothing about {dataset}, {said}: leave it out")
 
 
 def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:
-    _refuse_two_meanings(dataset, asked.data_dir)
-    for kind in KINDS:
-        if kind.is_meant(dataset):
-            _refuse_unused(dataset, asked, kind)
-            return kind.open(dataset, asked, on_listed)
-    paths = ", ".join(kind.said for kind in KINDS if kind.said)
+    if dataset.lower() in KNOWN:
+        _refuse_two_meanings(dataset, asked.data_dir)
+        _refuse_unused(dataset, asked, "a known set", ())
+        return open_named(dataset.lower(), asked.data_dir)
+    for kind in KINDS if dataset else ():
+        if kind.is_meant(Path(dataset)):
+            _refuse_unused(dataset, asked, kind.said, kind.takes)
+            return kind.open(Path(dataset), asked, on_listed)
+    paths = ", ".join(kind.said for kind in KINDS)
     raise SourceError(
         f"unknown data set {dataset!r}, no file or folder here: expected {paths}, or one of {', '.join(KNOWN)}"
     )

@@ -15,13 +15,11 @@ from features.sources.names import clean_names
 
 logger = logging.getLogger(__name__)
 
-FLAGS = {"true": "validation", "1": "validation", "false": "train", "0": "train"}
-"""What fastai's `is_valid` says."""
-
 MOST_FOLDS = 20
 """More numbers than these in a column of splits are something else, such as specimens."""
 
-_MARKS = {**dict.fromkeys(("0", "0.0", "false"), 0), **dict.fromkeys(("1", "1.0", "true"), 1)}
+MARKS = {**dict.fromkeys(("0", "0.0", "false"), 0), **dict.fromkeys(("1", "1.0", "true"), 1)}
+"""How lists write no and yes."""
 
 _FOLD = re.compile(r"(?:fold|split|cv)?[ _-]?(\d{1,9})(?:\.0*)?")
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
@@ -64,7 +62,7 @@ def flagged(path: Path, rows: pd.DataFrame) -> list[str]:
 
     Raises SourceError for a row that has several classes, or none.
     """
-    marks = rows.astype(str).apply(lambda column: column.str.strip().str.lower().map(_MARKS))
+    marks = rows.astype(str).apply(lambda column: column.str.strip().str.lower().map(MARKS))
     if marks.isna().to_numpy().any():
         return []
     wrong = marks.index[marks.sum(axis=1) != 1]
@@ -92,7 +90,7 @@ def split_names(path: Path, column: pd.Series) -> tuple[list[str], str]:
 def _meaning(name: str, words: list[str]) -> tuple[dict[str, str], str]:
     """What each word in a column of splits means, and which folds are held out, where it has folds."""
     if plain_name(name) == "isvalid":
-        return FLAGS, ""
+        return {word: "validation" if mark else "train" for word, mark in MARKS.items()}, ""  # as fastai has it
     numbers = {word: int(number[1]) for word in words if (number := _FOLD.fullmatch(word))}
     if len(numbers) < len(words) or not 2 <= len(set(numbers.values())) <= MOST_FOLDS:
         return SPLIT_WORDS, ""

@@ -121,17 +121,9 @@ def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
 
 
 def _groups(path: Path, file: pq.ParquetFile, column: str) -> list[RowGroup]:
-    leaves = range(len(file.schema.names))
-    ours = [leaf for leaf in leaves if file.schema.column(leaf).path.split(".")[0] == column]
     about = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     return [
-        RowGroup(
-            path=path,
-            number=number,
-            rows=group.num_rows,
-            size=sum(group.column(leaf).total_uncompressed_size for leaf in ours),
-            column=column,
-        )
+        RowGroup(path=path, number=number, rows=group.num_rows, size=group.total_byte_size, column=column)
         for number, group in enumerate(about)
     ]
 

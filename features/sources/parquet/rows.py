@@ -32,7 +32,7 @@ AT_ONCE = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class RowGroup:
-    """A row group of a file: its rows, and how many bytes its images are together."""
+    """A row group of a file: its rows, and how many bytes they are together, nearly all of them images."""
 
     path: Path
     number: int

@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from pathlib import Path, PurePosixPath
 
@@ -53,8 +53,8 @@ class _Places:
         self._names = names | set(map(_folded, names))
         beside = _inside(path.parent)[0] if wanted else []
         self._folders = [name for name in beside if not name.startswith(".")]
-        self._index = lru_cache(self._read_index)
-        self._found: list[dict[str, str]] = []
+        self._index = cache(self._read_index)
+        self._found: set[tuple[str, str]] = set()
 
     def find(self, name: str) -> str:
         """Where the image of that name is, relative to the list; empty where it is not, SourceError for several."""
@@ -67,7 +67,7 @@ class _Places:
             )
         for file in found:
             suffix = file.rpartition("/")[2][len(last) :]
-            self._found.append({"+": suffix, "in": file[: len(file) - len(name + suffix)]})
+            self._found.add((suffix, file[: len(file) - len(name + suffix)]))
         return "".join(found)
 
     def searched(self) -> str:
@@ -76,7 +76,8 @@ class _Places:
 
     def said(self) -> str:
         """In a few words what was found elsewhere than named."""
-        found = {word: sorted({each[word] for each in self._found} - {""}) for word in ("+", "in")}
+        suffixes, folders = {suffix for suffix, _ in self._found}, {folder for _, folder in self._found}
+        found = {"+": sorted(suffixes - {""}), "in": sorted(folders - {""})}
         words = [f"{word} {some(names)}" for word, names in found.items() if names]
         return " ".join(words) or ("paths mended (backslashes, blanks or capitals)" if self._found else "")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import textwrap
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,9 @@ BATCHES_AHEAD = 3
 FILES_ON_GPU = 16
 """JPEG files that a GPU decodes at once: it holds each in its own size."""
 
+LONGEST_REASON = 300
+"""Characters of what is said of a file, which may quote it."""
+
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -59,7 +63,7 @@ class Outcome:
 
     def fail(self, reason: str, error: BaseException) -> None:
         """Note why there are no features; where an object lies in memory is no part of it."""
-        self.reason = reason
+        self.reason = textwrap.shorten(reason, LONGEST_REASON, placeholder=" …")
         self.exception = re.sub(r" at 0x[0-9a-f]+", "", repr(error))
 
 

@@ -115,6 +115,10 @@ def link_or_copy(source: Path, target: Path) -> None:
                 shutil.copyfileobj(old, new)
 
 
+MARK = ".treehead"
+"""A file that says of a folder that results are in it, so that no images are looked for there."""
+
+
 def check_writable(folder: Path) -> None:
     """Make `folder` and see that files can be made in it, before hours are spent; raises OutputError."""
     try:

@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "cannot write" in line
     assert "part-00000.parquet" in line
-    assert {path.name for path in Path("artifacts").rglob("*") if path.is_file()} <= {"timing.json"}
+    assert {path.name for path in Path("artifacts").rglob("*") if path.is_file()} <= {"timing.json", ".treehead"}
     assert treehead("features", "--dataset", split_photos, *SMALL[:4]) == 0
 
 
@@ -284,7 +284,7 @@ def test_interrupting_keeps_finished_shards(
     assert treehead(*command) == 130
     assert "interrupted: what was finished is kept" in capsys.readouterr().err
     left = [path.name for path in Path("artifacts").rglob("*") if path.is_file()]
-    assert sorted(left) == ["part-00000.parquet", "timing.json"]
+    assert sorted(left) == [".treehead", "part-00000.parquet", "timing.json"]
     assert treehead(*command) == 0
     assert "20 of them reused" in capsys.readouterr().err
 
@@ -313,3 +313,13 @@ def test_the_public_face_and_three_packages_are_all_that_is_installed() -> None:
     with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
         include = tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]
     assert include == ["treehead*", "features*", "models*", "pipeline*"]
+
+
+def test_a_folder_of_photographs_may_be_where_one_stands(
+    treehead: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    for _ in range(2):
+        assert treehead("features", ".", *SMALL[:4]) == 0
+    assert "layout: 3 classes" in capsys.readouterr().err
+    assert "--out . is the folder of images: choose another" in refused(treehead, capsys, "features", ".", "--out", ".")

@@ -259,6 +259,32 @@ def test_fastai_s_is_valid(folder: Path) -> None:
     assert source.items["split"].tolist() == ["train", "validation"] * 4
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "splits"),
+    [
+        ("partition", ("train", "test"), ["train", "test"]),
+        ("anything", ("train", "val"), ["train", "validation"]),
+        ("is_test", ("0", "1"), ["train", "test"]),
+        ("is_train", ("True", "False"), ["train", "test"]),
+    ],
+)
+def test_splits_under_another_name(folder: Path, column: str, values: tuple[str, str], splits: list[str]) -> None:
+    source = opened(folder, f"path,label,{column}\n" + rows([f"a,{values[0]}", f"b,{values[1]}"]))
+    assert source.items["split"].tolist() == splits * 4
+    assert f"split={column}" in source.layout
+
+
+def test_splits_under_another_name_in_parquet(folder: Path) -> None:
+    source = opened_parquet(folder, path=FILES, label=["a", "b"] * 4, which=["train", "test"] * 4)
+    assert source.items["split"].tolist() == ["train", "test"] * 4
+
+
+def test_a_name_in_another_form_of_unicode_is_found(folder: Path) -> None:
+    (folder / "img" / "cafe\u0301.png").write_bytes((folder / FILES[0]).read_bytes())
+    source = opened(folder, "path,label\n" + rows() + "img/caf\u00e9.png,cat\n")
+    assert source.items["key"].iloc[-1] == "img/cafe\u0301.png"
+
+
 def test_parquet_of_other_types(folder: Path) -> None:
     numbers = opened_parquet(folder, path=FILES, label=[0, 1] * 4)
     assert numbers.classes == opened_parquet(folder, path=FILES, label=[0.0, 1.0] * 4).classes == ("0", "1")

@@ -16,7 +16,9 @@ from features.sources.folders import files_below, open_folder
 from features.sources.layout.tree import litter_of
 from features.sources.layout.words import splits_of
 from features.sources.options import SourceOptions
+from features.sources.registry import open_source
 from features.sources.source import UNLABELLED, Source
+from features.storage import MARK
 
 TWO = ("cat", "dog")
 
@@ -109,6 +111,12 @@ READ: dict[str, tuple[list[str], dict[str, int], str]] = {
         {"train": 9},
         "2 classes with 1 folder in them, no splits",
     ),
+    "masks beside images": (
+        ["cat/images", "cat/masks", "dog/images", "dog/masks"],
+        {"train": 6},
+        "2 classes with 2 folders in them, no splits, validation and test drawn from them; 6 files in",
+    ),
+    "numbered classes": (["c0", "c1"], {"train": 6}, "2 classes, no splits"),
     "numbers as classes": (["00000", "00001"], {"train": 6}, "2 classes, no splits"),
     "no classes": (["."], {"train": 3}, "no class folders: 3 images without labels"),
 }
@@ -150,6 +158,13 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         classes_in("train/fold1", "train/fold2", "test/fold1", "test/fold2"),
         r"has fold1, fold2 where classes are expected: move them up, or give `layout=classes`",
     ),
+    "copies of a set": (
+        classes_in("color", "grayscale", "segmented"),
+        r"holds color, grayscale, segmented with cat, dog in each: these may be the classes \(`layout=classes`\), or",
+    ),
+    "splits in another language": (classes_in("训练集", "测试集"), r"with .* in each: these may be the classes"),
+    "numbered parts": (["HAM_images_part_1", "HAM_images_part_2"], r"which by their names are no classes: give a list"),
+    "parts and batches": (["images_001", "images_002", "images_003"], r"which by their names are no classes"),
     "nothing": ([], r"has no class folders: expected a folder of images for each class"),
 }
 
@@ -380,3 +395,24 @@ def test_random_trees_are_refused_or_each_file_is_accounted_for(
         {line: int(line.split()[0].replace(",", "")) for line in said if re.match(r"\d\S* .*(out|used)", line)}
     )
     assert len(source.items) + left.total() == there
+
+
+def test_results_are_no_images(tmp_path: Path) -> None:
+    fill(tmp_path, *TWO, "artifacts/compare")
+    (tmp_path / "artifacts" / MARK).touch()
+    source = read(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert source.layout.endswith("; 4 files of treehead left out")
+
+
+def test_a_list_beside_splits_without_classes_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "train", "test")
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(SourceError, match=r"put the classes there, give the list that lies there \(.csv\), or"):
+        read(tmp_path)
+
+
+def test_a_limit_of_training_images_that_are_none(tmp_path: Path) -> None:
+    fill(tmp_path, ".")
+    with pytest.raises(SourceError, match=r"`train_limit=3` came, but the images have no labels: leave it out"):
+        open_source(str(tmp_path), SourceOptions(train_limit=3), unlabelled=True)

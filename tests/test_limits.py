@@ -19,6 +19,7 @@ from PIL import Image
 
 from features.errors import DecodeError, SourceError, TrunkError
 from features.frozen_trunk import FrozenTrunk
+from features.loop import LONGEST_REASON, Outcome
 from features.sources.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
 from features.sources.files import MOST_BYTES, read_file
 from features.sources.formats.rules import Decoding
@@ -291,3 +292,29 @@ def test_rules_that_are_asked_for_are_part_of_the_trunk(photos: Path) -> None:
     assert trunk.specs_[0].max_pixels == 100
     with pytest.raises(SourceError, match="too many pixels"):
         trunk.transform([next((photos / "red").iterdir())])
+
+
+def test_a_png_whose_rows_end_early_is_cut_short() -> None:
+    size, rows = 40, b"".join(b"\0" + bytes(range(1, 121)) for _ in range(25))
+    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    with pytest.raises(DecodeError, match=r"^cut short: 38 % of its rows are missing; `accept_truncated=0.38` would"):
+        decode(b"\x89PNG\r\n\x1a\n" + body)
+    whole = encoded(Image.new("RGB", (40, 40), (9, 9, 9)), "png")
+    assert (decode(whole) == 9).all()
+
+
+def test_a_fourth_byte_that_is_0_throughout_is_no_alpha() -> None:
+    picture = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    assert decode(encoded(picture, "tga"))[0, 0].tolist() == [10, 20, 30]
+    assert decode(encoded(picture, "bmp"))[0, 0].tolist() == [10, 20, 30]
+    assert decode(encoded(picture, "png"))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_what_is_said_of_a_file_has_an_end() -> None:
+    outcome = Outcome()
+    outcome.fail("damaged " * 10_000, ValueError())
+    assert len(outcome.reason) <= LONGEST_REASON

@@ -149,3 +149,16 @@ def test_an_endless_chain_of_pages_is_its_first() -> None:
     after = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
     content[after : after + 4] = content[4:8]  # the next page is this one
     assert np.array_equal(decode(bytes(content)), PHOTO)
+
+
+def test_damage_that_libtiff_reads_over_is_refused_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    buffer = io.BytesIO()
+    noise = Image.fromarray((np.random.default_rng(0).random((64, 64)) > 0.5).astype(np.uint8) * 255).convert("1")
+    noise.save(buffer, "tiff", compression="group4")
+    damaged = bytearray(buffer.getvalue())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 40] = bytes(range(40, 80))
+    with pytest.raises(DecodeError, match="damaged image"):
+        decode(bytes(damaged))
+    assert capfd.readouterr().err == ""
+    assert decode(buffer.getvalue()).shape == (64, 64, 3)

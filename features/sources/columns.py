@@ -15,7 +15,7 @@ ROLES = ("path", "label", "split")
 USUAL = {
     "path": re.compile("file(s|paths?|names?)?|fname|(image|img)(s|path|file|name|id)?|paths|id"),
     "label": re.compile("(fine|coarse)?labels?|(class|label|category)(name|id)?|classes|targets?|categories|cls|y"),
-    "split": re.compile("(sub|data)?set|fold|isvalid"),
+    "split": re.compile("(sub|data)?set|k?fold|partition|is(valid|test|train)"),
 }
 """What columns are called, without capitals, blanks and dashes, where they are not called by their role."""
 

@@ -17,7 +17,7 @@ from features.errors import DecodeError, first_line
 from features.sources.formats.headers import check_jpeg2000, icon_picture, webp_size
 from features.sources.formats.jpeg import check_holes, cut_short, looks_cut_short, open_jpeg
 from features.sources.formats.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
-from features.sources.formats.png import open_png
+from features.sources.formats.png import check_rows, open_png
 from features.sources.formats.rules import Decoding
 from features.sources.formats.signatures import kind_of
 from features.sources.formats.tiff import read_tiff
@@ -43,6 +43,9 @@ _BAND = 512
 """Rows of a large image that are turned into RGB at once, a multiple of any factor that it is reduced by."""
 
 _SIXTEEN_TO_EIGHT = np.rint(np.arange(2**16) / 257).astype(np.uint8)
+
+_ALPHA_OR_NOT = ("BMP", "TGA")
+"""Formats whose fourth byte means nothing where it is 0 throughout."""
 
 NO_MEMORY = "needs more memory than there is: make the image smaller"
 
@@ -97,6 +100,8 @@ def _read_jpeg(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
 def _read_png(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
     png = open_png(payload, rules.max_pixels, rules.accept_truncated)
     pixels = _load(png.content, kind, rules)
+    if (pixels[-1] == pixels[-1, 0]).all():  # as rows are that were never written
+        check_rows(png.content, rules.accept_truncated)
     pixels[len(pixels) - math.floor(len(pixels) * png.missing) :] = 128
     return upright(pixels, png.orientation)
 
@@ -182,6 +187,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise DecodeError("pixels are floating-point numbers: save the image with 8 or 16 bits")
     if image.mode.startswith("I"):
         return _from_sixteen_bits(np.asarray(image), image.info.get("transparency"))
+    if image.format in _ALPHA_OR_NOT and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -17,7 +17,7 @@ from features.sources.columns import ROLES, find_columns, nested, refuse_nested,
 from features.sources.files import IMAGE_SUFFIX, read_file
 from features.sources.lists.dialects import read_text, unreadable
 from features.sources.lists.places import locate
-from features.sources.lists.values import class_names, flagged, split_names, texts
+from features.sources.lists.values import class_names, flagged, says_splits, split_names, texts
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
@@ -59,6 +59,10 @@ def _find(path: Path, rows: pd.DataFrame, wanted: dict[str, str]) -> dict[str, s
             raise _unclear(path, columns, "path")
         found["path"] = paths[0]
         left.remove(paths[0])
+    splits = [column for column in left if "split" not in found and says_splits(rows[column])]
+    if len(splits) == 1 and len(left) > ("label" not in found):
+        found["split"] = splits[0]
+        left.remove(splits[0])
     if "label" not in found and len(left) == 1:
         found["label"] = left[0]
     return found
@@ -100,6 +104,10 @@ def _in_words(found: dict[str, str], located: str) -> list[str]:
     return [said[role] for role in ROLES if role in said]
 
 
+def _may_matter(kind: pa.DataType, named: bool) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) if named else not nested(kind)
+
+
 def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
     """The columns that are needed, of a Parquet file; raises SourceError for one that is damaged."""
     try:
@@ -107,9 +115,9 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
             schema = file.schema_arrow
             columns = [name for name in schema.names if not name.startswith("__index_level_")]
             found = find_columns(str(path), columns, wanted)
-            columns = list(found.values()) if {"path", "label"} <= set(found) else columns
             refuse_nested(str(path), schema, found)
-            flat = [name for name in columns if not nested(schema.field(name).type)]
+            named = {"path", "label"} <= set(found)  # then what else is text may be a split
+            flat = [name for name in columns if name in found.values() or _may_matter(schema.field(name).type, named)]
             return file.read(columns=flat).to_pandas(ignore_metadata=True)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise unreadable(path, first_line(error)) from error

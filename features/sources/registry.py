@@ -81,6 +81,8 @@ def open_source(
     source = _open(dataset, asked, on_listed)
     if not source.classes and unlabelled:
         check_listed(dataset, source)
+        if asked.train_limit is not None:
+            raise SourceError(f"`train_limit={asked.train_limit}` came, but the images have no labels: leave it out")
         return replace(source, items=source.items.assign(split=ALL).sort_values("key"))
     source = drop_unused_classes(source)
     check_labelled(dataset, source)

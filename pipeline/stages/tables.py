@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
-from features.storage import check_writable
+from features.storage import MARK, check_writable
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
@@ -49,7 +50,10 @@ def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
 
 def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *, unlabelled: bool = False) -> Source:
     """List the images of `dataset`, and see that what comes of them can be written."""
+    if Path(dataset).is_dir() and run.out.resolve() == Path(dataset).resolve():
+        raise PipelineError(f"--out {run.out} is the folder of images: choose another")
     check_writable(run.out)
+    (run.out / MARK).touch()
     with progress(f"images of {dataset}", None) as advance:
         return open_source(
             dataset,

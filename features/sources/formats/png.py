@@ -15,6 +15,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
+_PIECE = 2**20
+
 MOST_MENDED = 2**30
 """Bytes of pixels, of a file that was cut short, that are worked on."""
 
@@ -68,6 +70,21 @@ def open_png(payload: bytes, max_pixels: int, accepted: float) -> Png:
     if whole or header.width * header.height > max_pixels:  # such is refused when it is opened
         return Png(content=_joined(payload, kept, header), orientation=orientation)
     return _cut_short(payload, kept, header, orientation, accepted)
+
+
+def check_rows(content: bytes, accepted: float) -> None:
+    """Raise DecodeError where the pixels of a whole file end before its last row, by more than the share `accepted`."""
+    chunks = _chunks(content)
+    header = _Header(*struct.unpack(">IIBBBBB", _body(content, chunks[0])))
+    if header.interlaced:
+        return
+    stream, size = zlib.decompressobj(), 0
+    for kind, start, end in chunks:
+        data = content[start + 8 : end - 4] if kind == b"IDAT" else b""
+        while data:
+            size += len(stream.decompress(data, _PIECE))
+            data = stream.unconsumed_tail
+    refuse_missing(1 - min(1.0, size // header.row_bytes / header.height), accepted)
 
 
 def _chunks(payload: bytes) -> list[_Chunk]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import math
 import struct
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import _imaging
 
 from features.errors import DecodeError, first_line
 from features.sources.formats.orientation import ORIENTATION, UPRIGHT, upright
@@ -52,9 +57,38 @@ def read_tiff(payload: bytes, check_size: CheckSize, by_pillow: Callable[[bytes]
                 return _by_tifffile(page, check_size)
             if page.photometric == WHITE_IS_ZERO and page.bitspersample == 16 and page.samplesperpixel == 1:
                 return 255 - by_pillow(_black_is_zero(payload, page, file.byteorder))
-            return by_pillow(payload) if _pillow_is_right(page) else _by_tifffile(page, check_size)
+            return _heard(by_pillow, payload) if _pillow_is_right(page) else _by_tifffile(page, check_size)
     except tifffile.TiffFileError as error:
         raise DecodeError(f"damaged image: {first_line(error)}") from error
+
+
+def _heard(by_pillow: Callable[[bytes], Pixels], payload: bytes) -> Pixels:
+    """What Pillow reads; raises DecodeError where libtiff, behind it, says that pixels are damaged, and reads on."""
+    _listen()
+    _heard_by.damage = False
+    pixels = by_pillow(payload)
+    if _heard_by.damage:
+        raise DecodeError("damaged image: its compressed pixels make no sense")
+    return pixels
+
+
+_heard_by = threading.local()
+
+
+def _note(*_: object) -> None:
+    _heard_by.damage = True
+
+
+_NOTE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(_note)
+
+
+@cache
+def _listen() -> None:
+    """Let libtiff say what it finds to us, and not a line each to the terminal."""
+    with suppress(OSError, AttributeError):  # a Pillow that is built otherwise
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        libtiff.TIFFSetErrorHandler(_NOTE)
+        libtiff.TIFFSetWarningHandler(None)
 
 
 def _black_is_zero(payload: bytes, page: Any, order: str) -> bytes:

@@ -11,7 +11,15 @@ from typing import Literal
 
 from features.errors import SourceError, some
 from features.sources.layout.tree import Folder, Tree, counted
-from features.sources.layout.words import fold_number, parse, refuse_twice, says_no_labels, says_nothing, splits_of
+from features.sources.layout.words import (
+    are_parts,
+    fold_number,
+    parse,
+    refuse_twice,
+    says_no_labels,
+    says_nothing,
+    splits_of,
+)
 from features.sources.source import SPLITS
 
 STRAY_IMAGES = 10
@@ -19,6 +27,9 @@ STRAY_IMAGES = 10
 
 CLASSES = "{classes}"
 """Stands for how many classes there are in what is said: names in two forms may be one."""
+
+LISTS = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl"}
+"""How files end that may say which image is what."""
 
 Asked = Literal["auto", "classes", "splits"]
 
@@ -53,6 +64,8 @@ def read_layout(tree: Tree, asked: Asked) -> Layout:
     if asked == "splits" and not layout:
         found = some([folder.name for folder in top.filled()])
         raise SourceError(f"`layout=splits`, but {where} holds {found or 'no folders'}: expected train/")
+    if not layout and asked == "auto":
+        _refuse_other_readings(where, top)
     layout = layout or _classes_here(top)
     _check_class_folders(tree, layout.parts, asked)
     return layout
@@ -89,6 +102,24 @@ def _same_split(first: Folder, second: Folder) -> bool:
     return parse(first.name)[0] == parse(second.name)[0] is not None
 
 
+def _refuse_other_readings(where: str, top: Folder) -> None:
+    """Raise SourceError for folders that may as well be sets of their own, or parts of one, as classes."""
+    filled = top.filled()
+    names = [folder.name for folder in filled]
+    inside = [_class_names(folder) for folder in filled]
+    shared = set.intersection(*inside) if len(filled) > 1 else set()
+    if len(shared) > 1:
+        raise SourceError(
+            f"{where} holds {some(names)} with {some(sorted(shared))} in each: these may be the classes "
+            f"(`layout=classes`), or copies or parts of a set, of which to give one, such as {where}/{names[0]}"
+        )
+    if are_parts(names):
+        raise SourceError(
+            f"{where} holds {some(names)}, which by their names are no classes: give a list of path,label, or "
+            "`layout=classes` if they are"
+        )
+
+
 def _classes_here(top: Folder) -> Layout:
     filled = top.filled()
     if not filled:
@@ -108,7 +139,8 @@ def _splits_here(where: str, top: Folder, asked: Asked) -> Layout | None:
     given = splits_of([folder.name for folder in top.filled()])
     inner = {folder.name: _enter_split(folder) for folder in top.filled()}
     classes = {name: _class_names(folder) for name, folder in inner.items()}
-    if not _are_splits(where, given, classes):
+    lists = sorted(LISTS & set(top.others))
+    if not _are_splits(where, given, classes, lists):
         return None
     labelled = {name: split for name, split in given.items() if classes[name]}
     if asked == "auto":
@@ -122,7 +154,7 @@ def _splits_here(where: str, top: Folder, asked: Asked) -> Layout | None:
     )
 
 
-def _are_splits(where: str, given: dict[str, str], classes: dict[str, set[str]]) -> bool:
+def _are_splits(where: str, given: dict[str, str], classes: dict[str, set[str]], lists: Sequence[str]) -> bool:
     """Whether folders that are called splits are some; `classes` are the folders in each.
 
     Raises SourceError where they are, but no train folder has class folders.
@@ -137,8 +169,9 @@ def _are_splits(where: str, given: dict[str, str], classes: dict[str, set[str]])
         meant = len(set(given.values())) > 1 or (bool(given) and all(map(says_no_labels, strangers)))
     if meant:
         raise SourceError(
-            f"{where} has {some(list(given))} but no train folder with class folders in it: put the classes there, or "
-            "give `layout=classes` if all its folders are classes"
+            f"{where} has {some(list(given))} but no train folder with class folders in it: put the classes there, "
+            + (f"give the list that lies there ({some(lists)}), " if lists else "")
+            + "or give `layout=classes` if all its folders are classes"
         )
     return False
 

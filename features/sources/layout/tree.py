@@ -12,7 +12,9 @@ from pathlib import Path
 
 from features.errors import SourceError
 from features.sources.files import IMAGE_SUFFIX, file_stamp
+from features.sources.layout.words import masks_among
 from features.sources.source import OnListed
+from features.storage import MARK
 
 LITTER = {
     "macOS": r"\._.*|\.ds_store|\.appledouble|\.trashes|\.spotlight-v100|\.fseventsd|__macosx|icon\r",
@@ -148,14 +150,17 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
         waiting += reversed(folder.folders)
         on_listed(len(entries))
     for folder in reversed(found):
+        _leave_masks(folder, tree)
         folder.images = len(folder.files) + sum(below.images for below in folder.folders)
     return tree
 
 
 def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identity]) -> None:
     """Put one entry of `folder` where it belongs."""
-    maker, suffix, link = litter_of(entry.name), entry.name.rpartition(".")[2].lower(), entry.is_symlink()
-    path = Path(entry.path)
+    path, link = Path(entry.path), entry.is_symlink()
+    maker, suffix = litter_of(entry.name), entry.name.rpartition(".")[2].lower()
+    if maker is None and (path / MARK).exists():
+        maker = "treehead"
     if maker is not None:
         tree.litter[maker] += 1 if link or not entry.is_dir() else sum(len(names) for _, _, names in os.walk(path))
     elif path.is_dir() if link else entry.is_dir():  # a link may lead in a circle
@@ -171,6 +176,15 @@ def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identit
         tree.oddities["pipe", ", sockets or devices"] += 1
     else:
         folder.files.append((entry.name, file_stamp(path)))
+
+
+def _leave_masks(folder: Folder, tree: Tree) -> None:
+    """Leave out the folders of masks and annotations beside one of images."""
+    masks = masks_among([below.name for below in folder.filled()])
+    for below in folder.folders:
+        if below.name in masks:
+            tree.oddities["file", f" in folders called {below.name}"] += below.images
+    folder.folders = [below for below in folder.folders if below.name not in masks]
 
 
 def _leads_on(below: Folder, folder: Folder, tree: Tree, seen: set[Identity]) -> bool:

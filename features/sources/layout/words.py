@@ -24,6 +24,14 @@ FOLD_WORDS = frozenset({"fold", "folds", "kfold", "cv", "split", "partition"})
 WITHOUT_LABELS = re.compile("unlabell?ed|unlab|unsup|extras?|preds?|predict|predictions?|inference|unknown|samples?")
 """Words for folders of images that have no labels."""
 
+NO_CLASS = re.compile(
+    rf"{AFFIXES}|parts?|batch(es)?|chunks?|shards?|archives?|volumes?|masks?|labels?|annotations?|segmentations?|trimaps?"
+)
+"""Words for parts of a set, and for what is said of its images."""
+
+_MASKS = re.compile("masks?|labels?|annotations?|segmentations?|trimaps?")
+_IMAGES = re.compile("images?|imgs?|photos?|pictures?|raw")
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _JOINED = re.compile(rf"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})({AFFIXES})")
 
@@ -101,6 +109,24 @@ def refuse_twice(where: str, given: dict[str, str]) -> None:
 def says_no_labels(name: str) -> bool:
     """Whether a folder's name says that its images have no labels."""
     return any(WITHOUT_LABELS.fullmatch(word) for word in _words(name))
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether folders are no classes by their names: images beside masks, or parts that differ by a number.
+
+    >>> are_parts(["images", "masks"]), are_parts(["HAM_part_1", "HAM_part_2"]), are_parts(["c0", "c1"])
+    (True, True, False)
+    """
+    words = [[word for word in _words(name) if not word.isdecimal()] for name in names]
+    alike = len(names) > 1 and len(set(map(tuple, words))) == 1
+    return bool(names) and all(words) and all((any if alike else all)(map(NO_CLASS.fullmatch, each)) for each in words)
+
+
+def masks_among(names: Sequence[str]) -> list[str]:
+    """Of folders beside one another those of masks and annotations, where others hold the images."""
+    plain = {name: _words(name) for name in names}
+    has_images = any(len(words) == 1 and _IMAGES.fullmatch(words[0]) for words in plain.values())
+    return [name for name, words in plain.items() if has_images and len(words) == 1 and _MASKS.fullmatch(words[0])]
 
 
 def says_nothing(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection
 from functools import cache
@@ -122,8 +123,8 @@ def _tidy(entry: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """What a name and those with other capitals have in common, and no name is."""
-    return f"/{name.casefold()}"
+    """What a name and those with other capitals, or in another Unicode form, have in common, and no name is."""
+    return f"/{unicodedata.normalize('NFC', name).casefold()}"
 
 
 def _portable(entry: str) -> str:

@@ -15,13 +15,16 @@ from features.sources.names import clean_names
 
 logger = logging.getLogger(__name__)
 
+FLAGS = {"isvalid": ("train", "validation"), "istest": ("train", "test"), "istrain": ("test", "train")}
+"""Columns of 0 and 1, and which split these are; fastai has the first."""
+
 MOST_FOLDS = 20
 """More numbers than these in a column of splits are something else, such as specimens."""
 
 MARKS = {**dict.fromkeys(("0", "0.0", "false"), 0), **dict.fromkeys(("1", "1.0", "true"), 1)}
 """How lists write no and yes."""
 
-_FOLD = re.compile(r"(?:fold|split|cv)?[ _-]?(\d{1,9})(?:\.0*)?")
+_FOLD = re.compile(r"(?:(?:fold|split|cv)[ _-]?)?(\d{1,9})(?:\.0*)?")  # -1 is no fold
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
 
 
@@ -75,6 +78,12 @@ def flagged(path: Path, rows: pd.DataFrame) -> list[str]:
     return clean_names(marks.idxmax(axis=1).tolist(), str(path))
 
 
+def says_splits(column: pd.Series) -> bool:
+    """Whether a column, whatever it is called, holds the names of splits, train among them."""
+    words = set(column.dropna().astype(str).str.strip().str.lower().unique()[: len(SPLIT_WORDS)])
+    return bool(words) and words <= set(SPLIT_WORDS) and any(SPLIT_WORDS[word] == "train" for word in words)
+
+
 def split_names(path: Path, column: pd.Series) -> tuple[list[str], str]:
     """Each row's split, and which folds are which, where it has folds; raises SourceError for unknown ones."""
     words = pd.Series(texts(path, column)).str.strip().str.lower()
@@ -89,8 +98,8 @@ def split_names(path: Path, column: pd.Series) -> tuple[list[str], str]:
 
 def _meaning(name: str, words: list[str]) -> tuple[dict[str, str], str]:
     """What each word in a column of splits means, and which folds are held out, where it has folds."""
-    if plain_name(name) == "isvalid":
-        return {word: "validation" if mark else "train" for word, mark in MARKS.items()}, ""  # as fastai has it
+    if plain_name(name) in FLAGS:
+        return {word: FLAGS[plain_name(name)][mark] for word, mark in MARKS.items()}, ""
     numbers = {word: int(number[1]) for word in words if (number := _FOLD.fullmatch(word))}
     if len(numbers) < len(words) or not 2 <= len(set(numbers.values())) <= MOST_FOLDS:
         return SPLIT_WORDS, ""

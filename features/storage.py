@@ -129,6 +129,13 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"cannot write to {folder} ({error.strerror}): choose another `out`") from error
 
 
+def mark_results(folder: Path) -> None:
+    """As `check_writable`, and say of `folder` that results are in it."""
+    check_writable(folder)
+    if not (folder / MARK).exists():
+        (folder / MARK).touch()
+
+
 def write_json(path: Path, content: Json) -> None:
     """Write `content` as indented JSON, atomically."""
     with replacing(path) as scratch:

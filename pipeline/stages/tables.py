@@ -15,7 +15,7 @@ from features.extract import Extraction, extract
 from features.sources.registry import open_source
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
-from features.storage import MARK, check_writable
+from features.storage import mark_results
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
@@ -52,8 +52,7 @@ def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *,
     """List the images of `dataset`, and see that what comes of them can be written."""
     if Path(dataset).is_dir() and run.out.resolve() == Path(dataset).resolve():
         raise PipelineError(f"--out {run.out} is the folder of images: choose another")
-    check_writable(run.out)
-    (run.out / MARK).touch()
+    mark_results(run.out)
     with progress(f"images of {dataset}", None) as advance:
         return open_source(
             dataset,

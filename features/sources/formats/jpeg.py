@@ -165,6 +165,7 @@ def looks_cut_short(jpeg: Jpeg, pixels: NDArray[np.uint8]) -> bool:
 
     Zeros are pixels for many tables: a file that was filled up with them may last for the whole picture.
     """
-    if END not in jpeg.content or (jpeg.progressive and missing_detail(jpeg.content) > 0):
+    ends = jpeg.content.endswith(END) or END in jpeg.content  # most do, and need no search
+    if not ends or (jpeg.progressive and missing_detail(jpeg.content) > 0):
         return True
-    return bool((pixels[-8:, -8:] == 128).all())
+    return bool(pixels[-1, -1, 0] == 128 and (pixels[-8:, -8:] == 128).all())

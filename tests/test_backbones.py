@@ -14,7 +14,7 @@ from features.trunk.loaded import BACKBONES, TORCHVISION, open_backbone, prefix_
 from features.trunk.spec import SMALLEST_IMAGE, TrunkOptions
 from features.trunk.torchvision_families import FAMILIES, family_of, vision_names
 from features.trunk.trunk import Trunk, build_trunk
-from features.trunk.weights import state_sha256
+from features.trunk.weights import Weights, state_sha256
 from tests.conftest import CPU
 
 LIGHTEST = {
@@ -49,6 +49,7 @@ LIGHTEST = {
 """Each family's lightest network; vit_l and vit_h are vit_b with more layers, too heavy to try here."""
 
 OTHERS = {
+    "efficientnet_lite0": 96,
     "timm:legacy_xception": 96,
     "timm:resnet10t": 96,
     "timm:vit_tiny_patch16_224": None,
@@ -174,6 +175,15 @@ def test_unknown_nodes_of_timm() -> None:
 def test_random_weights_of_timm_depend_on_the_seed_alone() -> None:
     first, again, other = (build("timm:resnet10t", seed=seed).spec.weights_sha256 for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_timms_networks_are_not_random_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        TrunkError, match=r"no weights of timm:resnet10t are on this machine: give `weights=imagenet` to"
+    ):
+        build("timm:resnet10t", weights="auto")
+    monkeypatch.setattr("features.trunk.timm_backbone.try_to_load_from_cache", lambda *_: "cached/model.safetensors")
+    assert Weights.parse("auto").chosen_for(open_backbone("timm:resnet10t", 0)).name == "imagenet"
 
 
 def test_every_network_of_a_family_is_known() -> None:

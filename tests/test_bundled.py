@@ -104,7 +104,7 @@ def test_alexnets_are_bundled_and_what_a_person_gets_who_asks_for_none() -> None
 def test_what_is_bundled_fits(card: Path) -> None:
     backbone = open_backbone(card.stem, 0)
     state, recipe = bundled.bundled_state(card.stem)
-    load_into(backbone.cut([backbone.node]), state, whole_model=backbone.network.state_dict(), where=card.stem)
+    load_into(backbone.cut([backbone.node]), state, backbone, where=card.stem)
     assert recipe.image_size >= backbone.smallest
     assert file_state(card.with_suffix(".safetensors")).keys() == state.keys()
     assert card.with_suffix(".safetensors").stat().st_size <= 5_000_000

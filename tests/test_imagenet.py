@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 from PIL import Image
 from torchvision.models import get_model, get_model_weights
@@ -71,11 +72,22 @@ def test_offline_it_says_where_to_put_the_file(
     assert "put the file there, or give --weights a file" in line
 
 
-def test_networks_of_other_packages_do_not_know_imagenets_classes(
+def test_networks_of_other_packages_know_imagenets_classes_as_well(
     treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(treehead, capsys, "predict", "--imagenet", "--backbone", "timm:resnet10t", split_photos)
-    assert "--imagenet came with timm:resnet10t and imagenet weights: expected a network of torchvision" in line
+    photo = split_photos / "test/red/200.png"
+    assert treehead("predict", "--imagenet", "--backbone", "efficientnet_lite0", photo, "--json") == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["images"]
+    assert list(prediction["probabilities"]) == get_model_weights("alexnet")["DEFAULT"].meta["categories"]
+
+
+def test_a_network_with_other_classes_is_refused(
+    treehead: Run, split_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "vit_tiny_patch16_224.augreg_in21k"
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "w.pth")
+    command = ("predict", "--imagenet", "--backbone", f"timm:{name}", "--weights", tmp_path / "w.pth", split_photos)
+    assert "which knows 21,843 classes, not ImageNet's" in refused(treehead, capsys, *command)
 
 
 def test_a_classifier_needs_images(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

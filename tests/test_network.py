@@ -34,7 +34,7 @@ def test_the_exported_trunk_is_the_plain_network_with_the_same_features(name: st
     plain = open_backbone(name, 1)
     state = exported_trunk(network.backbone)
     trunk = plain.cut([plain.node]).eval()
-    load_into(trunk, state, whole_model=plain.network.state_dict(), where="memory")
+    load_into(trunk, state, plain, where="memory")
     images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(9))
     expected, found = network.features(images), trunk(images)[plain.node]
     assert found.numpy() == pytest.approx(expected.numpy(), abs=FLOAT16_STEPS * float(expected.abs().max()))

@@ -22,7 +22,8 @@ class Backbone(ABC):
 
     `node` is what its own classifier sees, `depths` are nodes from early to late that end there; `smallest` is the
     least side in px of the images it takes, the only one where `fixed`; `nhwc` is how the names of nodes begin whose
-    maps have channels last, as Swin's are.
+    maps have channels last, as Swin's are. `random_unasked`: whether weights are random where there are no others and
+    nothing was asked for.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Backbone(ABC):
     smallest: int
     fixed: bool = False
     nhwc: tuple[str, ...] = ()
+    random_unasked: bool = True
     network: nn.Module
     recipe: Recipe
 
@@ -46,6 +48,14 @@ class Backbone(ABC):
 
     def is_cached(self) -> bool:
         """Whether `published` needs no download, as far as can be told without trying."""
+        return False
+
+    def whole(self) -> nn.Module:
+        """The network with the classifier that its published weights have; random weights, unless it is `network`."""
+        return self.network
+
+    def is_of_classifier(self, key: str) -> bool:
+        """Whether a tensor of that name belongs to a classifier that files of weights have and `network` has not."""
         return False
 
     @abstractmethod

@@ -22,6 +22,7 @@ TORCHVISION = ""
 BACKBONES = {
     TORCHVISION: "features.trunk.torchvision_backbone:TorchvisionBackbone",
     "timm:": "features.trunk.timm_backbone:TimmBackbone",
+    "efficientnet_lite": "features.trunk.packaged_backbone:PackagedBackbone",
 }
 """The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
 

@@ -1,4 +1,4 @@
-"""timm's networks (the optional extra `timm`), cut by timm itself: its stages, and what its own classifier sees."""
+"""timm's networks, cut by timm itself: its stages, and what its own classifier sees."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from features.errors import TrunkError, first_line
 from features.trunk.backbone import Backbone, State
 from features.trunk.recipe import Recipe
-
-try:
-    import timm
-except ImportError as error:
-    raise TrunkError(
-        "timm is not installed: pip install 'treehead[timm]', or choose a backbone of torchvision"
-    ) from error
+from features.trunk.torchvision_backbone import cached_path
 
 PRE_LOGITS = "pre_logits"
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What files of weights are called on the Hugging Face hub."""
+
 MOST_DEPTHS = 4
 """Stages that `depths` takes, evenly spread and the last among them."""
 
@@ -30,6 +30,7 @@ class TimmBackbone(Backbone):
     """A network of timm; its nodes are `stage1`, `stage2` … and `pre_logits`."""
 
     smallest = 1  # timm says itself what does not fit
+    random_unasked = False
 
     def __init__(self, name: str, seed: int) -> None:
         self.name = f"timm:{name}"
@@ -44,7 +45,7 @@ class TimmBackbone(Backbone):
                 raise TrunkError(f"unknown backbone {self.name!r}: {first_line(error)}") from error
         if not hasattr(network, "forward_intermediates"):
             raise TrunkError(f"{self.name} does not give its stages: choose another model of timm")
-        self._model, self.network = name, network
+        self._model, self.network, self._config = name, network, network.pretrained_cfg
         info = network.feature_info
         self.stages = tuple(
             f"stage{n}" for n in range(1, len(info.get_dicts() if hasattr(info, "get_dicts") else info) + 1)
@@ -64,10 +65,27 @@ class TimmBackbone(Backbone):
         module.forward = partial(_run, self.network, tuple(nodes))
         return module
 
+    def whole(self) -> nn.Module:
+        """See Backbone."""
+        network: nn.Module = timm.create_model(self._model, pretrained=False)
+        return network
+
+    def is_of_classifier(self, key: str) -> bool:
+        """See Backbone."""
+        names = self._config["classifier"]
+        return key.startswith(tuple(f"{name}." for name in ([names] if isinstance(names, str) else names or ())))
+
+    def is_cached(self) -> bool:
+        """See Backbone."""
+        source = self._config["hf_hub_id"]
+        if not source:
+            return cached_path(self._config["url"] or "none").exists()
+        return any(isinstance(try_to_load_from_cache(source, name), str) for name in FILES)
+
     def published(self) -> tuple[State, Recipe]:
         """See Backbone."""
         try:
-            network: Any = timm.create_model(self._model, pretrained=True, num_classes=0)
+            network: Any = timm.create_model(self._model, pretrained=True)
         except Exception as error:  # the hub's client has its own for every way of failing
             raise TrunkError(
                 f"the weights of {self.name} are not cached and could not be downloaded ({first_line(error)}): "

@@ -90,9 +90,10 @@ FAMILIES: dict[str, Family] = {
 
 def check_beginning(name: str) -> None:
     """Raise TrunkError for a network's name that begins as none of torchvision's does, nor with another package."""
-    if ":" not in name and not name.startswith(tuple(FAMILIES)):
+    if ":" not in name and not name.startswith((*FAMILIES, "efficientnet_lite")):
         raise TrunkError(
-            f"unknown backbone {name!r}: expected timm:NAME, or one that begins with {', '.join(FAMILIES)}"
+            f"unknown backbone {name!r}: expected timm:NAME, efficientnet_lite0, or one that begins with "
+            f"{', '.join(FAMILIES)}"
         )
 
 

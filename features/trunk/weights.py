@@ -56,12 +56,22 @@ class Weights:
         return self.file is not None or self.name not in (AUTO, RANDOM)
 
     def chosen_for(self, backbone: Backbone) -> Weights:
-        """For `auto`, torchvision's if they need no download, else ours, else random ones; others as they are."""
+        """For `auto`, the published ones if they need no download, else ours, else random ones; others as they are.
+
+        Raises TrunkError where a backbone has none and random ones are to be asked for.
+        """
         if self.file or self.name != AUTO:
             return self
         if backbone.is_cached():
             return Weights(IMAGENET)
-        return Weights(BUNDLED if is_bundled(backbone.name) else RANDOM)
+        if is_bundled(backbone.name):
+            return Weights(BUNDLED)
+        if not backbone.random_unasked:
+            raise TrunkError(
+                f"no weights of {backbone.name} are on this machine: give `weights=imagenet` to download them, a file, "
+                "or random, which is no transfer learning"
+            )
+        return Weights(RANDOM)
 
     def load(self, backbone: Backbone, module: nn.Module) -> Recipe:
         """Load these into `module`, the backbone's network or a part of it; returns the recipe that goes with them.
@@ -72,7 +82,7 @@ class Weights:
             return backbone.recipe
         state, recipe = self._published(backbone)
         where = str(self.file) if self.file else f"the {self.name} file"
-        load_into(module, state, whole_model=backbone.network.state_dict(), where=where)
+        load_into(module, state, backbone, where=where)
         return recipe
 
     def _published(self, backbone: Backbone) -> tuple[State, Recipe]:
@@ -103,14 +113,15 @@ def _is_named_tensor(entry: tuple[object, object]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
-def load_into(module: nn.Module, state: State, *, whole_model: State, where: str) -> None:
+def load_into(module: nn.Module, state: State, backbone: Backbone, *, where: str) -> None:
     """Load a whole model's or only the module's tensors; raises TrunkError that lists the keys that do not fit.
 
-    `whole_model` is the state of the network that `module` was cut from: its other keys may be there as well.
+    `module` was cut from the backbone's network, whose other tensors may be there as well.
     """
     needed = module.state_dict()
     missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in whole_model]
+    known = backbone.network.state_dict()
+    unexpected = [key for key in state if key not in known and not backbone.is_of_classifier(key)]
     shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(needed[key].shape)}"
         for key in needed

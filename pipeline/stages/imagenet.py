@@ -1,4 +1,4 @@
-"""A network of torchvision as it is: images as ImageNet's classes, nothing learnt here."""
+"""A network as it is: images as ImageNet's classes, nothing learnt here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchvision.models import get_model_weights
 
 from features.devices import resolve_device, resolve_precision
 from features.storage import Json
-from features.trunk.loaded import TORCHVISION, open_backbone, prefix_of
+from features.trunk.loaded import open_backbone
 from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
 from features.trunk.weights import Weights
 from models.networks.classifier import NetworkClassifier, logits_trunk
@@ -24,17 +24,17 @@ LIKELY = 5
 def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     """Print the most likely of ImageNet's classes for each image; raises PredictError for those that are unreadable."""
     device, name, weights = resolve_device(config.device), config.backbone or "alexnet", config.weights or IMAGENET
-    if prefix_of(name) != TORCHVISION or (weights != IMAGENET and weights in (AUTO, *NAMED_WEIGHTS)):
-        raise PredictError(
-            f"--imagenet came with {name} and {weights} weights: expected a network of torchvision, and imagenet or a "
-            "file of all its weights"
-        )
+    if weights != IMAGENET and weights in (AUTO, *NAMED_WEIGHTS):
+        raise PredictError(f"--imagenet came with {weights} weights: expected imagenet or a file of all its weights")
     backbone = open_backbone(name, 0)
-    recipe = Weights.parse(weights).load(backbone, backbone.network)
+    network = backbone.whole()
+    recipe = Weights.parse(weights).load(backbone, network)
     classifier = NetworkClassifier(seed=0, device=device)
-    classifier.classes_ = tuple(get_model_weights(name)["DEFAULT"].meta["categories"])
+    classifier.classes_ = tuple(get_model_weights("alexnet")["DEFAULT"].meta["categories"])
     precision = resolve_precision("auto", device)
-    trunk = logits_trunk(backbone.network, name, Path(weights).name, recipe, precision, device)
+    trunk = logits_trunk(network, name, Path(weights).name, recipe, precision, device)
+    if trunk.dims != (len(classifier.classes_),):
+        raise PredictError(f"--imagenet came with {name}, which knows {trunk.dims[0]:,} classes, not ImageNet's")
     about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
     predictor = Predictor(head=classifier, trunk=trunk, about=about, identity=trunk.spec.weights_sha256)
     give_predictions(predictor, images, config, most=LIKELY)

@@ -58,6 +58,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         max_pixels: int = MAX_PIXELS,
         accept_truncated: float = 0.0,
         precision: str = "auto",
+        engine: str = "auto",
         compiled: bool = False,
         decoder: Literal["pillow", "nvjpeg"] = "pillow",
         device: str = "auto",
@@ -72,6 +73,7 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         self.max_pixels = max_pixels
         self.accept_truncated = accept_truncated
         self.precision = precision
+        self.engine = engine
         self.compiled = compiled
         self.decoder = decoder
         self.device = device

@@ -81,6 +81,7 @@ class TrunkOptions(NetworkOptions):
         pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
             averages over as fine a grid as 10,000 columns allow what has more.
         precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
+        engine: What computes the network: torch, onnxruntime (in fp32 on the CPU), or auto, the faster of the two.
         compiled: Compile the network first (torch.compile): a minute at the start, then a little faster.
         decoder: pillow, or nvjpeg to let the GPU decode JPEG files.
     """
@@ -88,6 +89,7 @@ class TrunkOptions(NetworkOptions):
     node: str | None = None
     pool: str = "auto"
     precision: str = "auto"
+    engine: str = "auto"
     compiled: bool = False
     decoder: Literal["pillow", "nvjpeg"] = "pillow"
 
@@ -115,6 +117,7 @@ class TrunkSpec(Decoding):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str = "fp32"
+    engine: str = "torch"
     compiled: bool = False
     decoder: str = "pillow"
 

@@ -18,6 +18,7 @@ from features.devices import PRECISIONS, exact_float32, resolve_precision, to_de
 from features.errors import TrunkError
 from features.sources.nvjpeg import check_nvjpeg
 from features.stopwatch import Stopwatch
+from features.trunk.engine import ONNXRUNTIME, TORCH, OnnxForward, choose_engine, onnx_forward
 from features.trunk.loaded import Loaded, open_network
 from features.trunk.pooling import channels_second, pool_output, resolve_pool
 from features.trunk.recipe import normalise, to_square
@@ -39,25 +40,33 @@ FLOAT16_MAX = torch.finfo(torch.float16).max
 class Trunk:
     """A frozen network up to one or more nodes, one spec each; `dims` are the lengths of their feature vectors.
 
-    `nhwc` are the nodes whose maps have their channels last; `batch_images` is how many it should be given at once.
-    Several threads may use it at a time.
+    `nhwc` are the nodes whose maps have their channels last, `forward` computes in place of `module`; `batch_images` is
+    how many it should be given at once. Several threads may use it at a time.
     """
 
     def __init__(
-        self, specs: Sequence[TrunkSpec], module: nn.Module, device: torch.device, *, nhwc: Collection[str] = ()
+        self,
+        specs: Sequence[TrunkSpec],
+        module: nn.Module,
+        device: torch.device,
+        *,
+        nhwc: Collection[str] = (),
+        forward: OnnxForward | None = None,
     ) -> None:
         self.specs = tuple(specs)
         self.spec = self.specs[0]
         self.device = device
         self.nhwc = nhwc
         self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
-        self._forward: nn.Module = self.module
+        self._forward: nn.Module | OnnxForward = self.module
         blank = torch.zeros(1, 3, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
         with _activation_bytes(self.module) as bytes_of_one, exact_float32():
             self.dims = tuple(vectors.shape[1] for vectors in self.forward(blank))
         self.batch_images = _batch_images(max(bytes_of_one), device)
         if self.spec.compiled:
             self._forward = cast("nn.Module", torch.compile(self.module))
+        elif forward:
+            self._forward = forward
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Resize and crop on the images' own device: (…, 3, h, w) to (…, 3, image_size, image_size), uint8."""
@@ -101,7 +110,10 @@ def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Tr
     """Make a frozen trunk of an opened network; raises TrunkError for a pooling or decoder that does not work here."""
     _check_decoder(options.decoder, device)
     blank = loaded.backbone.outputs_of_blank(loaded.module, loaded.recipe.image_size)
-    precision = resolve_precision(options.precision, device)
+    engine, precision = choose_engine(options, loaded.module, device)
+    forward = onnx_forward(loaded.module, loaded.nodes, loaded.recipe.image_size) if engine == ONNXRUNTIME else None
+    if engine == ONNXRUNTIME and not forward:
+        precision = resolve_precision(options.precision, device)
     specs = [
         TrunkSpec(
             backbone=loaded.backbone.name,
@@ -112,12 +124,13 @@ def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Tr
             pool=resolve_pool(options.pool, blank[node].shape[1:]),
             **asdict(loaded.recipe),
             precision=precision,
+            engine=forward.name if forward else TORCH,
             compiled=options.compiled,
             decoder=options.decoder,
         )
         for node in loaded.nodes
     ]
-    return Trunk(specs, loaded.module, device, nhwc=set(filter(loaded.backbone.is_nhwc, loaded.nodes)))
+    return _trunk(specs, loaded, device, forward)
 
 
 def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:
@@ -136,7 +149,15 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
                 f"the weights in {weights} are not the ones the classifier was trained with (SHA-256 "
                 f"{found[:8]}, expected {spec.weights_sha256[:8]}): give `weights` the right file"
             )
-    return Trunk(specs, loaded.module, device, nhwc=set(filter(loaded.backbone.is_nhwc, loaded.nodes)))
+    forward = None
+    if specs[0].engine != TORCH and device.type == "cpu":
+        forward = onnx_forward(loaded.module, loaded.nodes, specs[0].image_size)
+    return _trunk(specs, loaded, device, forward)
+
+
+def _trunk(specs: Sequence[TrunkSpec], loaded: Loaded, device: torch.device, forward: OnnxForward | None) -> Trunk:
+    nhwc = set(filter(loaded.backbone.is_nhwc, loaded.nodes))
+    return Trunk(specs, loaded.module, device, nhwc=nhwc, forward=forward)
 
 
 def _check_decoder(decoder: str, device: torch.device) -> None:

@@ -48,7 +48,10 @@ class OnnxForward:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._nodes = tuple(nodes)
+        self._model, self._nodes = model, tuple(nodes)
+
+    def __reduce__(self) -> tuple[type[OnnxForward], tuple[bytes, tuple[str, ...]]]:
+        return OnnxForward, (self._model, self._nodes)
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         found = self._session.run(None, {_IMAGES: images.contiguous().numpy()})

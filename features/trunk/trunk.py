@@ -40,8 +40,9 @@ FLOAT16_MAX = torch.finfo(torch.float16).max
 class Trunk:
     """A frozen network up to one or more nodes, one spec each; `dims` are the lengths of their feature vectors.
 
-    `nhwc` are the nodes whose maps have their channels last, `forward` computes in place of `module`; `batch_images` is
-    how many it should be given at once. Several threads may use it at a time.
+    `nhwc` are the nodes whose maps have their channels last; `compute` gives the outputs by node of a normalised batch,
+    by `forward` where that is given, else by `module`; `batch_images` is how many images it should be given at once.
+    Several threads may use it at a time.
     """
 
     def __init__(
@@ -58,15 +59,15 @@ class Trunk:
         self.device = device
         self.nhwc = nhwc
         self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
-        self._forward: nn.Module | OnnxForward = self.module
+        self.compute: nn.Module | OnnxForward = self.module
         blank = torch.zeros(1, 3, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
         with _activation_bytes(self.module) as bytes_of_one, exact_float32():
             self.dims = tuple(vectors.shape[1] for vectors in self.forward(blank))
         self.batch_images = _batch_images(max(bytes_of_one), device)
         if self.spec.compiled:
-            self._forward = cast("nn.Module", torch.compile(self.module))
+            self.compute = cast("nn.Module", torch.compile(self.module))
         elif forward:
-            self._forward = forward
+            self.compute = forward
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Resize and crop on the images' own device: (…, 3, h, w) to (…, 3, image_size, image_size), uint8."""
@@ -86,7 +87,7 @@ class Trunk:
             batch = normalise(images, self.spec.mean, self.spec.std)
         dtype = PRECISIONS[self.spec.precision]
         with watch("forward"), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            outputs: dict[str, torch.Tensor] = self._forward(batch)
+            outputs: dict[str, torch.Tensor] = self.compute(batch)
             vectors = [self._vector(spec, outputs[spec.node]) for spec in self.specs]
         with watch("copy"):
             return [to_host(vector).numpy() for vector in vectors]

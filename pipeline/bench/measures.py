@@ -86,7 +86,7 @@ def _forward(_: Source, trunk: Trunk, job: Job) -> float:
 
     def step() -> int:
         with torch.inference_mode(), torch.autocast(trunk.device.type, dtype, enabled=dtype != torch.float32):
-            trunk.module(batch)
+            trunk.compute(batch)
         return len(batch)
 
     batch = torch.rand(size, device=trunk.device).contiguous(memory_format=torch.channels_last)

@@ -110,7 +110,7 @@ def test_more_and_less_is_said(treehead: Run, split_photos: Path, capsys: pytest
         said[option] = capsys.readouterr().err.splitlines()
     assert said["-q"] == [
         "! random weights: the network has learnt nothing, so this is no transfer learning (see --weights)",
-        "! 18 test images are few: accuracies are uncertain by ten points and more, so add images",
+        "! 18 test images are few: an accuracy may be off by ten points, so add images",
     ]
     assert all(len(line) <= 80 for line in said["--device=cpu"] if not line.startswith("!"))
     short = [line for line in said["--device=cpu"] if not line.startswith("layout: ")]

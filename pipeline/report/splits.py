@@ -47,7 +47,7 @@ def few_test_images(test: Mapping[str, int]) -> list[str]:
     few = [name for name, count in test.items() if 0 < count < FEW_OF_A_CLASS]
     lines = [f"no test image is of {some(absent)}: nothing is known of {_them(absent)}"] if absent else []
     if total < FEW_TEST_IMAGES:
-        lines.append(f"{total} test images are few: accuracies are uncertain by ten points and more, so add images")
+        lines.append(f"{total} test images are few: an accuracy may be off by ten points, so add images")
     elif few:
         what = f"fewer than {FEW_OF_A_CLASS} test images are of {some(few)}"
         lines.append(f"{what}: what is said of {_them(few)} alone is uncertain")

@@ -158,12 +158,13 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
 def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identity]) -> None:
     """Put one entry of `folder` where it belongs."""
     path, link = Path(entry.path), entry.is_symlink()
+    is_folder = path.is_dir() if link else entry.is_dir()  # a link may lead in a circle
     maker, suffix = litter_of(entry.name), entry.name.rpartition(".")[2].lower()
-    if maker is None and (path / MARK).exists():
+    if maker is None and is_folder and os.access(path / MARK, os.F_OK):  # of a closed folder it is not known
         maker = "treehead"
     if maker is not None:
         tree.litter[maker] += 1 if link or not entry.is_dir() else sum(len(names) for _, _, names in os.walk(path))
-    elif path.is_dir() if link else entry.is_dir():  # a link may lead in a circle
+    elif is_folder:
         inner = f"{folder.path}/{entry.name}" if folder.path else entry.name
         below = Folder(path=inner, identity=_identity(path), above=folder, in_link=folder.in_link or link)
         if link and not _leads_on(below, folder, tree, seen):

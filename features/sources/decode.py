@@ -17,7 +17,7 @@ from features.errors import DecodeError, first_line
 from features.sources.formats.headers import check_jpeg2000, icon_picture, webp_size
 from features.sources.formats.jpeg import check_holes, cut_short, looks_cut_short, open_jpeg
 from features.sources.formats.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
-from features.sources.formats.png import check_rows, open_png
+from features.sources.formats.png import missing_rows, open_png
 from features.sources.formats.rules import Decoding
 from features.sources.formats.signatures import kind_of
 from features.sources.formats.tiff import read_tiff
@@ -100,9 +100,10 @@ def _read_jpeg(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
 def _read_png(payload: bytes, kind: str, rules: Decoding) -> NDArray[np.uint8]:
     png = open_png(payload, rules.max_pixels, rules.accept_truncated)
     pixels = _load(png.content, kind, rules)
-    if (pixels[-1] == pixels[-1, 0]).all():  # as rows are that were never written
-        check_rows(png.content, rules.accept_truncated)
-    pixels[len(pixels) - math.floor(len(pixels) * png.missing) :] = 128
+    missing = png.missing
+    if not missing and (pixels[-1] == pixels[-1, 0]).all():  # as rows are that were never written
+        missing = missing_rows(png.content, rules.accept_truncated)
+    pixels[len(pixels) - math.floor(len(pixels) * missing) :] = 128
     return upright(pixels, png.orientation)
 
 

@@ -72,19 +72,21 @@ def open_png(payload: bytes, max_pixels: int, accepted: float) -> Png:
     return _cut_short(payload, kept, header, orientation, accepted)
 
 
-def check_rows(content: bytes, accepted: float) -> None:
-    """Raise DecodeError where the pixels of a whole file end before its last row, by more than the share `accepted`."""
+def missing_rows(content: bytes, accepted: float) -> float:
+    """The share of rows that a file lacks though it has its end; raises DecodeError for more than is `accepted`."""
     chunks = _chunks(content)
     header = _Header(*struct.unpack(">IIBBBBB", _body(content, chunks[0])))
     if header.interlaced:
-        return
+        return 0.0
     stream, size = zlib.decompressobj(), 0
-    for kind, start, end in chunks:
-        data = content[start + 8 : end - 4] if kind == b"IDAT" else b""
+    for chunk in chunks:
+        data = _body(content, chunk) if chunk[0] == b"IDAT" else b""
         while data:
             size += len(stream.decompress(data, _PIECE))
             data = stream.unconsumed_tail
-    refuse_missing(1 - min(1.0, size // header.row_bytes / header.height), accepted)
+    missing = 1 - min(1.0, size // header.row_bytes / header.height)
+    refuse_missing(missing, accepted)
+    return missing
 
 
 def _chunks(payload: bytes) -> list[_Chunk]:

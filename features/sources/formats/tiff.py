@@ -189,7 +189,7 @@ def _to_rgb(values: NDArray[Any], page: Any) -> NDArray[np.uint8]:
     if page.extrasamples[:1] in ((_ALPHA,), (_PREMULTIPLIED,)):
         premultiplied = page.extrasamples[0] == _PREMULTIPLIED
         colour = _on_white(colour, pixels[..., count : count + 1], premultiplied=premultiplied)
-    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
+    return np.array(np.broadcast_to(colour, (*colour.shape[:2], 3)))
 
 
 def _eight_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:

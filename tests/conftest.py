@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sysconfig
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +51,13 @@ def write_images(folder: Path, colour: str, count: int, start: int = 0) -> None:
         noise = np.random.default_rng(number).integers(-35, 35, (20, 24, 3))
         pixels = np.clip(np.asarray(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
+    """An image as a file of a format, by Pillow's name and its options."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 @pytest.fixture

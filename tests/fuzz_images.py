@@ -12,14 +12,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tests.conftest import encoded
+
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 56, 3)).astype(np.uint8)
 PHOTO = Image.fromarray(np.sort(NOISE, axis=1))
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _tiff(**options: Any) -> bytes:
@@ -37,25 +33,25 @@ def sound() -> dict[str, bytes]:
     exif[0x0112] = 6
     deep = NOISE.astype(np.uint16) * 257
     return {
-        "jpeg": _encoded(PHOTO, "jpeg", exif=exif),
-        "progressive.jpeg": _encoded(PHOTO, "jpeg", progressive=True),
-        "cmyk.jpeg": _encoded(PHOTO.convert("CMYK"), "jpeg"),
-        "png": _encoded(PHOTO, "png"),
-        "palette.png": _encoded(PHOTO.quantize(16), "png", transparency=3, exif=exif),
-        "grey16.png": _encoded(Image.fromarray(deep[..., 0]), "png"),
-        "gif": _encoded(PHOTO.quantize(16), "gif", save_all=True, append_images=[PHOTO.quantize(4)]),
-        "webp": _encoded(PHOTO, "webp", exif=exif),
-        "lossless.webp": _encoded(PHOTO.convert("RGBA"), "webp", lossless=True),
-        "tiff": _encoded(PHOTO, "tiff", compression="tiff_lzw"),
+        "jpeg": encoded(PHOTO, "jpeg", exif=exif),
+        "progressive.jpeg": encoded(PHOTO, "jpeg", progressive=True),
+        "cmyk.jpeg": encoded(PHOTO.convert("CMYK"), "jpeg"),
+        "png": encoded(PHOTO, "png"),
+        "palette.png": encoded(PHOTO.quantize(16), "png", transparency=3, exif=exif),
+        "grey16.png": encoded(Image.fromarray(deep[..., 0]), "png"),
+        "gif": encoded(PHOTO.quantize(16), "gif", save_all=True, append_images=[PHOTO.quantize(4)]),
+        "webp": encoded(PHOTO, "webp", exif=exif),
+        "lossless.webp": encoded(PHOTO.convert("RGBA"), "webp", lossless=True),
+        "tiff": encoded(PHOTO, "tiff", compression="tiff_lzw"),
         "planes.tiff": _tiff(data=np.moveaxis(deep, 2, 0), photometric="rgb", planarconfig="separate"),
         "tiles.tiff": _tiff(data=deep, photometric="rgb", tile=(16, 16), bigtiff=True, byteorder=">"),
-        "bmp": _encoded(PHOTO.quantize(16), "bmp"),
-        "jp2": _encoded(PHOTO, "jpeg2000"),
-        "ppm": _encoded(PHOTO, "ppm"),
-        "ico": _encoded(PHOTO, "ico", sizes=[(32, 32)]),
-        "tga": _encoded(PHOTO, "tga", compression="tga_rle"),
-        "avif": _encoded(PHOTO, "avif"),
-        "heic": _encoded(PHOTO, "heif"),
+        "bmp": encoded(PHOTO.quantize(16), "bmp"),
+        "jp2": encoded(PHOTO, "jpeg2000"),
+        "ppm": encoded(PHOTO, "ppm"),
+        "ico": encoded(PHOTO, "ico", sizes=[(32, 32)]),
+        "tga": encoded(PHOTO, "tga", compression="tga_rle"),
+        "avif": encoded(PHOTO, "avif"),
+        "heic": encoded(PHOTO, "heif"),
     }
 
 

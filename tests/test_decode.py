@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,12 +7,7 @@ from PIL import Image
 from features.errors import DecodeError
 from features.sources.decode import decode
 from features.sources.formats.rules import Decoding
-
-
-def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.conftest import encoded
 
 
 @pytest.mark.parametrize(

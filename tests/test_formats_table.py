@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +11,12 @@ from PIL import Image
 
 from features.errors import DecodeError
 from features.sources.decode import decode
+from tests.conftest import encoded
 from tests.fuzz_images import PHOTO, sound
 
 PAGE = Path(__file__).parents[1] / "docs" / "images.md"
 
 SOUND = sound()
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def frame(marker: int, bits: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import struct
@@ -24,18 +23,12 @@ from features.sources.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
 from features.sources.files import MOST_BYTES, read_file
 from features.sources.formats.rules import Decoding
 from features.trunk.spec import BackboneOptions, TrunkSpec
-from tests.conftest import tiny_spec
+from tests.conftest import encoded, tiny_spec
 
 pillow_heif.register_heif_opener()
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
 PHOTO = Image.fromarray(NOISE)
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 JPEG, PROGRESSIVE, PNG = encoded(PHOTO, "jpeg"), encoded(PHOTO, "jpeg", progressive=True), encoded(PHOTO, "png")
@@ -303,6 +296,9 @@ def test_a_png_whose_rows_end_early_is_cut_short() -> None:
     )
     with pytest.raises(DecodeError, match=r"^cut short: 38 % of its rows are missing; `accept_truncated=0.38` would"):
         decode(b"\x89PNG\r\n\x1a\n" + body)
+    pixels = decode(b"\x89PNG\r\n\x1a\n" + body, Decoding(accept_truncated=0.4))
+    assert (pixels[25:] == 128).all()
+    assert not (pixels[24] == 128).all()
     whole = encoded(Image.new("RGB", (40, 40), (9, 9, 9)), "png")
     assert (decode(whole) == 9).all()
 

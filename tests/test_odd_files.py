@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from pathlib import Path
@@ -14,16 +13,10 @@ from PIL import Image
 
 from features.extract import extract
 from features.sources.registry import open_source
-from tests.conftest import make_tiny_trunk
+from tests.conftest import encoded, make_tiny_trunk
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
 PHOTO = Image.fromarray(NOISE)
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def turned() -> bytes:

@@ -9,7 +9,7 @@ from benchmarks.config import BenchWeightsConfig
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
 from features.table.joined import JoinedTable
-from features.trunk.loaded import open_network
+from features.trunk.loaded import open_networks
 from models.columns.workspace import Workspace
 from models.heads.registry import DEFAULTS
 from pipeline.config import RunConfig
@@ -46,7 +46,7 @@ def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
     for dataset in datasets:  # what is missing is said before minutes are spent
         open_images(dataset, config.run)
     for name in names:
-        open_network(config.of(datasets[0], name).trunk, seed=config.run.seed)
+        open_networks(config.of(datasets[0], name).trunk, seed=config.run.seed)
     sets = [_measure_set(dataset, names, config) for dataset in datasets]
     figures = {"sets": [asdict(each) for each in sets]}
     write_json(folder / "weights.json", asdict(about(asdict(config), device)) | figures)
@@ -60,7 +60,7 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
         asked = config.of(dataset, name)
         opened = open_run(asked)
         table = make_table(opened, asked)
-        measured[name] = _scores(table, opened.loaded.weights.reopen, config.run)
+        measured[name] = _scores(table, opened.weights_of(table), config.run)
     return SetFigures(dataset=table.dataset, rows=table.rows, measured=measured, share=shares(measured))
 
 

@@ -1,4 +1,4 @@
-"""Run a frozen trunk once over an image source and write a feature table for each of its nodes, shard by shard.
+"""Run frozen trunks once over an image source and write a feature table for each of their nodes, shard by shard.
 
 A finished shard is never redone. Writing goes on while the next images are on their way.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ import pandas as pd
 
 from features.devices import writer_count
 from features.locks import locked
-from features.loop import Batch, OnImages, Reader, failures, run_batches
+from features.loop import Batch, OnImages, batch_images, run_batches
+from features.outcomes import Reader, failures
 from features.sources.source import Source
-from features.stopwatch import STAGES
+from features.stopwatch import added
 from features.table.ledger import refuse_many
 from features.table.manifest import Manifest, TableSpec
 from features.table.shard import cut_into_shards
@@ -33,7 +34,7 @@ from features.trunk.trunk import Trunk
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """The complete tables, one a node; how many images went through the trunk now or were found in finished shards.
+    """The complete tables, one a node; how many images went through trunks now or were found in finished shards.
 
     `seconds` is the time that all threads together spent in each stage.
     """
@@ -41,7 +42,19 @@ class Extraction:
     tables: list[FeatureTable]
     extracted: int
     reused: int
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of one trunk in the making, one writer a node."""
+
+    trunk: Trunk
+    writers: list[TableWriter]
+
+    def lacks(self, number: int) -> bool:
+        """Whether shard `number` of any of them is unfinished."""
+        return any(writer.bad_keys(number) is None for writer in self.writers)
 
 
 def table_specs(source: Source, trunk: Trunk) -> list[TableSpec]:
@@ -54,23 +67,27 @@ def table_specs(source: Source, trunk: Trunk) -> list[TableSpec]:
 
 
 def extract(
-    source: Source, trunk: Trunk, root: Path, *, max_bad: float, retry_bad: bool = False, on_images: OnImages
+    source: Source, trunks: Sequence[Trunk], root: Path, *, max_bad: float, retry_bad: bool = False, on_images: OnImages
 ) -> Extraction:
-    """Write the tables of `source` through `trunk` into folders in `root`, or find them finished, and open them.
+    """Write the tables of `source` through `trunks` into folders in `root`, or find them finished, and open them.
 
-    Every image listed is in the table or in its ledger; with `retry_bad`, shards with ledger entries are made again.
+    Every image listed is in each table or in its ledger; with `retry_bad`, shards with ledger entries are made again.
     Raises SourceError where a larger share than `max_bad` could not be read: the finished shards and the ledger stay,
     the manifest is not written.
     """
-    specs = table_specs(source, trunk)
+    specs = [table_specs(source, trunk) for trunk in trunks]
+    every = [spec for of_trunk in specs for spec in of_trunk]
     with ExitStack() as locks:
-        for folder in sorted(root / spec.folder_name for spec in specs):
+        for folder in sorted({root / spec.folder_name for spec in every}):
             locks.enter_context(locked(folder))
-        tables = _open_complete(root, specs, retry_bad)
+        tables = _open_complete(root, every, retry_bad)
         if not tables:
             parts = cut_into_shards(source.items)
-            writers = [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in specs]
-            return _complete(source, trunk, parts, writers, max_bad=max_bad, on_images=on_images)
+            making = [
+                _Tables(trunk, [TableWriter(root, spec, parts, retry_bad=retry_bad) for spec in of_trunk])
+                for trunk, of_trunk in zip(trunks, specs, strict=True)
+            ]
+            return _complete(source, making, parts, max_bad=max_bad, on_images=on_images)
     for table in tables:
         refuse_many(table.ledger(), len(source.items), max_bad, table.folder)
     return Extraction(tables=tables, extracted=0, reused=len(source.items), seconds={})
@@ -91,23 +108,18 @@ def _open_complete(root: Path, specs: Sequence[TableSpec], retry_bad: bool) -> l
 
 
 def _complete(
-    source: Source,
-    trunk: Trunk,
-    parts: Sequence[pd.DataFrame],
-    writers: list[TableWriter],
-    *,
-    max_bad: float,
-    on_images: OnImages,
+    source: Source, making: list[_Tables], parts: Sequence[pd.DataFrame], *, max_bad: float, on_images: OnImages
 ) -> Extraction:
-    """Make what is unfinished of tables that this run holds, and close them."""
+    """Make what is unfinished of tables that this run holds, by the trunks that it takes, and close them."""
+    writers = [writer for tables in making for writer in tables.writers]
     for writer in writers:
         writer.find_finished()
     _agree(writers, len(parts))
-    unfinished = [number for number in range(len(parts)) if any(w.bad_keys(number) is None for w in writers)]
-    pending = {number: parts[number] for number in unfinished}
+    pending = {number: part for number, part in enumerate(parts) if any(tables.lacks(number) for tables in making)}
+    unfinished = [tables for tables in making if any(map(tables.lacks, pending))]
     extracted, listed = sum(map(len, pending.values())), len(source.items)
     on_images(listed - extracted)
-    seconds = _run(source, trunk, pending, writers, on_images)
+    seconds = _run(source, unfinished, pending, on_images) if pending else {}
     tables = [writer.finish(max_bad) for writer in writers]
     return Extraction(tables=tables, extracted=extracted, reused=listed - extracted, seconds=seconds)
 
@@ -123,33 +135,43 @@ def _agree(writers: list[TableWriter], shards: int) -> None:
 
 
 def _run(
-    source: Source, trunk: Trunk, pending: dict[int, pd.DataFrame], writers: list[TableWriter], on_images: OnImages
-) -> dict[str, float]:
+    source: Source, making: list[_Tables], pending: Mapping[int, pd.DataFrame], on_images: OnImages
+) -> Mapping[str, float]:
     """Make the `pending` shards, number to items, of every table; returns the seconds of each stage.
 
     What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
     """
-    seconds = dict.fromkeys(STAGES, 0.0)
-    clock = Clock([writer.folder for writer in writers if not writer.is_finished], str(trunk.device))
-    threads, images = writer_count(trunk.device), 0
-    writing: deque[Future[float]] = deque()
-    batches = run_batches(trunk, _readers(source, pending.values(), trunk.batch_images))
+    trunks = [tables.trunk for tables in making]
+    clocks = [Clock([writer.folder for writer in tables.writers], str(tables.trunk.device)) for tables in making]
+    once: Mapping[str, float] = {}
+    own: list[Mapping[str, float]] = [{} for _ in making]
+    threads, images = writer_count(trunks[0].device), 0
+    writing: deque[Future[list[float]]] = deque()
+
+    def wait_for_writing() -> None:
+        for number, seconds in enumerate(writing.popleft().result()):
+            own[number] = added(own[number], {"write": seconds})
+
+    batches = run_batches(trunks, _readers(source, pending.values(), batch_images(trunks)))
     with closing(batches), ThreadPoolExecutor(threads) as pool:
         for number, items in pending.items():
             taken: list[Batch] = []
             while sum(len(batch.outcomes) for batch in taken) < len(items):
                 taken.append(next(batches))
-                for stage, spent in taken[-1].seconds.items():
-                    seconds[stage] += spent
+                once = added(once, taken[-1].seconds)
+                own = list(map(added, own, taken[-1].trunk_seconds))
                 on_images(len(taken[-1].outcomes))
             images += len(items)
-            clock.write(images, seconds)
-            writing.append(pool.submit(_write, writers, number, items, taken))
+            for clock, seconds in zip(clocks, own, strict=True):
+                clock.write(images, once, seconds, added(once, *own))
+            writing.append(pool.submit(_write, making, number, items, taken))
             if len(writing) > threads:
-                seconds["write"] += writing.popleft().result()
-        seconds["write"] += sum(future.result() for future in writing)
-    clock.write(images, seconds)
-    return seconds
+                wait_for_writing()
+        while writing:
+            wait_for_writing()
+    for clock, seconds in zip(clocks, own, strict=True):
+        clock.write(images, once, seconds, added(once, *own))
+    return added(once, *own)
 
 
 def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[Reader]]:
@@ -159,15 +181,18 @@ def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterat
             yield [partial(source.read, int(row)) for row in items.index[start : start + size]]
 
 
-def _write(writers: list[TableWriter], number: int, items: pd.DataFrame, batches: list[Batch]) -> float:
-    """Write shard `number` of every table that lacks it; returns the seconds it took."""
-    start = time.perf_counter()
+def _write(making: list[_Tables], number: int, items: pd.DataFrame, batches: list[Batch]) -> list[float]:
+    """Write shard `number` of every table that lacks it; returns the seconds it took for each trunk."""
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     good = [row for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason]
     sha256 = pd.Series([outcome.sha256 for outcome in outcomes if not outcome.reason], index=good, dtype=object)
     errors = failures(items["key"], outcomes)
-    for node, writer in enumerate(writers):
-        if writer.bad_keys(number) is not None:
-            continue
-        writer.write(number, sha256, np.concatenate([batch.features[node] for batch in batches]), errors)
-    return time.perf_counter() - start
+    seconds, node = [], 0
+    for tables in making:
+        start = time.perf_counter()
+        for writer in tables.writers:
+            if writer.bad_keys(number) is None:
+                writer.write(number, sha256, np.concatenate([batch.features[node] for batch in batches]), errors)
+            node += 1
+        seconds.append(time.perf_counter() - start)
+    return seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import fields
 from functools import partial
@@ -18,13 +18,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.loop import Reader, run_batches
+from features.loop import batch_images, run_batches
+from features.outcomes import Reader
 from features.sources.decode import upright_rgb
 from features.sources.files import read_file
 from features.sources.formats.rules import MAX_PIXELS
-from features.trunk.loaded import open_network
+from features.trunk.loaded import open_networks, weights_of
 from features.trunk.spec import AUTO, TrunkOptions
-from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunk
+from features.trunk.trunk import Trunk, cut_trunk, rebuild_trunks
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A path, a PIL image, or pixels: (h, w) grey or (h, w, 3) RGB, uint8."""
@@ -33,8 +34,8 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 class FrozenTrunk(TransformerMixin, BaseEstimator):
     """Turns images into the features of a frozen network, (n, dim) float32; nothing is learnt from them.
 
-    The arguments are those of `TrunkOptions`; `node` may be several, separated by commas, or `depths`: their columns
-    stand side by side. `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its
+    The arguments are those of `TrunkOptions`; `backbone` and `node` may be several: their columns stand side by side.
+    `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its
     weights, which are built or read again, and checked, where it is loaded; `keep_weights` puts them in.
 
     After `fit`: `specs_` has a TrunkSpec for each node, `dims_` their columns, `n_features_out_` is dim. After
@@ -84,10 +85,11 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         """Build the trunk; raises TrunkError or DeviceError where that cannot be done."""
         options = TrunkOptions(**{each.name: getattr(self, each.name) for each in fields(TrunkOptions)})
         device = resolve_device(self.device)
-        loaded = open_network(options, node=self.node, seed=self.seed)
-        self._trunk = cut_trunk(loaded, options, device)
-        self.specs_, self.dims_ = self._trunk.specs, self._trunk.dims
-        self.weights_ = loaded.weights.reopen
+        networks = open_networks(options, seed=self.seed)
+        self._trunks = tuple(cut_trunk(loaded, options, device) for loaded in networks)
+        self.specs_ = tuple(spec for trunk in self._trunks for spec in trunk.specs)
+        self.dims_ = tuple(dim for trunk in self._trunks for dim in trunk.dims)
+        self.weights_ = weights_of(networks)
         self.n_features_out_ = sum(self.dims_)
         return self
 
@@ -97,32 +99,34 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         return features_of(images, self._built())
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """`<node>_<column>` for every column."""
+        """`<node>_<column>` for every column, of several networks `<backbone>.<node>_<column>`."""
         check_is_fitted(self, "specs_")
-        names = [f"{spec.node}_{i}" for spec, dim in zip(self.specs_, self.dims_, strict=True) for i in range(dim)]
+        several = len({spec.backbone for spec in self.specs_}) > 1
+        titles = [spec.title if several else spec.node for spec in self.specs_]
+        names = [f"{title}_{i}" for title, dim in zip(titles, self.dims_, strict=True) for i in range(dim)]
         return np.array(names, dtype=object)
 
-    def _built(self) -> Trunk:
-        """The trunk, built again where a pickle came without its weights."""
-        if not hasattr(self, "_trunk"):
-            self._trunk = rebuild_trunk(self.specs_, weights=self.weights_, device=resolve_device(self.device))
-        return self._trunk
+    def _built(self) -> tuple[Trunk, ...]:
+        """The trunks, built again where a pickle came without their weights."""
+        if not hasattr(self, "_trunks"):
+            self._trunks = rebuild_trunks(self.specs_, weights=self.weights_, device=resolve_device(self.device))
+        return self._trunks
 
     def __getstate__(self) -> dict[str, Any]:
         parent: Any = super()  # scikit-learn's has no types
         state: dict[str, Any] = dict(parent.__getstate__())
         if not self.keep_weights:
-            state.pop("_trunk", None)
+            state.pop("_trunks", None)
         return state
 
 
-def features_of(images: Iterable[ImageLike], trunk: Trunk) -> NDArray[np.float32]:
+def features_of(images: Iterable[ImageLike], trunks: Sequence[Trunk]) -> NDArray[np.float32]:
     """Features of n images, (n, dim) float32, nodes side by side; raises SourceError for one that cannot be read."""
     images = list(images)  # a pandas Series counts by its index, not by position
     readers = [_reader(image) for image in images]
-    size = trunk.batch_images
-    parts = [np.empty((0, sum(trunk.dims)), np.float32)]
-    batches = run_batches(trunk, (readers[start : start + size] for start in range(0, len(readers), size)))
+    size = batch_images(trunks)
+    parts = [np.empty((0, sum(sum(trunk.dims) for trunk in trunks)), np.float32)]
+    batches = run_batches(trunks, (readers[start : start + size] for start in range(0, len(readers), size)))
     with closing(batches):
         for batch in batches:
             for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):

@@ -7,10 +7,8 @@ device. Nothing here writes.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
-import textwrap
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,13 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from features.devices import exact_float32, forwards_at_once, is_out_of_memory, to_device, worker_count
-from features.errors import DecodeError, TrunkError
-from features.sources.decode import DECODING, NO_MEMORY, decode
-from features.sources.formats.rules import Decoding
+from features.errors import TrunkError
+from features.outcomes import Outcome, Reader, decode_payload, read_payload
+from features.sources.decode import decode
 from features.sources.nvjpeg import decode_on_gpu
 from features.sources.source import Payload
 from features.stopwatch import Stopwatch
-from features.table.ledger import LedgerEntry
 from features.trunk.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -40,59 +37,41 @@ BATCHES_AHEAD = 3
 FILES_ON_GPU = 16
 """JPEG files that a GPU decodes at once: it holds each in its own size."""
 
-LONGEST_REASON = 300
-"""Characters of what is said of a file, which may quote it."""
-
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-Reader = Callable[[], Payload]
-"""Reads one image; raises OSError or DecodeError where it cannot."""
-
 OnImages = Callable[[int], None]
 """Called with how many images have just been done."""
-
-
-@dataclass(kw_only=True)
-class Outcome:
-    """What became of one image: the SHA-256 of its bytes; `reason` and `exception` where it has no features."""
-
-    sha256: str = ""
-    reason: str = ""
-    exception: str = ""
-
-    def fail(self, reason: str, error: BaseException) -> None:
-        """Note why there are no features; where an object lies in memory is no part of it."""
-        self.reason = textwrap.shorten(reason, LONGEST_REASON, placeholder=" …")
-        self.exception = re.sub(r" at 0x[0-9a-f]+", "", repr(error))
-
-
-def failures(keys: Iterable[str], outcomes: Sequence[Outcome]) -> list[LedgerEntry]:
-    """What the ledger says of the images that have no features; `keys` are those of all, in the order of `outcomes`."""
-    return [
-        {"key": key, "reason": outcome.reason, "exception": outcome.exception}
-        for key, outcome in zip(keys, outcomes, strict=True)
-        if outcome.reason
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """What became of n images, the features of the m good ones, and the seconds of each stage.
 
-    `features` has one (m, dim) float16 array a node.
+    `features` has one (m, dim) float16 array a node, trunk by trunk; `seconds` are those of what is done once,
+    `trunk_seconds` those of each trunk.
     """
 
     outcomes: list[Outcome]
     features: list[NDArray[np.float16]]
     seconds: dict[str, float]
+    trunk_seconds: list[dict[str, float]]
 
 
-def run_batches(trunk: Trunk, batches: Iterable[Sequence[Reader]]) -> Generator[Batch]:
-    """Take batches of images through `trunk`, in order; what cannot be read or decoded is an outcome, no exception."""
-    on_device = Semaphore(forwards_at_once(trunk.device))
+def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) -> Generator[Batch]:
+    """Take batches of images through `trunks`, in order; what cannot be read or decoded is an outcome, no exception.
+
+    Each image is read and decoded once: trunks are on one device, and decode alike.
+    """
+    device = trunks[0].device
+    on_device = Semaphore(forwards_at_once(device))
     with exact_float32():  # here, because it holds for all threads
-        yield from in_order(lambda readers: _run(trunk, readers, on_device), batches, trunk.device)
+        yield from in_order(lambda readers: _Pass(trunks, on_device).run(readers), batches, device)
+
+
+def batch_images(trunks: Sequence[Trunk]) -> int:
+    """How many images `run_batches` should be given at once: whole batches of each trunk."""
+    return max(trunk.batch_images for trunk in trunks)
 
 
 def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.device) -> Generator[Done]:
@@ -120,45 +99,83 @@ def _start_worker(device: torch.device) -> None:
         cuda.set_stream(cuda.Stream(device))
 
 
-def _run(trunk: Trunk, readers: Sequence[Reader], on_device: Semaphore) -> Batch:
-    watch = Stopwatch(trunk.device)
-    outcomes = [Outcome() for _ in readers]
-    with torch.inference_mode():
-        with watch("read"):
+class _Pass:
+    """One batch on its way through `trunks`; `watch` is for what is done once, `watches` for each trunk's own."""
+
+    def __init__(self, trunks: Sequence[Trunk], on_device: Semaphore) -> None:
+        self.trunks = trunks
+        self.on_device = on_device
+        self.device = trunks[0].device
+        self.by_gpu = trunks[0].spec.decoder == "nvjpeg"
+        self.watch = Stopwatch(self.device)
+        self.watches = [Stopwatch(self.device) for _ in trunks]
+
+    @torch.inference_mode()
+    def run(self, readers: Sequence[Reader]) -> Batch:
+        outcomes = [Outcome() for _ in readers]
+        with self.watch("read"):
             payloads = [read_payload(reader, outcome) for reader, outcome in zip(readers, outcomes, strict=True)]
-        images = _stack_in_memory(payloads)
-        raw = images is not None
-        if images is None:
-            images = _squares(payloads, outcomes, trunk, watch, on_device)
-        with on_device:
-            features = _features(images, raw, trunk, watch)
-    return Batch(outcomes=outcomes, features=features, seconds=watch.seconds)
+        pixels = _stack_in_memory(payloads)
+        squares = None if pixels is not None else self.squares(payloads, outcomes)
+        places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
+        features: list[NDArray[np.float16]] = []
+        with self.on_device:
+            for number, (trunk, watch) in enumerate(zip(self.trunks, self.watches, strict=True)):
+                images = pixels if squares is None else squares[number]
+                assert images is not None
+                features += _features(images, places, squares is None, trunk, watch)
+        return Batch(
+            outcomes=outcomes,
+            features=features,
+            seconds=self.watch.seconds,
+            trunk_seconds=[watch.seconds for watch in self.watches],
+        )
 
+    def squares(self, payloads: list[Payload | None], outcomes: list[Outcome]) -> list[torch.Tensor]:
+        """The images as each trunk takes them, (n, 3, s, s) uint8, without those that turn out damaged."""
+        found: list[list[torch.Tensor] | None] = [None] * len(payloads)
+        if self.by_gpu:
+            with self.on_device:
+                found = self.squares_by_gpu(payloads)
+        for number, (payload, outcome) in enumerate(zip(payloads, outcomes, strict=True)):
+            if payload is not None and found[number] is None:
+                found[number] = self.square(payload, outcome)
+        good = [squares for squares in found if squares is not None]
+        return [self.stacked([squares[number] for squares in good], number) for number in range(len(self.trunks))]
 
-def read_payload(reader: Reader, outcome: Outcome) -> Payload | None:
-    """Read one image and note its SHA-256; None, and why in `outcome`, where it cannot be read."""
-    try:
-        payload = reader()
-    except OSError as error:
-        outcome.fail(f"unreadable: {error.strerror or error}", error)
-        return None
-    except DecodeError as error:
-        outcome.fail(str(error), error)
-        return None
-    except MemoryError as error:
-        outcome.fail(NO_MEMORY, error)
-        return None
-    outcome.sha256 = hashlib.sha256(bytes(payload)).hexdigest()
-    return payload
+    def stacked(self, squares: list[torch.Tensor], number: int) -> torch.Tensor:
+        """The images of trunk `number` in one tensor, their channels last in memory."""
+        size = self.trunks[number].spec.image_size
+        if not squares:
+            return torch.empty(0, 3, size, size, dtype=torch.uint8)
+        with self.watches[number]("transform"):
+            return torch.stack([square.permute(1, 2, 0) for square in squares]).permute(0, 3, 1, 2)
 
+    def square(self, payload: Payload, outcome: Outcome) -> list[torch.Tensor] | None:
+        """One image decoded, so that only one is held in its own size at a time, and resized; None if it is damaged."""
+        with self.watch("decode"):
+            pixels = decode_payload(payload, outcome, self.trunks[0].spec)
+        return None if pixels is None else self.prepared(pixels)
 
-def decode_payload(payload: Payload, outcome: Outcome, rules: Decoding = DECODING) -> torch.Tensor | None:
-    """Decode one image to (3, h, w) uint8; None, and why in `outcome`, where it is damaged."""
-    try:
-        return torch.from_numpy(decode(payload, rules)).permute(2, 0, 1).expand(3, -1, -1)
-    except DecodeError as error:
-        outcome.fail(str(error), error.__cause__ or error)
-        return None
+    def squares_by_gpu(self, payloads: list[Payload | None]) -> list[list[torch.Tensor] | None]:
+        """What nvJPEG decodes, resized on the GPU, a few files at a time; None for all else."""
+        found: list[list[torch.Tensor] | None] = []
+        for start in range(0, len(payloads), FILES_ON_GPU):
+            part = payloads[start : start + FILES_ON_GPU]
+            files = [payload if isinstance(payload, bytes) else b"" for payload in part]
+            with self.watch("decode"):
+                decoded = decode_on_gpu(files, self.device, self.trunks[0].spec)
+            found += [None if pixels is None else self.prepared(pixels) for pixels in decoded]
+        return found
+
+    def prepared(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """One image as each trunk takes it."""
+        squares = []
+        for trunk, watch in zip(self.trunks, self.watches, strict=True):
+            with watch("transform"):
+                square = trunk.prepare(pixels)
+                squares.append(square.to(self.device) if self.by_gpu else square)
+        return squares
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:
@@ -169,62 +186,25 @@ def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:
     return torch.stack([torch.from_numpy(decode(image)).permute(2, 0, 1) for image in pixels])
 
 
-def _squares(
-    payloads: list[Payload | None], outcomes: list[Outcome], trunk: Trunk, watch: Stopwatch, on_device: Semaphore
-) -> torch.Tensor:
-    """The images as the trunk takes them, (n, 3, s, s) uint8, without those that turn out damaged."""
-    found: list[torch.Tensor | None] = [None] * len(payloads)
-    if trunk.spec.decoder == "nvjpeg":
-        with on_device:
-            found = _squares_by_gpu(payloads, trunk, watch)
-    for number, (payload, outcome) in enumerate(zip(payloads, outcomes, strict=True)):
-        if payload is not None and found[number] is None:
-            found[number] = _square(payload, outcome, trunk, watch)
-    squares = [square.permute(1, 2, 0) for square in found if square is not None]
-    if not squares:
-        return torch.empty(0, 3, trunk.spec.image_size, trunk.spec.image_size, dtype=torch.uint8)
-    with watch("transform"):
-        return torch.stack(squares).permute(0, 3, 1, 2)
-
-
-def _square(payload: Payload, outcome: Outcome, trunk: Trunk, watch: Stopwatch) -> torch.Tensor | None:
-    """One image decoded and resized, so that only one is held in its own size at a time; None if it is damaged."""
-    with watch("decode"):
-        pixels = decode_payload(payload, outcome, trunk.spec)
-    if pixels is None:
-        return None
-    with watch("transform"):
-        square = trunk.prepare(pixels)
-        return square.to(trunk.device) if trunk.spec.decoder == "nvjpeg" else square
-
-
-def _squares_by_gpu(payloads: list[Payload | None], trunk: Trunk, watch: Stopwatch) -> list[torch.Tensor | None]:
-    """What nvJPEG decodes, resized on the GPU, a few files at a time; None for all else."""
-    found: list[torch.Tensor | None] = []
-    for start in range(0, len(payloads), FILES_ON_GPU):
-        files = [payload if isinstance(payload, bytes) else b"" for payload in payloads[start : start + FILES_ON_GPU]]
-        with watch("decode"):
-            decoded = decode_on_gpu(files, trunk.device, trunk.spec)
-        with watch("transform"):
-            found += [None if pixels is None else trunk.prepare(pixels) for pixels in decoded]
-    return found
-
-
-def _features(images: torch.Tensor, raw: bool, trunk: Trunk, watch: Stopwatch) -> list[NDArray[np.float16]]:
+def _features(
+    images: torch.Tensor, places: Sequence[int], raw: bool, trunk: Trunk, watch: Stopwatch
+) -> list[NDArray[np.float16]]:
     """The trunk's features of any number of images, in parts that fit its device's memory.
 
-    `raw` images are not resized yet: they go to the device as they are, and are replicated and resized there.
+    `places` are where they stood among those that were asked for: parts are cut by these, so that a trunk has the same
+    batches whoever it shares images with. `raw` images are not resized yet: they go to the device as they are, and are
+    replicated and resized there.
     """
     parts: list[list[NDArray[np.float16]]] = []
     done = 0
     while done < len(images):
-        part = images[done : done + trunk.batch_images]
-        features = _try_forward(part, raw, trunk, watch)
+        end = bisect_left(places, (places[done] // trunk.batch_images + 1) * trunk.batch_images)
+        features = _try_forward(images[done:end], raw, trunk, watch)
         if features is None:
-            _halve(trunk, len(part))
+            _halve(trunk, end - done)
         else:
             parts.append(features)
-            done += len(part)
+            done = end
     empty = [np.empty((0, dim), np.float16) for dim in trunk.dims]
     return [np.concatenate(node) for node in zip(empty, *parts, strict=True)]
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from features.errors import SourceError, TableError, some
 from features.locks import locked
-from features.loop import OnImages, Outcome, Reader, decode_payload, failures, in_order, read_payload
+from features.loop import OnImages, in_order
+from features.outcomes import Outcome, Reader, decode_payload, failures, read_payload
 from features.sources.source import LearningSplit, Source
 from features.storage import Json, dataset_folder, digest, remove, replacing, write_json
 from features.table.ledger import LEDGER, read_ledger, refuse_many, write_ledger

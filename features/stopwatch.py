@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -28,3 +28,12 @@ class Stopwatch:
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
             self.seconds[stage] += time.perf_counter() - start
+
+
+def added(*parts: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of each stage in all `parts` together.
+
+    >>> added({"read": 1.0}, {"read": 0.5, "write": 2.0})["read"]
+    1.5
+    """
+    return {stage: sum(part.get(stage, 0.0) for part in parts) for stage in STAGES}

@@ -47,8 +47,8 @@ PACKAGES = ("treehead", "torch", "torchvision", "xgboost", "scikit-learn", "nump
 class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
-    `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what the
-    trunk can be built from again: a name or a file's absolute path; `files` has the record of each file by name,
+    `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
+    can be built from again, see `weights_of`; `files` has the record of each file by name,
     first that of the one that people take away; `validation` holds the head's accuracy and log-loss on that split.
     """
 
@@ -116,7 +116,7 @@ def save_classifier(
         table=table.name,
         table_identity=table.identity,
         trunks=table.trunks,
-        transfer_learning=table.trunks[0].pretrained,
+        transfer_learning=table.is_transfer_learning,
         weights=weights,
         parameters=head.parameters(),
         learned=head.learned_,

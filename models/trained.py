@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from features.devices import resolve_device
 from features.frozen_trunk import ImageLike, features_of
-from features.trunk.trunk import Trunk, rebuild_trunk
+from features.trunk.trunk import Trunk, rebuild_trunks
 from models.card import Card
 from models.heads.head import Classifier, Probabilities
 from models.networks.classifier import NetworkClassifier
@@ -20,9 +20,9 @@ from models.networks.classifier import NetworkClassifier
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier and the network whose features it takes, which is built where images first come.
+    """A classifier and the networks whose features it takes, which are built where images first come.
 
-    `card.trunks` says which network that is, and in which order the columns of its nodes stand side by side.
+    `card.trunks` says which these are, and in which order the columns of their nodes stand side by side.
 
     >>> import treehead
     >>> classifier = treehead.load_classifier("linear.joblib")
@@ -47,7 +47,7 @@ class TrainedClassifier:
 
         Raises SourceError for one that cannot be read, TrunkError where the network's weights are no longer found.
         """
-        return self.predict_proba(features_of(images, self._trunk))
+        return self.predict_proba(features_of(images, self._trunks))
 
     def predict(self, x: ArrayLike) -> NDArray[np.str_]:
         """The name of the likeliest class of each of (n, d) features: (n,)."""
@@ -63,15 +63,15 @@ class TrainedClassifier:
         return names
 
     @cached_property
-    def _trunk(self) -> Trunk:
-        return trunk_of(self._head, self.card, resolve_device("auto"))
+    def _trunks(self) -> Sequence[Trunk]:
+        return trunks_of(self._head, self.card, resolve_device("auto"))
 
 
-def trunk_of(head: Classifier, card: Card, device: torch.device, weights: str = "") -> Trunk:
+def trunks_of(head: Classifier, card: Card, device: torch.device, weights: str = "") -> Sequence[Trunk]:
     """What makes the features that a classifier takes; a retrained network makes its own.
 
     `weights` stand in for those that the card names, where these have moved. Raises TrunkError where they are others.
     """
     if isinstance(head, NetworkClassifier):
-        return head.trunk(device)
-    return rebuild_trunk(card.trunks, weights=weights or card.weights, device=device)
+        return (head.trunk(device),)
+    return rebuild_trunks(card.trunks, weights=weights or card.weights, device=device)

@@ -12,6 +12,7 @@ from pipeline.console import warn
 _TREES = [each.name.replace("_", "-") for each in fields(XgbSettings)]
 _OF_TREES = {f"--{name}": f"--{XgbSettings.head}.{name}" for name in _TREES}
 _TRUNK = {"--compile": "--compiled"}
+_SELECT = {"--select-node": "--select"}
 _VIEWS = {
     "--least-area": "--min-area",
     "--most-stretch": "--max-stretch",
@@ -21,8 +22,8 @@ _VIEWS = {
 _NETWORK = {old.replace("--", "--finetune."): new.replace("--", "--network.") for old, new in _VIEWS.items()}
 RENAMED: dict[str, dict[str, str]] = {
     "features": _TRUNK,
-    "xgb": _TRUNK | _OF_TREES,
-    "compare": _TRUNK | _OF_TREES | _NETWORK | {"--finetune.": "--network."},
+    "xgb": _TRUNK | _SELECT | _OF_TREES,
+    "compare": _TRUNK | _SELECT | _OF_TREES | _NETWORK | {"--finetune.": "--network."},
     "finetune": _VIEWS,
     "pretrain": _VIEWS,
 }

@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from features.errors import FeaturesError, SourceError
+from features.trunk.spec import AUTO
 from features.trunk.torchvision_families import check_beginning
 from models.errors import ModelsError
 from pipeline.arguments import as_now
@@ -56,7 +57,7 @@ app = App(
 
     A frozen network turns images into a table of features (features), XGBoost learns from it (xgb), and a comparison
     on images that no head has learnt from says what to ship (compare). Each stage first runs those it needs, and no
-    work is done twice. Try: treehead compare PHOTOS --weights imagenet
+    work is done twice. Try: treehead compare PHOTOS
     """,
 )
 app.register_install_completion_command(help="Let Tab complete treehead's options in your shell.")
@@ -81,7 +82,7 @@ def _examples(*commands: str) -> str:
 
 @app.command(
     help_epilogue=_examples(
-        "features photos --weights imagenet",
+        "features photos",
         "features photos --backbone resnet18 --node layer2,layer3",
     )
 )
@@ -183,8 +184,9 @@ def _loading(show: ScreenConfig, command: str, dataset: str = "", backbone: str 
     looks_like_path = len(Path(dataset).parts) > 1 or Path(dataset).suffix in (".csv", ".parquet")
     if looks_like_path and not Path(dataset).exists():
         raise SourceError(f"unknown data set {dataset!r}: there is no such file or folder")
-    if backbone:
-        check_beginning(backbone)
+    for name in (backbone or AUTO).split(","):
+        if name.strip() != AUTO:
+            check_beginning(name.strip())
     with starting(f"treehead {command} {dataset}".rstrip()):
         yield
 

@@ -4,6 +4,7 @@ Their annotations are no strings, as they would be with `annotations` of `__futu
 those of inherited fields in the module of the class that inherits them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from features.sources.options import SourceOptions
-from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions
+from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions, TrunkSpec
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
 from models.networks.settings import FORMER_NETWORK, NETWORK, AskedViews, RetrainSettings, TrainingSettings, Views
@@ -100,16 +101,21 @@ class LearningConfig:
     Attributes:
         tune: Settings to try for each head, on validation rows: those given first, then what a search draws. 0 trains
             with those given, which is good enough for most.
-        select_node: Of several nodes, learn from those alone that together do best on validation rows.
+        select: Of several nodes, learn from those alone that do best together, by a linear probe on rows that it
+            has not seen. What several networks give is selected from unless --no-select is given.
     """
 
     features: FeaturesConfig = field(default_factory=FeaturesConfig, kw_only=False)
     tune: Annotated[int, _HEADS] = 0
-    select_node: Annotated[bool, _HEADS] = False
+    select: Annotated[bool | None, _HEADS, Parameter(negative="--no-select")] = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
+
+    def selects(self, trunks: Sequence[TrunkSpec]) -> bool:
+        """Whether to learn from the best nodes of `trunks` alone."""
+        return len({trunk.backbone for trunk in trunks}) > 1 if self.select is None else self.select
 
 
 @dataclass(frozen=True, kw_only=True)

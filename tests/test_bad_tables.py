@@ -40,7 +40,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = TrunkOptions(backbone="resnet18", weights="random", image_size=32, node=",".join(NODES))
     trunk = build_trunk(options, resolve_device("cpu"))
     source = open_source(str(root / "photos"))
-    extract(source, trunk, root / "out/features", max_bad=0, on_images=lambda _: None)
+    extract(source, [trunk], root / "out/features", max_bad=0, on_images=lambda _: None)
     return root
 
 

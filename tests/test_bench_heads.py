@@ -22,7 +22,7 @@ from tests.conftest import Run, make_tiny_trunk, refused
 def table(photos: Path, root: Path, *others: str) -> JoinedTable:
     source = open_source(str(photos))
     return JoinedTable(
-        extract(source, make_tiny_trunk("pool", *others), root, max_bad=0, on_images=lambda _: None).tables
+        extract(source, [make_tiny_trunk("pool", *others)], root, max_bad=0, on_images=lambda _: None).tables
     )
 
 

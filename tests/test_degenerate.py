@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from features.table.table import Rows
 from models.card import load_classifier, save_classifier
-from models.columns.depths import score_depths
-from models.columns.workspace import Workspace
+from models.columns.nodes import score_nodes
 from models.heads.registry import HEADS, HeadSettings
 from models.heads.settings import MANY_CLASSES, MOST_TREES, MlpSettings, XgbSettings
 from tests.conftest import CPU
@@ -127,8 +126,8 @@ def test_every_head_learns_from_whatever_may_be_learnt_from(name: str, head: str
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_nodes_are_scored_on_whatever_may_be_learnt_from(name: str, workspace: Workspace) -> None:
-    best = score_depths(TABLES[name], workspace, CPU, lambda _: None).best
+def test_nodes_are_scored_on_whatever_may_be_learnt_from(name: str) -> None:
+    best = score_nodes(TABLES[name], CPU, lambda _: None).best
     assert 0 <= best.accuracy <= 1
     assert np.isfinite(best.log_loss)
 

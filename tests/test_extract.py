@@ -34,7 +34,7 @@ def photos_source(photos: Path) -> Source:
 
 def run(photos: Path, root: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01, **options: Any) -> Extraction:
     source = photos_source(photos)
-    return extract(source, trunk or make_tiny_trunk(), root, max_bad=max_bad, on_images=lambda _: None, **options)
+    return extract(source, [trunk or make_tiny_trunk()], root, max_bad=max_bad, on_images=lambda _: None, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -151,7 +151,7 @@ def test_images_that_turn_bad_while_it_runs_are_in_the_ledger(photos: Path, tmp_
         return source.read(row)
 
     done = extract(
-        replace(source, read=read), make_tiny_trunk(), tmp_path / "out", max_bad=0.1, on_images=lambda _: None
+        replace(source, read=read), [make_tiny_trunk()], tmp_path / "out", max_bad=0.1, on_images=lambda _: None
     )
     reasons = sorted(reason.split(":")[0] for reason in done.tables[0].ledger()["reason"])
     assert reasons == ["cut short", "empty file", "not an image", "unreadable"]
@@ -197,7 +197,7 @@ def test_retry_bad_tries_again(photos: Path, tmp_path: Path) -> None:
         return source.read(row)
 
     flaky = replace(source, read=read)
-    first = extract(flaky, make_tiny_trunk(), tmp_path / "out", max_bad=0.1, on_images=lambda _: None).tables[0]
+    first = extract(flaky, [make_tiny_trunk()], tmp_path / "out", max_bad=0.1, on_images=lambda _: None).tables[0]
     assert first.ledger()["reason"].tolist() == ["unreadable: the network drive is gone"]
     assert run(photos, tmp_path / "out", max_bad=0.1).extracted == 0
     done = run(photos, tmp_path / "out", retry_bad=True)
@@ -211,7 +211,7 @@ def test_retry_bad_tries_again(photos: Path, tmp_path: Path) -> None:
 
 def test_every_image_is_reported_once(photos: Path, tmp_path: Path, tiny_trunk: Trunk) -> None:
     seen: list[int] = []
-    extract(photos_source(photos), tiny_trunk, tmp_path, max_bad=0, on_images=seen.append)
+    extract(photos_source(photos), [tiny_trunk], tmp_path, max_bad=0, on_images=seen.append)
     assert sum(seen) == 120
 
 
@@ -246,7 +246,7 @@ def test_a_complete_table_is_not_touched_for_the_sake_of_another(photos: Path, t
     before = contents(complete)
     both = make_tiny_trunk("pool", "early")
     with pytest.raises(SourceError, match=r"10 of 120 images could not be read"):
-        extract(unreadable(photos, 10), both, tmp_path / "out", max_bad=0.01, on_images=lambda _: None)
+        extract(unreadable(photos, 10), [both], tmp_path / "out", max_bad=0.01, on_images=lambda _: None)
     assert contents(complete) == before
     done = run(photos, tmp_path / "out", trunk=both)
     assert contents(complete) == before
@@ -258,7 +258,7 @@ def test_tables_that_lack_other_images_are_brought_together(photos: Path, tmp_pa
         trunk = make_tiny_trunk("pool", "early")
         trunk.specs, trunk.dims = trunk.specs[node : node + 1], trunk.dims[node : node + 1]
         source = unreadable(photos, 3 + node)
-        extract(source, trunk, tmp_path / "apart", max_bad=0.1, on_images=lambda _: None)
+        extract(source, [trunk], tmp_path / "apart", max_bad=0.1, on_images=lambda _: None)
     for table in tmp_path.glob("apart/*/manifest.json"):
         table.unlink()
     done = run(photos, tmp_path / "apart", trunk=make_tiny_trunk("pool", "early"), max_bad=0.1)

@@ -51,7 +51,7 @@ def test_tables_are_locked_in_one_order_whichever_is_asked_for_first(
         order = [trunk.specs.index(spec) for node in nodes for spec in trunk.specs if spec.node == node]
         trunk.specs = tuple(trunk.specs[place] for place in order)
         trunk.dims = tuple(trunk.dims[place] for place in order)
-        extract(photos_source(photos), trunk, tmp_path, max_bad=0, on_images=lambda _: None)
+        extract(photos_source(photos), [trunk], tmp_path, max_bad=0, on_images=lambda _: None)
     assert taken[:2] == taken[2:] == sorted(taken[:2])
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_shard_is_not_forgotten_by_a_run_that_ends_early(photos: Path,
     undisturbed = contents(folder)
     damage(folder / "part-00001.parquet")
     with pytest.raises(SourceError, match=r"could not be read"):
-        extract(unreadable(photos, 60), make_tiny_trunk(), tmp_path / "out", max_bad=0, on_images=lambda _: None)
+        extract(unreadable(photos, 60), [make_tiny_trunk()], tmp_path / "out", max_bad=0, on_images=lambda _: None)
     assert run(photos, tmp_path / "out", retry_bad=True).extracted > 0
     assert contents(folder) == undisturbed
 

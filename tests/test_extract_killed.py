@@ -31,7 +31,7 @@ photos, root = map(Path, sys.argv[1:])
 source = open_source(str(photos))
 trunk = make_tiny_trunk("pool", "early")
 print("ready", flush=True)
-extract(source, trunk, root, max_bad=0.5, on_images=lambda _: None)
+extract(source, [trunk], root, max_bad=0.5, on_images=lambda _: None)
 """
 
 

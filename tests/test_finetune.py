@@ -18,7 +18,7 @@ from models.networks.network import Network
 from models.networks.settings import RetrainSettings
 from models.networks.trainer import Trainer
 from pipeline.config import FeaturesConfig, RunConfig
-from pipeline.stages.finetune import plan_beside
+from pipeline.stages.finetune import plans_beside
 from pipeline.stages.tables import open_run
 from tests.conftest import Run, refused, unreadable
 from tests.training_runs import history, kill_in_epoch
@@ -162,9 +162,9 @@ def test_it_competes_with_the_heads(treehead: Run, split_photos: Path, capsys: p
 def test_beside_heads_on_any_node_all_its_layers_have_their_weights(
     split_photos: Path, tmp_path: Path, node: str | None
 ) -> None:
-    trunk = TrunkOptions(weights="bundled", image_size=64, node=node)
+    trunk = TrunkOptions(backbone="alexnet", weights="bundled", image_size=64, node=node)
     opened = open_run(FeaturesConfig(dataset=str(split_photos), trunk=trunk, run=RunConfig(out=tmp_path)))
-    plan = plan_beside(opened, trunk, RetrainSettings(), seed=0)
+    plan = plans_beside(opened, trunk, RetrainSettings(), seed=0)["alexnet"]
     alone = open_network(trunk)
     assert plan.settings["weights_sha256"] == alone.sha256("avgpool")
 

@@ -42,5 +42,5 @@ def test_rows_and_errors_are_what_is_listed(photos: Path, tmp_path: Path) -> Non
     for name, content in damaged(150, seed=2):
         (photos / "red" / name).write_bytes(content)
     source = open_source(str(photos))
-    table = extract(source, make_tiny_trunk(), tmp_path / "out", max_bad=1, on_images=lambda _: None).tables[0]
+    table = extract(source, [make_tiny_trunk()], tmp_path / "out", max_bad=1, on_images=lambda _: None).tables[0]
     assert sum(table.rows.values()) + table.errors == len(source.items) == 120 + 150

@@ -16,7 +16,7 @@ from tests.conftest import make_tiny_trunk
 
 def tables(photos: Path, root: Path, train_limit: int | None = None) -> list[FeatureTable]:
     source = open_source(str(photos), SourceOptions(train_limit=train_limit))
-    return extract(source, make_tiny_trunk("pool", "early"), root, max_bad=0, on_images=lambda _: None).tables
+    return extract(source, [make_tiny_trunk("pool", "early")], root, max_bad=0, on_images=lambda _: None).tables
 
 
 def test_columns_stand_side_by_side(photos: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from features.errors import DecodeError, SourceError, TrunkError
 from features.frozen_trunk import FrozenTrunk
-from features.loop import LONGEST_REASON, Outcome
+from features.outcomes import LONGEST_REASON, Outcome
 from features.sources.decode import LARGE, NEEDED, NEEDED_BY_OTHERS, decode
 from features.sources.files import MOST_BYTES, read_file
 from features.sources.formats.rules import Decoding

@@ -112,7 +112,7 @@ def test_a_damaged_file_of_a_named_set_is_a_line_of_the_ledger(tmp_path: Path) -
     (pictures / "001.jpg").write_bytes(b"")
     (pictures / "002.jpg").unlink()
     source = opened("oxfordiiitpet", tmp_path)
-    table = extract(source, make_tiny_trunk(), tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
+    table = extract(source, [make_tiny_trunk()], tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
     reasons = dict(table.ledger()[["key", "reason"]].to_numpy().tolist())
     assert reasons["train/0000000"].startswith("cut short")
     assert reasons["train/0000001"] == "empty file"

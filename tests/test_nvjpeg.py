@@ -105,9 +105,9 @@ def test_torchvision_without_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 def test_features_are_those_of_pillow(given: list[int], tiny_trunk: Trunk) -> None:
     files = [jpeg(), turned(), b"rubbish", jpeg("L")]
     readers = [[lambda file=file: file for file in files]]
-    (expected,) = run_batches(tiny_trunk, readers)
+    (expected,) = run_batches([tiny_trunk], readers)
     tiny_trunk.spec = replace(tiny_trunk.spec, decoder="nvjpeg")
-    (found,) = run_batches(tiny_trunk, readers)
+    (found,) = run_batches([tiny_trunk], readers)
     assert given == [2]
     assert [outcome.reason for outcome in found.outcomes] == ["", "", "not an image", ""]
     assert np.array_equal(found.features[0], expected.features[0])

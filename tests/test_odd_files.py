@@ -87,7 +87,7 @@ def odd(photos: Path) -> Path:
 
 def test_each_is_a_row_or_a_line_of_the_ledger(odd: Path, tmp_path: Path) -> None:
     source = open_source(str(odd))
-    table = extract(source, make_tiny_trunk(), tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
+    table = extract(source, [make_tiny_trunk()], tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
     reasons = {Path(key).name: reason for key, reason in table.ledger()[["key", "reason"]].to_numpy().tolist()}
     rows = {Path(key).name for key in table.index()["key"]}
     assert set(reasons) == {*BAD, "gone.png"}
@@ -102,7 +102,7 @@ def test_each_is_a_row_or_a_line_of_the_ledger(odd: Path, tmp_path: Path) -> Non
 def test_a_bad_file_never_costs_its_batch(odd: Path, tmp_path: Path) -> None:
     def features(folder: Path) -> dict[str, Any]:
         source = open_source(str(odd))
-        table = extract(source, make_tiny_trunk(), folder, max_bad=0.5, on_images=lambda _: None).tables[0]
+        table = extract(source, [make_tiny_trunk()], folder, max_bad=0.5, on_images=lambda _: None).tables[0]
         rows = [table.read(split) for split in ("train", "validation", "test")]
         return {key: x for part in rows for key, x in zip(part.keys, part.x, strict=True)}
 

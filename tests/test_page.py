@@ -11,7 +11,7 @@ from pipeline.report.result import Comparison
 from pipeline.report.statistics import NO_IMAGES, Confusion
 from tests.test_result import GOLDEN
 
-SECTIONS = ("The heads", "Two heads on the same images", "Accuracy by depth", "The search", "Confusion matrices")
+SECTIONS = ("The heads", "Two heads on the same images", "Networks and nodes", "The search", "Confusion matrices")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_page_shows_all_of_a_comparison(comparison: Comparison, tmp_path: Pa
 
 
 def test_the_page_leaves_out_what_there_is_not(comparison: Comparison, tmp_path: Path) -> None:
-    less = replace(comparison, heads={NETWORK: comparison["xgb"]}, differences=(), depths=None, tuning={})
+    less = replace(comparison, heads={NETWORK: comparison["xgb"]}, differences=(), nodes=None, tuning={})
     write_report(tmp_path / "report.html", less)
     page = (tmp_path / "report.html").read_text()
     assert not any(f"<h2>{section}</h2>" in page for section in SECTIONS[1:4])

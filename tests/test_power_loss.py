@@ -123,10 +123,10 @@ def make_tables(photos: Path, root: Path) -> None:
         return source.read(row)
 
     trunk = make_tiny_trunk("pool", "early")
-    extract(replace(source, read=read), trunk, root, max_bad=0.1, on_images=lambda _: None)
-    extract(source, trunk, root, max_bad=0, retry_bad=True, on_images=lambda _: None)
+    extract(replace(source, read=read), [trunk], root, max_bad=0.1, on_images=lambda _: None)
+    extract(source, [trunk], root, max_bad=0, retry_bad=True, on_images=lambda _: None)
     write_images(photos / "red", "red", 1, start=77)
-    extract(photos_source(photos), trunk, root, max_bad=0, on_images=lambda _: None)
+    extract(photos_source(photos), [trunk], root, max_bad=0, on_images=lambda _: None)
 
 
 def test_a_manifest_on_the_disk_names_whole_files(

@@ -46,7 +46,7 @@ def trunk(precision: str) -> Trunk:
 def through(trunk: Trunk, files: list[bytes]) -> NDArray[np.float32]:
     size = trunk.batch_images
     parts = [[lambda file=file: file for file in files[i : i + size]] for i in range(0, len(files), size)]
-    return np.concatenate([batch.features[0] for batch in run_batches(trunk, parts)]).astype(np.float32)
+    return np.concatenate([batch.features[0] for batch in run_batches([trunk], parts)]).astype(np.float32)
 
 
 def reference(trunk: Trunk, files: list[bytes]) -> NDArray[np.float32]:

@@ -34,8 +34,8 @@ def test_what_a_comparison_tells(comparison: Comparison) -> None:
     assert matrix is not None
     assert np.sum(matrix) == comparison.rows["test"] == 25
     assert comparison.trunks[0].node == "features.4"
-    assert comparison.depths is not None
-    assert comparison.depths.best.nodes == ("features.4",)
+    assert comparison.nodes is not None
+    assert comparison.nodes.best.nodes == ("alexnet.features.4",)
     assert [trial.number for trial in comparison.tuning["xgb"]] == [0, 1, 2]
     assert (comparison.unreadable, comparison.test_duplicates) == (1, 1)
 
@@ -74,11 +74,11 @@ def test_a_place_without_a_comparison(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 6}, r"format 6, expected 8"),
+        ({"format": 6}, r"format 6, expected 9"),
         ({"rows": {"test": 2.5}}, r"rows.test: .*integer"),
         ({"colour": "red"}, r"colour: "),
         ({"trunks": [{"backbone": "alexnet"}]}, r"trunks.0.*required"),
-        ({"depths": "none"}, r"depths: "),
+        ({"nodes": "none"}, r"nodes: "),
         ({"tuning": {"xgb": [{"number": 0, "loss": None, "state": "lost"}]}}, r"tuning.xgb.0.state: "),
     ],
 )

@@ -27,7 +27,7 @@ from tests.conftest import make_tiny_trunk, write_images
 
 def make_table(photos: Path, folder: Path, *, trunk: Trunk | None = None, max_bad: float = 0.01) -> FeatureTable:
     source = open_source(str(photos))
-    done = extract(source, trunk or make_tiny_trunk(), folder, max_bad=max_bad, on_images=lambda _: None)
+    done = extract(source, [trunk or make_tiny_trunk()], folder, max_bad=max_bad, on_images=lambda _: None)
     return done.tables[0]
 
 

@@ -26,7 +26,7 @@ def heap(tmp_path: Path) -> Path:
 
 def test_a_table_of_images_without_labels_has_null_for_a_label(heap: Path, tiny_trunk: Trunk, tmp_path: Path) -> None:
     source = open_source(str(heap), unlabelled=True)
-    done = extract(source, tiny_trunk, tmp_path / "out", max_bad=0, on_images=lambda _: None)
+    done = extract(source, [tiny_trunk], tmp_path / "out", max_bad=0, on_images=lambda _: None)
     (table,) = done.tables
     stored = pq.read_table(table.shards[0], columns=["label", "split"])
     assert stored["label"].null_count == 9

@@ -10,9 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import TableError
-from features.storage import digest
+from features.storage import dataset_folder, digest
 from features.table.table import BATCH_ROWS, FeatureTable, Rows
 from features.trunk.spec import TrunkSpec
+
+LONGEST_BACKBONES = 80
+"""Characters of the names of several networks that are part of a folder's."""
 
 
 class JoinedTable:
@@ -38,8 +41,13 @@ class JoinedTable:
 
     @property
     def trunks(self) -> tuple[TrunkSpec, ...]:
-        """The trunk of each table; they differ in the node."""
+        """The trunk of each table; those of one network differ in the node."""
         return tuple(table.spec.trunk for table in self.tables)
+
+    @property
+    def is_transfer_learning(self) -> bool:
+        """Whether any of the networks has learnt elsewhere."""
+        return any(trunk.pretrained for trunk in self.trunks)
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -53,11 +61,12 @@ class JoinedTable:
 
     @property
     def name(self) -> str:
-        """The table's folder; of several, data set, backbone, how many nodes, and 8 hex digits of all."""
+        """The table's folder; of several, data set, backbones, how many nodes, and 8 hex digits of all."""
         if len(self.tables) == 1:
             return self.tables[0].spec.folder_name
-        prefix = self.tables[0].spec.stem.removesuffix(self.trunks[0].node)
-        return f"{prefix}{len(self.tables)}nodes-{digest([table.spec.fingerprint for table in self.tables])[:8]}"
+        backbones = "-".join(dict.fromkeys(trunk.backbone for trunk in self.trunks))[:LONGEST_BACKBONES]
+        digits = digest([table.spec.fingerprint for table in self.tables])[:8]
+        return dataset_folder(self.dataset, f"-{backbones}-{len(self.tables)}nodes-{digits}")
 
     @property
     def identity(self) -> str:

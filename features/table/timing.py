@@ -7,23 +7,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from features.stopwatch import added
 from features.storage import from_json, read_json, write_json
 
 TIMING = "timing.json"
+
+SHARED = ("read", "decode")
+"""The stages that images go through once, however many networks they are for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
     """`images` went through the network in `seconds`, in which all threads together spent those of `stages`.
 
-    All runs that a table took are added up, with what a killed one did in vain and the next one again; `device` is that
-    of the last.
+    Where they went through other networks as well, it is what threads spent on this one, and on what all need, that
+    counts. All runs that a table took are added up, with what a killed one did in vain and the next one again; `device`
+    is that of the last.
     """
 
     images: int
     seconds: float
     device: str
     stages: Mapping[str, float]
+
+    @property
+    def us_per_image(self) -> float:
+        """Microseconds of an image, from its bytes to its features."""
+        return self.seconds / self.images * 1e6 if self.images else 0.0
+
+    @property
+    def own_us_per_image(self) -> float:
+        """Those of them that the network itself takes: not reading and decoding, which it shares with others."""
+        shared = sum(self.stages.get(stage, 0.0) for stage in SHARED)
+        return self.us_per_image * (1 - shared / (sum(self.stages.values()) or 1.0))
 
     @classmethod
     def read(cls, folder: Path) -> Timing | None:
@@ -41,21 +57,29 @@ class Timing:
             images=earlier.images + self.images,
             seconds=earlier.seconds + self.seconds,
             device=self.device,
-            stages={name: earlier.stages.get(name, 0.0) + spent for name, spent in self.stages.items()},
+            stages=added(earlier.stages, self.stages),
         )
 
 
 class Clock:
-    """Writes what the tables in `folders` have taken by now, this run added to those before it."""
+    """Writes what the tables in `folders`, of one network, have taken by now: this run and those before it."""
 
     def __init__(self, folders: Sequence[Path], device: str) -> None:
         self._start = time.perf_counter()
         self._device = device
         self._earlier = {folder: Timing.read(folder) for folder in folders}
 
-    def write(self, images: int, stages: Mapping[str, float]) -> None:
-        """Note that this run has taken so many `images` through the network."""
-        seconds = time.perf_counter() - self._start
-        now = Timing(images=images, seconds=seconds, device=self._device, stages=dict(stages))
+    def write(
+        self, images: int, shared: Mapping[str, float], own: Mapping[str, float], every: Mapping[str, float]
+    ) -> None:
+        """Note that this run has taken so many `images` through the network.
+
+        `shared` are the threads' seconds in what is done once, `own` in what is done for this network, and `every` in
+        all that the run has done.
+        """
+        stages = added(shared, own)
+        share = sum(stages.values()) / (sum(every.values()) or 1.0)
+        seconds = (time.perf_counter() - self._start) * share
+        now = Timing(images=images, seconds=seconds, device=self._device, stages=stages)
         for folder, earlier in self._earlier.items():
             write_json(folder / TIMING, asdict(now.after(earlier)))

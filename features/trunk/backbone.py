@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -63,11 +64,11 @@ class Backbone(ABC):
         """The weights that the network's own package publishes, and their recipe; raises TrunkError."""
 
     def nodes(self, text: str | None) -> tuple[str, ...]:
-        """The nodes in a text that separates them by commas: `depths` stands for a spread of them, none for `node`.
+        """The nodes in a text, separated by commas or +: `depths` stands for a spread of them, none for `node`.
 
         Raises TrunkError where `depths` stands beside others.
         """
-        named = dict.fromkeys(filter(None, (node.strip() for node in (text or "").split(","))))
+        named = dict.fromkeys(filter(None, (node.strip() for node in re.split("[,+]", text or ""))))
         if DEPTHS not in named:
             return tuple(named) or (self.node,)
         if len(named) > 1:

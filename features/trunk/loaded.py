@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from features.errors import TrunkError
 from features.trunk.backbone import Backbone
 from features.trunk.recipe import Recipe
-from features.trunk.spec import NetworkOptions
+from features.trunk.spec import NetworkOptions, TrunkOptions
 from features.trunk.weights import Weights, state_sha256
 
 TORCHVISION = ""
@@ -81,6 +82,20 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
     recipe = weights.load(backbone, module).asked(options)
     backbone.check_image_size(recipe.image_size)
     return Loaded(backbone=backbone, weights=weights, seed=seed, nodes=nodes, module=module, recipe=recipe)
+
+
+def open_networks(options: TrunkOptions, *, seed: int = 0) -> tuple[Loaded, ...]:
+    """Open each network that `options` name; raises TrunkError as `open_network` does."""
+    return tuple(open_network(one, node=one.node, seed=seed) for one in options.each())
+
+
+def weights_of(networks: Sequence[Loaded]) -> str:
+    """What `TrunkOptions.weights` takes to mean those of `networks` from any folder; raises TrunkError."""
+    texts = [loaded.weights.reopen for loaded in networks]
+    odd = [text for text in texts if "," in text]
+    if odd and len(texts) > 1:
+        raise TrunkError(f"{odd[0]} has a comma in its name, which separates the weights of networks: rename it")
+    return ",".join(texts)
 
 
 def open_backbone(name: str, seed: int) -> Backbone:

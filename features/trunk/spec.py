@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from features.errors import TrunkError
@@ -26,6 +27,9 @@ FROM_SCRATCH = "from scratch"
 AUTO = "auto"
 """Stands for the best of NAMED_WEIGHTS that are on this machine; what a person gets who asks for none."""
 
+DEFAULT_TRUNKS = {"alexnet": "", "efficientnet_lite0": DEPTHS}
+"""The networks that a person gets who names none, and the nodes of each; what validation finds useless is left out."""
+
 SMALLEST_IMAGE, LARGEST_IMAGE = 8, 4096
 """Pixels a side that any network may be asked to see."""
 
@@ -36,7 +40,7 @@ class BackboneOptions:
 
     Attributes:
         backbone: The network: alexnet, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny, vit_b_16 …
-            (an unknown name lists the families), or timm:NAME where timm is installed.
+            (an unknown name lists the families), or timm:NAME.
         image_size: Pixels that the network sees; by default those of its weights.
         max_pixels: Pixels that an image may have; what has more is not read.
         accept_truncated: Share of a JPEG or PNG file that may be missing because it was cut short; it is grey then.
@@ -73,11 +77,20 @@ class NetworkOptions(BackboneOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkOptions(NetworkOptions):
-    """What is asked of a trunk; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
+    """What is asked of trunks; what is left open becomes the backbone's own, and a TrunkSpec says what it became.
 
     Attributes:
+        backbone: The network: alexnet, efficientnet_lite0, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny,
+            vit_b_16 … (an unknown name lists the families), or timm:NAME; several, separated by commas, stand side by
+            side. auto: alexnet and the depths of efficientnet_lite0, or alexnet alone where weights or a node are
+            given.
+        weights: The network's weights: imagenet (as published, from the cache, a package, or downloaded), bundled
+            (those that come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or
+            auto: imagenet where they need no download, else bundled where there are any, else random. Of several
+            networks one for all, or one for each, separated by commas.
         node: Where in the network features are taken: one node, several separated by commas, or depths for a spread
-            from early to late; one pass writes a table for each. By default what its own classifier would see.
+            from early to late; one pass writes a table for each. By default what its own classifier would see. Of
+            several networks one for all, or one for each, separated by commas, where + joins the nodes of one.
         pool: What is done to a node's map: none, avg, max, avgNxN (averages over a grid of N by N), or auto, which
             averages over as fine a grid as 10,000 columns allow what has more.
         precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
@@ -86,12 +99,49 @@ class TrunkOptions(NetworkOptions):
         decoder: pillow, or nvjpeg to let the GPU decode JPEG files.
     """
 
+    backbone: str = AUTO
     node: str | None = None
     pool: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
     compiled: bool = False
     decoder: Literal["pillow", "nvjpeg"] = "pillow"
+
+    def each(self) -> tuple[TrunkOptions, ...]:
+        """What is asked of each network, in the order given; raises TrunkError.
+
+        >>> [(one.backbone, one.node) for one in TrunkOptions(backbone="alexnet,resnet18", node=",depths").each()]
+        [('alexnet', None), ('resnet18', 'depths')]
+        """
+        if self.backbone == AUTO:
+            return self._unnamed().each()
+        if "," not in self.backbone:
+            return (self,)
+        names = [name.strip() for name in self.backbone.split(",") if name.strip()]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise TrunkError(f"`backbone={self.backbone}` names {twice[0]!r} more than once: name each network once")
+        weights, nodes = (_for_each(name, getattr(self, name), names) for name in ("weights", "node"))
+        return tuple(
+            replace(self, backbone=name, weights=of_weights or AUTO, node=node or None)
+            for name, of_weights, node in zip(names, weights, nodes, strict=True)
+        )
+
+    def _unnamed(self) -> TrunkOptions:
+        """What no name stands for: weights and nodes are one network's."""
+        if self.weights != AUTO or self.node:
+            return replace(self, backbone=BackboneOptions.backbone)
+        return replace(self, backbone=",".join(DEFAULT_TRUNKS), node=",".join(DEFAULT_TRUNKS.values()))
+
+
+def _for_each(setting: str, text: str | None, names: Sequence[str]) -> list[str]:
+    """The value of a setting for each of several networks: one for all, or as many as there are, between commas."""
+    values = [value.strip() for value in (text or "").split(",")]
+    if len(values) not in (1, len(names)):
+        raise TrunkError(
+            f"`{setting}={text}` has {len(values)} entries for {len(names)} networks: give one for all, or one for each"
+        )
+    return values * len(names) if len(values) == 1 else values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +170,11 @@ class TrunkSpec(Decoding):
     engine: str = "torch"
     compiled: bool = False
     decoder: str = "pillow"
+
+    @property
+    def title(self) -> str:
+        """`<backbone>.<node>`."""
+        return f"{self.backbone}.{self.node}"
 
     @property
     def pretrained(self) -> bool:

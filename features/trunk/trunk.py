@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -103,7 +104,7 @@ class Trunk:
 
 
 def build_trunk(options: TrunkOptions, device: torch.device, *, seed: int = 0) -> Trunk:
-    """Open a network and make a frozen trunk of it; raises TrunkError as `open_network` and `cut_trunk` do."""
+    """Open one network and make a frozen trunk of it; raises TrunkError as `open_network` and `cut_trunk` do."""
     return cut_trunk(open_network(options, node=options.node, seed=seed), options, device)
 
 
@@ -132,6 +133,16 @@ def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Tr
         for node in loaded.nodes
     ]
     return _trunk(specs, loaded, device, forward)
+
+
+def rebuild_trunks(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> tuple[Trunk, ...]:
+    """Build the very trunks that `specs` describe, one a network, from `weights` as TrunkOptions has them.
+
+    Raises TrunkError where these are others.
+    """
+    networks = {name: list(of_one) for name, of_one in groupby(specs, lambda spec: spec.backbone)}
+    asked = TrunkOptions(backbone=",".join(networks), weights=weights).each()
+    return tuple(rebuild_trunk(networks[one.backbone], weights=one.weights, device=device) for one in asked)
 
 
 def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> Trunk:

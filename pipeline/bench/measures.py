@@ -66,7 +66,7 @@ def measure(job: Job) -> Measured:
 
 
 def _ours(source: Source, trunk: Trunk, job: Job) -> float:
-    return _timed(source, lambda: extract(source, trunk, job.scratch, max_bad=0, on_images=lambda _: None))
+    return _timed(source, lambda: extract(source, [trunk], job.scratch, max_bad=0, on_images=lambda _: None))
 
 
 def _textbook_csv(source: Source, trunk: Trunk, job: Job) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
 from features.storage import replacing
+from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
-from pipeline.report.plots import accuracy_plot, confusion_plot, depth_plot, difference_plot, search_plot
+from pipeline.report.plots import accuracy_plot, confusion_plot, difference_plot, node_plot, search_plot
 from pipeline.report.result import Comparison, HeadResult
 from pipeline.report.splits import few_test_images
 
@@ -20,6 +23,9 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 """What `cells` has: F1 is the macro mean (of classes that have test images), µs/image the prediction from features, for
 the retrained network from image files, MB the file that it reads."""
 
+
+NODE_COLUMNS = ("accuracy %", "log-loss", "µs/image")
+"""What `node_rows` has: of a linear probe, and what the features of the node's network cost."""
 
 WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
 """What the mark beside a head's name means."""
@@ -41,7 +47,7 @@ def summary_table(comparison: Comparison) -> None:
 
 def write_report(path: Path, comparison: Comparison) -> None:
     """Write `report.html`, pictures included."""
-    heads, depths = comparison.heads, comparison.depths
+    heads, nodes = comparison.heads, comparison.nodes
     page = _templates.get_template("template.html").render(
         comparison=comparison,
         title=_title(comparison),
@@ -54,7 +60,10 @@ def write_report(path: Path, comparison: Comparison) -> None:
         accuracy=accuracy_plot(heads),
         difference=difference_plot(comparison.differences),
         searches={name: search_plot(trials) for name, trials in comparison.tuning.items()},
-        depths=depth_plot(depths, comparison.rows["validation"]) if depths else None,
+        nodes=node_plot(nodes) if nodes else None,
+        node_rows=node_rows(comparison),
+        node_columns=NODE_COLUMNS,
+        features=features_in_words(comparison.trunks),
         confusion={
             name: confusion_plot(head.confusion_matrix, comparison.classes)
             for name, head in heads.items()
@@ -85,8 +94,36 @@ def _test_images(comparison: Comparison) -> dict[str, int]:
 
 
 def _title(comparison: Comparison) -> str:
-    trunk, nodes = comparison.trunks[0], ", ".join(trunk.node for trunk in comparison.trunks)
-    return (
-        f"{comparison.dataset}, {comparison.rows['test']:,} test images, "
-        f"{trunk.backbone}.{nodes} with {trunk.weights} weights"
+    images = f"{comparison.dataset}, {comparison.rows['test']:,} test images"
+    return f"{images}, {features_in_words(comparison.trunks)}"
+
+
+def features_in_words(trunks: Sequence[TrunkSpec]) -> str:
+    """Which nodes of which networks, with which weights.
+
+    `alexnet.avgpool with bundled weights, resnet18.layer3, layer4 with imagenet weights`
+    """
+    networks = [list(of_one) for _, of_one in groupby(trunks, lambda trunk: (trunk.backbone, trunk.weights))]
+    return ", ".join(
+        f"{of_one[0].backbone}.{', '.join(trunk.node for trunk in of_one)} with {of_one[0].weights} weights"
+        for of_one in networks
     )
+
+
+def node_rows(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+    """What a linear probe made of each node, of all side by side and of the selected, as NODE_COLUMNS has it."""
+    nodes, costs = comparison.nodes, comparison.network_us
+    if nodes is None:
+        return {}
+    named = {each.nodes[0]: each for each in nodes.alone} | {"side by side": nodes.together, "selected": nodes.best}
+    return {
+        name: (f"{100 * each.accuracy:.1f}", f"{each.log_loss:.3f}", _cost(each.nodes, costs))
+        for name, each in named.items()
+    }
+
+
+def _cost(nodes: Sequence[str], costs: Mapping[str, float | None]) -> str:
+    """Microseconds an image of the networks that `nodes` are of, where each was measured; reading counts for each."""
+    of_networks = [us for name, us in costs.items() if any(node.startswith(f"{name}.") for node in nodes)]
+    known = [us for us in of_networks if us is not None]
+    return f"{sum(known):,.0f}" if len(known) == len(of_networks) else "–"

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from models.columns.depths import Depths
+from models.columns.nodes import NodeScores
 from models.networks.epochs import Epoch
 from models.trials import Tried
 from pipeline.report.statistics import Difference, Scores, wilson
@@ -56,13 +56,13 @@ def difference_plot(differences: Sequence[Difference]) -> Markup:
 
 
 @_plain_style()
-def depth_plot(depths: Depths, images: int) -> Markup:
-    """Accuracy on the validation `images` of a discriminant on each node, early to late, and on the best together."""
-    scores = (*depths.alone, depths.best)
+def node_plot(nodes: NodeScores) -> Markup:
+    """Accuracy of a linear probe on each node, on all side by side, and on those that are worth their place."""
+    scores = (*nodes.alone, nodes.together, nodes.best)
     figure, axes = _row_figure(len(scores))
-    values = [(score.accuracy, *wilson(score.accuracy, images)) for score in scores]
-    _draw_intervals(axes, [*(score.nodes[0] for score in depths.alone), "together"], values)
-    axes.set_xlabel("accuracy on the validation images, 95 % interval")
+    values = [(score.accuracy, *wilson(score.accuracy, nodes.rows)) for score in scores]
+    _draw_intervals(axes, [*(score.nodes[0] for score in nodes.alone), "side by side", "selected"], values)
+    axes.set_xlabel("accuracy on images that the probe has not seen, 95 % interval")
     return _svg(figure)
 
 

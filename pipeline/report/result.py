@@ -11,12 +11,12 @@ import pandas as pd
 
 from features.storage import Json, from_json, read_json, sealed, unsealed, write_json
 from features.trunk.spec import TrunkSpec
-from models.columns.depths import Depths
+from models.columns.nodes import NodeScores
 from models.trials import Tried
 from pipeline.errors import ResultError
 from pipeline.report.statistics import Difference, Predicted, Scores
 
-FORMAT = 8
+FORMAT = 9
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
@@ -72,10 +72,12 @@ SHOWN = (
 class Comparison:
     """Heads held against one another on the same test images.
 
-    `table` names the features that they learnt from, one of `trunks` a node. `rows` counts the images of each split,
-    `test_duplicates` the test images that are, byte for byte, training or validation images as well, `unreadable` those
-    that are in no figure; features took `features_us_per_image` microseconds, None where that was not measured. `heads`
-    come best first, `differences` has each pair of them once, the better one first; `failed` says why by name.
+    `table` names the features that they learnt from, one of `trunks` a node; where there were several, `nodes` says how
+    each does, and `network_us` what features of each network would cost an image, in microseconds, if it were alone.
+    `rows` counts the images of each split, `test_duplicates` the test images that are, byte for byte, training or
+    validation images as well, `unreadable` those that are in no figure; features took `features_us_per_image`
+    microseconds. None stands for what was not measured. `heads` come best first, `differences` has each pair of them
+    once, the better one first; `failed` says why by name.
 
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
@@ -101,7 +103,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     verdict: tuple[str, ...]
     tuning: Tuning
-    depths: Depths | None
+    nodes: NodeScores | None
+    network_us: Mapping[str, float | None]
     failed: Mapping[str, str]
 
     @classmethod

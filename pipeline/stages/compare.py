@@ -16,7 +16,7 @@ from features.locks import locked
 from features.storage import Json, digest
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
-from models.columns.depths import Depths
+from models.columns.nodes import NodeScores
 from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.heads.head import Classifier, Probabilities
@@ -29,11 +29,11 @@ from pipeline.report.page import summary_table, write_report
 from pipeline.report.result import FORMAT, Comparison, HeadResult, Tuning
 from pipeline.report.statistics import count_predicted, log_loss_of_guess, paired_difference, score
 from pipeline.report.verdict import verdict
-from pipeline.stages.depths import best_nodes, run_depths
-from pipeline.stages.finetune import plan_beside, run_retraining
+from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.heads import Trained, make_heads, train_heads
+from pipeline.stages.nodes import best_nodes, run_nodes
 from pipeline.stages.search import find_settings
-from pipeline.stages.tables import check_testable, make_table, open_run, us_per_image
+from pipeline.stages.tables import check_testable, make_table, open_run, us_by_network, us_per_image
 
 PREDICT_REPEATS = 3
 
@@ -42,12 +42,16 @@ REPORT = "report.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """All that is to be compared: the table, who learnt from it by name, and what led there or failed."""
+    """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
+
+    `network_us` is what features of each network cost an image, also of those that were not selected.
+    """
 
     table: JoinedTable
     trained: Mapping[str, Trained]
     tuning: Tuning
-    depths: Depths | None
+    nodes: NodeScores | None
+    network_us: Mapping[str, float | None]
     failed: Mapping[str, str]
 
     @property
@@ -57,7 +61,7 @@ class Contest:
             "format": FORMAT,
             "classifiers": sorted(item.path.parent.name for item in self.trained.values()),
             "tuning": {name: [asdict(trial) for trial in trials] for name, trials in self.tuning.items()},
-            "depths": asdict(self.depths) if self.depths else None,
+            "nodes": asdict(self.nodes) if self.nodes else None,
             "failed": self.failed,
         }
         return f"{self.table.name}-{digest(what)[:8]}"
@@ -82,19 +86,27 @@ def prepare(config: CompareConfig) -> Contest:
     learning, features, run = config.learning, config.learning.features, config.learning.features.run
     heads = make_heads([name for name in names if name != NETWORK], config.settings, run)
     opened = open_run(features)
-    plan = plan_beside(opened, features.trunk, config.network, run.seed) if NETWORK in names else None
+    plans = plans_beside(opened, features.trunk, config.network, run.seed) if NETWORK in names else {}
     table = make_table(opened, features)
     check_testable(table)
+    nodes, network_us = run_nodes(table, run), us_by_network(table)
+    if learning.selects(table.trunks):
+        table = best_nodes(table, nodes)
     with Workspace() as workspace:
-        depths = run_depths(table, workspace, learning)
-        if learning.select_node:
-            table = best_nodes(table, depths)
         candidates = find_settings(heads, table, workspace, learning)
-        weights = opened.loaded.weights.reopen
+        weights = opened.weights_of(table)
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
-    contest = Contest(table=table, trained=trained, tuning=tuning, depths=depths, failed={})
-    return _with_retrained(contest, plan, run) if plan else contest
+    contest = Contest(table=table, trained=trained, tuning=tuning, nodes=nodes, network_us=network_us, failed={})
+    return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
+
+
+def _best_network(table: JoinedTable, nodes: NodeScores | None) -> str:
+    """The network that is retrained: the one of the node that does best alone."""
+    if nodes is None:
+        return table.trunks[0].backbone
+    best = nodes.best.nodes[0]
+    return next(trunk.backbone for trunk in table.trunks if trunk.title == best)
 
 
 def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Contest:
@@ -141,7 +153,7 @@ def measure(contest: Contest) -> Comparison:
         classes=table.classes,
         table=table.name,
         trunks=table.trunks,
-        transfer_learning=table.trunks[0].pretrained,
+        transfer_learning=table.is_transfer_learning,
         rows=table.rows,
         unreadable=table.errors,
         test_duplicates=table.test_duplicates(),
@@ -150,7 +162,8 @@ def measure(contest: Contest) -> Comparison:
         differences=differences,
         verdict=verdict(heads, differences),
         tuning=contest.tuning,
-        depths=contest.depths,
+        nodes=contest.nodes,
+        network_us=contest.network_us,
         failed=contest.failed,
     )
 

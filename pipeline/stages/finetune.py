@@ -49,16 +49,19 @@ def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
     return run_retraining(plan, run)
 
 
-def plan_beside(opened: Opened, network: NetworkOptions, how: RetrainSettings, seed: int) -> Retraining:
-    """What is to be retrained beside heads on the features of the same network.
+def plans_beside(opened: Opened, asked: TrunkOptions, how: RetrainSettings, seed: int) -> dict[str, Retraining]:
+    """What is to be retrained beside heads on features, were it this network or that, by its name.
 
-    It is the one that is `opened`, unless that has other weights, or ends before the node that its own classifier sees:
+    It is one that is `opened`, unless that has other weights, or ends before the node that its own classifier sees:
     layers that were cut off have none.
     """
-    loaded = opened.loaded
-    if is_from_scratch(how.regime) or loaded.backbone.node not in loaded.nodes:
-        loaded = open_network(_weighted(network, how), seed=seed)
-    return plan_retraining(opened.source, loaded, how, seed=seed, device=opened.device)
+    plans = {}
+    for network, loaded in zip(asked.each(), opened.networks, strict=True):
+        if is_from_scratch(how.regime) or loaded.backbone.node not in loaded.nodes:
+            loaded = open_network(_weighted(network, how), seed=seed)
+        plan = plan_retraining(opened.source, loaded, how, seed=seed, device=opened.device)
+        plans[loaded.backbone.name] = plan
+    return plans
 
 
 def _weighted(network: NetworkOptions, how: RetrainSettings) -> NetworkOptions:
@@ -81,7 +84,7 @@ def run_retraining(plan: Retraining, run: RunConfig) -> Trained:
         assert isinstance(learnt, NetworkClassifier)
         test = replace(plan.source, items=plan.source.items[plan.source.items["split"] == "test"])
         # However many are unreadable: whether that is too many was judged before, and the training is not to be lost.
-        table = extract_table(test, learnt.trunk(plan.device), run, max_bad=1)
+        table = extract_table(test, [learnt.trunk(plan.device)], run, max_bad=1)
         if not done:
             validation = {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss}
             save_classifier(learnt, table, path.parent, weights=plan.loaded.weights.reopen, validation=validation)
@@ -121,7 +124,7 @@ class _Supply:
     def table(self) -> JoinedTable:
         loaded = self.plan.loaded.cut(self.plan.loaded.backbone.node)
         trunk = cut_trunk(loaded, TrunkOptions(precision=self.plan.training.precision), self.plan.device)
-        return extract_table(self.plan.source, trunk, self.run)
+        return extract_table(self.plan.source, [trunk], self.run)
 
     def probe(self) -> Probe:
         weights = self.plan.loaded.weights.reopen

@@ -18,7 +18,7 @@ from models.heads.settings import XgbSettings
 from pipeline.config import RunConfig, XgbConfig
 from pipeline.console import accuracy_in_words, detail, progress, remark, warn
 from pipeline.report.statistics import log_loss_of_guess, score
-from pipeline.stages.depths import best_nodes, run_depths
+from pipeline.stages.nodes import best_nodes, run_nodes
 from pipeline.stages.search import Candidate, find_settings
 from pipeline.stages.tables import make_table, open_run
 
@@ -43,11 +43,11 @@ def run_xgb(config: XgbConfig) -> Trained:
     trees = make_heads([XgbSettings.head], HeadSettings(xgb=config.xgb), run)
     opened = open_run(learning.features)
     table = make_table(opened, learning.features)
+    if learning.selects(table.trunks):
+        table = best_nodes(table, run_nodes(table, run))
     with Workspace() as workspace:
-        if learning.select_node:
-            table = best_nodes(table, run_depths(table, workspace, learning))
         candidates = find_settings(trees, table, workspace, learning)
-        trained = train_heads(candidates, table, workspace, weights=opened.loaded.weights.reopen, out=run.out)
+        trained = train_heads(candidates, table, workspace, weights=opened.weights_of(table), out=run.out)
     return trained[XgbSettings.head]
 
 
@@ -62,7 +62,7 @@ def train_heads(
 ) -> dict[str, Trained]:
     """Train heads on a table, or find them trained with the same settings on the same table, in the order given.
 
-    What is part of another as well is trained once. `weights` are what the table's trunk can be built from again.
+    What is part of another as well is trained once. `weights` are what the table's networks can be built from again.
     """
     training = _Training(table, workspace, weights, out / "models" / table.name)
     return {candidate.head.name: training.of(candidate) for candidate in candidates}

@@ -36,5 +36,5 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     if trunk.dims != (len(classifier.classes_),):
         raise PredictError(f"--imagenet came with {name}, which knows {trunk.dims[0]:,} classes, not ImageNet's")
     about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
-    predictor = Predictor(head=classifier, trunk=trunk, about=about, identity=trunk.spec.weights_sha256)
+    predictor = Predictor(head=classifier, trunks=[trunk], about=about, identity=trunk.spec.weights_sha256)
     give_predictions(predictor, images, config, most=LIKELY)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from features.devices import resolve_device
-from features.loop import run_batches
+from features.loop import batch_images, run_batches
 from features.sources.files import read_file
 from features.sources.folders import files_below
 from features.storage import Json
@@ -21,7 +21,7 @@ from features.trunk.trunk import Trunk
 from models.card import Card, load_classifier
 from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
-from models.trained import trunk_of
+from models.trained import trunks_of
 from pipeline.config import PredictConfig
 from pipeline.console import progress, remark, result, warn
 from pipeline.errors import PredictError
@@ -34,7 +34,7 @@ class Predictor:
     """A classifier of image files; `identity` stands for its weights, `about` is said of all predictions."""
 
     head: Classifier
-    trunk: Trunk
+    trunks: Sequence[Trunk]
     about: Mapping[str, Json]
     identity: str
 
@@ -45,10 +45,10 @@ class Predictor:
 
     def predict(self, parts: Iterable[Sequence[Path]]) -> Iterator[Prediction]:
         """Classify image files in order; no batch has images of two parts."""
-        size = self.trunk.batch_images
+        size = batch_images(self.trunks)
         batches = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
         readers = ([partial(read_file, path) for path in paths] for paths in batches)
-        with closing(run_batches(self.trunk, readers)) as done:
+        with closing(run_batches(self.trunks, readers)) as done:
             for paths, batch in zip(batches, done, strict=True):
                 features = np.hstack(batch.features).astype(np.float32)
                 rows = iter(self.head.predict_proba(features)) if len(features) else iter(())
@@ -64,13 +64,16 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     if not images:
         raise PredictError(f"{model} came alone: give a classifier, and then image files or folders that hold some")
     head, card = load_classifier(model)
-    trunk = _trunk(head, card, config)
+    trunks = _trunks(head, card, config)
     if not card.transfer_learning:
         how = "began with" if isinstance(head, NetworkClassifier) else "has"
         warn(f"this classifier's network {how} random weights: it is no transfer learning")
-    trunks = [trunk.to_json() for trunk in card.trunks]
-    about: dict[str, Json] = {"classifier": str(model), "transfer_learning": card.transfer_learning, "trunks": trunks}
-    give_predictions(Predictor(head=head, trunk=trunk, about=about, identity=card.sha256), images, config)
+    about: dict[str, Json] = {
+        "classifier": str(model),
+        "transfer_learning": card.transfer_learning,
+        "trunks": [trunk.to_json() for trunk in card.trunks],
+    }
+    give_predictions(Predictor(head=head, trunks=trunks, about=about, identity=card.sha256), images, config)
 
 
 def give_predictions(predictor: Predictor, images: Sequence[Path], config: PredictConfig, most: int = 1) -> None:
@@ -120,10 +123,10 @@ def _print(predictor: Predictor, paths: Sequence[Path], config: PredictConfig, m
     return unread
 
 
-def _trunk(head: Classifier, card: Card, config: PredictConfig) -> Trunk:
+def _trunks(head: Classifier, card: Card, config: PredictConfig) -> Sequence[Trunk]:
     if config.weights and isinstance(head, NetworkClassifier):
         raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
-    return trunk_of(head, card, resolve_device(config.device), config.weights or "")
+    return trunks_of(head, card, resolve_device(config.device), config.weights or "")
 
 
 def _shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Images and a network opened once, and the feature tables that come of them, made once and then reused."""
+"""Images and networks opened once, and the feature tables that come of them, made once and then reused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from features.storage import mark_results
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
-from features.trunk.loaded import Loaded, open_network
+from features.trunk.loaded import Loaded, open_networks, weights_of
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import detail, progress, remark, remark_table, screen, warn
@@ -30,22 +30,26 @@ from pipeline.report.splits import class_rows, few_test_images, split_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """What a run is about: labelled images, a network with its weights, and the device that works on them."""
+    """What a run is about: labelled images, networks with their weights, and the device that works on them."""
 
     source: Source
-    loaded: Loaded
+    networks: tuple[Loaded, ...]
     device: torch.device
+
+    def weights_of(self, table: JoinedTable) -> str:
+        """What the networks of a table can be built from again, see `weights_of`."""
+        needed = {trunk.backbone for trunk in table.trunks}
+        return weights_of([loaded for loaded in self.networks if loaded.backbone.name in needed])
 
 
 def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
-    """Look at the images and the network that `config` asks for, before time is spent on them.
+    """Look at the images and the networks that `config` asks for, before time is spent on them.
 
     `unlabelled`: whether images without labels will do.
     """
     device = resolve_device(config.run.device)
     source = open_images(config.dataset, config.run, unlabelled=unlabelled)
-    loaded = open_network(config.trunk, node=config.trunk.node, seed=config.run.seed)
-    return Opened(source=source, loaded=loaded, device=device)
+    return Opened(source=source, networks=open_networks(config.trunk, seed=config.run.seed), device=device)
 
 
 def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *, unlabelled: bool = False) -> Source:
@@ -81,11 +85,13 @@ def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
 
     A warning says where the test will be a weak one.
     """
-    trunk = cut_trunk(opened.loaded, config.trunk, opened.device)
-    if not trunk.spec.pretrained:
-        warn("random weights: the network has learnt nothing, so this is no transfer learning (see --weights)")
+    trunks = [cut_trunk(loaded, config.trunk, opened.device) for loaded in opened.networks]
+    for loaded in opened.networks:
+        if not loaded.weights.pretrained:
+            name = loaded.backbone.name
+            warn(f"random weights: {name} has learnt nothing, so this is no transfer learning (see --weights)")
     say_images(opened.source)
-    table = extract_table(opened.source, trunk, config.run)
+    table = extract_table(opened.source, trunks, config.run)
     if table.rows.get("test"):
         counts = np.bincount(table.labels("test"), minlength=len(table.classes))
         for line in few_test_images(dict(zip(table.classes, map(int, counts), strict=True))):
@@ -93,8 +99,10 @@ def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
     return table
 
 
-def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: float | None = None) -> JoinedTable:
-    """Take the images of `source` through `trunk`, or find that done, and say what it took.
+def extract_table(
+    source: Source, trunks: Sequence[Trunk], run: RunConfig, *, max_bad: float | None = None
+) -> JoinedTable:
+    """Take the images of `source` through `trunks`, or find that done, and say what it took.
 
     `max_bad` stands in for that of `run`.
     """
@@ -102,7 +110,7 @@ def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: floa
     with progress(f"features of {source.name}", len(source.items)) as advance:
         done = extract(
             source,
-            trunk,
+            trunks,
             run.out / "features",
             max_bad=run.max_bad if max_bad is None else max_bad,
             retry_bad=run.retry_bad,
@@ -112,7 +120,7 @@ def extract_table(source: Source, trunk: Trunk, run: RunConfig, *, max_bad: floa
     table = JoinedTable(done.tables)
     _say_features(table, done, seconds)
     if done.extracted:
-        detail(spent(done.seconds, trunk.device))
+        detail(spent(done.seconds, trunks[0].device))
     return table
 
 
@@ -123,9 +131,21 @@ def check_testable(table: JoinedTable) -> None:
 
 
 def us_per_image(table: JoinedTable) -> float | None:
-    """Microseconds to turn one image into features, as measured when the table was made; None where it was not."""
-    timing = Timing.read(table.folder)
-    return timing.seconds / timing.images * 1e6 if timing and timing.images else None
+    """Microseconds to turn one image into features, as measured when the tables were made; None where it was not."""
+    timings = list(_timings(table).values())
+    known = [timing for timing in timings if timing]
+    if len(known) < len(timings):
+        return None
+    return known[0].us_per_image + sum(timing.own_us_per_image for timing in known[1:])
+
+
+def us_by_network(table: JoinedTable) -> dict[str, float | None]:
+    """Microseconds to turn one image into the features of each network, were it the only one."""
+    return {name: timing.us_per_image if timing else None for name, timing in _timings(table).items()}
+
+
+def _timings(table: JoinedTable) -> dict[str, Timing | None]:
+    return {each.spec.trunk.backbone: Timing.read(each.folder) for each in table.tables}
 
 
 def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
@@ -137,7 +157,7 @@ def _say_features(table: JoinedTable, done: Extraction, seconds: float) -> None:
     for each in table.tables:
         trunk = each.spec.trunk
         pooled = "" if trunk.pool == "none" else f", pool {trunk.pool}"
-        what = f"{trunk.backbone}.{trunk.node}{pooled}, {trunk.weights} weights"
+        what = f"{trunk.title}{pooled}, {trunk.weights} weights"
         detail(f"{what}: {each.spec.dim:,} columns, {each.folder}")
     if table.errors:
         first = table.tables[0].ledger().iloc[0]

@@ -4,12 +4,13 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from benchmarks.config import BenchFinetuneConfig, BenchHeadsConfig, BenchWeightsConfig
+from benchmarks.config import BenchFinetuneConfig, BenchHeadsConfig, BenchTrunksConfig, BenchWeightsConfig
 from pipeline.cli import Flat, run_app
 
 app = App(name="benchmarks", help="Measure this machine; every figure is a ratio of one run.")
 
-_HEADS, _FINETUNE, _WEIGHTS = BenchHeadsConfig(), BenchFinetuneConfig(), BenchWeightsConfig()
+_HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
+_WEIGHTS, _TRUNKS = BenchWeightsConfig(), BenchTrunksConfig()
 
 
 @app.command
@@ -28,18 +29,26 @@ def finetune(config: Annotated[BenchFinetuneConfig, Flat] = _FINETUNE) -> None:
     run_bench_finetune(config)
 
 
+Datasets = Annotated[
+    list[str],
+    Parameter(name="--dataset", negative=(), help="Image sets, as --dataset of treehead's commands takes them."),
+]
+
+
 @app.command
-def weights(
-    datasets: Annotated[
-        list[str],
-        Parameter(name="--dataset", negative=(), help="Image sets, as --dataset of treehead's commands takes them."),
-    ],
-    config: Annotated[BenchWeightsConfig, Flat] = _WEIGHTS,
-) -> None:
+def weights(datasets: Datasets, config: Annotated[BenchWeightsConfig, Flat] = _WEIGHTS) -> None:
     """Measure what a network's weights are worth: a linear probe and trees on their features, on several image sets."""
     from benchmarks.weights import run_bench_weights
 
     run_bench_weights(datasets, config)
+
+
+@app.command
+def trunks(datasets: Datasets, config: Annotated[BenchTrunksConfig, Flat] = _TRUNKS) -> None:
+    """Measure what AlexNet and EfficientNet-Lite0 are worth, alone and chosen by validation, on several image sets."""
+    from benchmarks.trunks import run_bench_trunks
+
+    run_bench_trunks(datasets, config)
 
 
 if __name__ == "__main__":

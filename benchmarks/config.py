@@ -1,13 +1,14 @@
 """What each benchmark is told: one frozen dataclass a benchmark, from which the command line is made."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cyclopts import Parameter
 
-from features.trunk.spec import BackboneOptions, TrunkOptions
+from features.sources.options import SourceOptions
+from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
 from models.checks import check_ranges
 from pipeline.bench.config import BenchConfig
-from pipeline.config import FeaturesConfig, RunConfig
+from pipeline.config import FeaturesConfig, LearningConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -53,10 +54,17 @@ class BenchFinetuneConfig(BenchConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewRows(RunConfig):
-    """A run on as many images as are worth waiting for."""
+class FewImages(SourceOptions):
+    """As many training images as are worth waiting for."""
 
     train_limit: int | None = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewRows(RunConfig):
+    """A run on these."""
+
+    images: FewImages = field(default_factory=FewImages)
 
 
 @Parameter(name="*")
@@ -85,3 +93,34 @@ class BenchWeightsConfig:
         if len(names) < 2:
             raise ConfigError(f"--weights {self.weights!r} leaves nothing to compare: give two or more")
         return names
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchTrunksConfig:
+    """The benchmark of trunks.
+
+    Attributes:
+        alexnet: ImageNet's weights of AlexNet: imagenet, or a file.
+    """
+
+    alexnet: str = IMAGENET
+    run: FewRows = field(default_factory=FewRows)
+
+    def contenders(self) -> dict[str, TrunkOptions]:
+        """The trunks that are measured, by the name that they are shown under."""
+        both = TrunkOptions(backbone="alexnet,efficientnet_lite0", node=DEPTHS, weights=f"{self.alexnet},{AUTO}")
+        alexnet, lite0 = both.each()
+        return {
+            "AlexNet, bundled": replace(alexnet, weights=BUNDLED, node=None),
+            "AlexNet, ImageNet, depths": alexnet,
+            "Lite0": replace(lite0, node=None),
+            "Lite0, depths": lite0,
+            "default, chosen": TrunkOptions(),
+            "both at depths, chosen": both,
+        }
+
+    def of(self, dataset: str, name: str) -> LearningConfig:
+        """What heads learn from that is made of a data set by one of the contenders."""
+        features = FeaturesConfig(dataset=dataset, trunk=self.contenders()[name], run=self.run)
+        return LearningConfig(features=features)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 
 from cyclopts import Parameter
 
-from features.sources.options import SourceOptions
 from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
 from models.checks import check_ranges
 from pipeline.bench.config import BenchConfig
@@ -53,18 +52,14 @@ class BenchFinetuneConfig(BenchConfig):
         check_ranges(self, {"images": (64, 10**6), "batch_images": (2, 10**5)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class FewImages(SourceOptions):
-    """As many training images as are worth waiting for."""
-
-    train_limit: int | None = 10_000
+MANY_ENOUGH = 10_000
+"""Training images of a set that benchmarks on several sets take where nobody says how many."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FewRows(RunConfig):
-    """A run on these."""
-
-    images: FewImages = field(default_factory=FewImages)
+def on_few(run: RunConfig) -> RunConfig:
+    """A run on as many images as are worth waiting for."""
+    limit = run.images.train_limit or MANY_ENOUGH
+    return replace(run, images=replace(run.images, train_limit=limit))
 
 
 @Parameter(name="*")
@@ -79,7 +74,7 @@ class BenchWeightsConfig:
 
     network: BackboneOptions = field(default_factory=BackboneOptions)
     weights: str = "random,bundled,imagenet"
-    run: FewRows = field(default_factory=FewRows)
+    run: RunConfig = field(default_factory=RunConfig)
 
     def of(self, dataset: str, weights: str) -> FeaturesConfig:
         """The feature table of a data set that one of the weights makes."""
@@ -105,7 +100,7 @@ class BenchTrunksConfig:
     """
 
     alexnet: str = IMAGENET
-    run: FewRows = field(default_factory=FewRows)
+    run: RunConfig = field(default_factory=RunConfig)
 
     def contenders(self) -> dict[str, TrunkOptions]:
         """The trunks that are measured, by the name that they are shown under."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from benchmarks.config import BenchTrunksConfig
+from benchmarks.config import BenchTrunksConfig, on_few
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
 from features.trunk.loaded import open_networks
@@ -44,6 +44,7 @@ class SetFigures:
 
 def run_bench_trunks(datasets: list[str], config: BenchTrunksConfig) -> None:
     """Measure, print a table a set and one of all, and write `bench/trunks.json`."""
+    config = replace(config, run=on_few(config.run))
     device = resolve_device(config.run.device)
     folder = config.run.out / "bench"
     check_writable(folder)

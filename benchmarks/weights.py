@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from benchmarks.config import BenchWeightsConfig
+from benchmarks.config import BenchWeightsConfig, on_few
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
 from features.table.joined import JoinedTable
@@ -39,6 +39,7 @@ class SetFigures:
 
 def run_bench_weights(datasets: list[str], config: BenchWeightsConfig) -> None:
     """Measure, print a table, and write `bench/weights.json`."""
+    config = replace(config, run=on_few(config.run))
     device = resolve_device(config.run.device)
     folder = config.run.out / "bench"
     check_writable(folder)

@@ -9,7 +9,7 @@ import sysconfig
 import venv
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from benchmarks import __main__ as benchmarks
 from features.sources.files import read_file
 from features.trunk.backbone import Backbone
+from features.trunk.engine import ONNXRUNTIME, TORCH, onnx_forward
 from features.trunk.loaded import freeze
 from features.trunk.recipe import Recipe
 from features.trunk.spec import TrunkSpec
@@ -89,18 +90,18 @@ def unreadable(end: str) -> Callable[[Path], bytes]:
 
 
 class TinyNetwork(nn.Module):
-    """A convolution with batch norm, pooled to 4 × 4: (n, 3, 16, 16) to 128 features at `node`, 1,568 at `early`."""
+    """A convolution with batch norm, (n, 3, 16, 16) to 2,048 features at `early`, pooled to 128 at any other node."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, *nodes: str) -> None:
         super().__init__()
-        self.node = node
-        self.convolution = nn.Conv2d(3, 8, 3)
+        self.nodes = nodes
+        self.convolution = nn.Conv2d(3, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8)
         self.pool = nn.AdaptiveAvgPool2d(4)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         early = self.norm(self.convolution(images))
-        return {"early": early, self.node: self.pool(early.relu())}
+        return {node: early if node == "early" else self.pool(early.relu()) for node in self.nodes}
 
 
 class TinyBackbone(Backbone):
@@ -126,10 +127,14 @@ class TinyBackbone(Backbone):
         raise NotImplementedError
 
 
-def make_tiny_trunk(node: str = "pool", *others: str) -> Trunk:
-    specs = [tiny_spec(name) for name in (node, *others)]
+def make_tiny_trunk(node: str = "pool", *others: str, engine: str = TORCH) -> Trunk:
+    nodes = (node, *others)
     torch.manual_seed(0)
-    return Trunk(specs, freeze(TinyNetwork(node)), CPU)
+    module = freeze(TinyNetwork(*nodes))
+    forward = onnx_forward(module, nodes, 16) if engine == ONNXRUNTIME else None
+    assert engine == TORCH or forward
+    specs = [replace(tiny_spec(name), engine=forward.name if forward else TORCH) for name in nodes]
+    return Trunk(specs, module, CPU, forward=forward)
 
 
 def tiny_spec(node: str) -> TrunkSpec:
@@ -152,6 +157,12 @@ def tiny_spec(node: str) -> TrunkSpec:
 def no_cached_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torchvision has downloaded on this machine shall not decide which weights a test gets."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+@pytest.fixture(params=[TORCH, ONNXRUNTIME])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each of the two in turn."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -48,12 +48,6 @@ def test_both_engines_give_the_same(backbone: str) -> None:
         assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_features_do_not_depend_on_the_batch(images: torch.Tensor) -> None:
-    trunk = build("efficientnet_lite0", engine=ONNXRUNTIME)
-    (whole,), parts = trunk.forward(images), [trunk.forward(images[row : row + 1])[0] for row in range(len(images))]
-    assert np.abs(whole - np.concatenate(parts)).max() <= 1e-3 * np.abs(whole).max()
-
-
 def test_a_trunk_is_rebuilt_with_its_engine(images: torch.Tensor) -> None:
     trunk = build("resnet18", engine=ONNXRUNTIME)
     again = rebuild_trunk(trunk.specs, weights="random", device=CPU)

@@ -27,18 +27,18 @@ from features.sources.registry import open_source
 from tests.conftest import make_tiny_trunk
 
 shard.LEAST_IMAGES, shard.LIKELY_IMAGES, shard.MOST_IMAGES = 10, 15, 40
-photos, root = map(Path, sys.argv[1:])
+photos, root = map(Path, sys.argv[1:3])
 source = open_source(str(photos))
-trunk = make_tiny_trunk("pool", "early")
+trunk = make_tiny_trunk("pool", "early", engine=sys.argv[3])
 print("ready", flush=True)
 extract(source, [trunk], root, max_bad=0.5, on_images=lambda _: None)
 """
 
 
-def start_run(photos: Path, root: Path) -> subprocess.Popen[str]:
+def start_run(photos: Path, root: Path, engine: str) -> subprocess.Popen[str]:
     """Start the run above in another process; returns once it begins to extract."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_RUN, str(photos), str(root)],
+        [sys.executable, "-c", SLOW_RUN, str(photos), str(root), engine],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -55,12 +55,12 @@ def places(root: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_path: Path, engine: str) -> None:
     (photos / "red" / "cut.png").write_bytes((photos / "red" / "000.png").read_bytes()[:200])
     (photos / "red" / "notes").write_text("no image")
     for colour in ("red", "green", "blue"):
         write_images(photos / colour, colour, 360, start=100)
-    process = start_run(photos, tmp_path / "undisturbed")
+    process = start_run(photos, tmp_path / "undisturbed", engine)
     start = time.perf_counter()
     assert process.wait() == 0
     duration = time.perf_counter() - start
@@ -69,7 +69,7 @@ def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_pa
     kills = finished = 0
     for _ in range(10 * KILLS):
         root = tmp_path / f"killed-{finished}"
-        process = start_run(photos, root)
+        process = start_run(photos, root, engine)
         try:
             assert process.wait(timeout=moments.uniform(0, duration / 4)) == 0
             finished += 1  # an earlier kill's run came to its end: the next starts afresh
@@ -81,6 +81,6 @@ def test_killed_at_any_moment_it_ends_as_an_undisturbed_run(photos: Path, tmp_pa
         if kills == KILLS:
             break
     assert kills == KILLS
-    assert start_run(photos, tmp_path / f"killed-{finished}").wait() == 0
+    assert start_run(photos, tmp_path / f"killed-{finished}", engine).wait() == 0
     root = tmp_path / f"killed-{finished}"
     assert (places(root), contents(root)) == undisturbed

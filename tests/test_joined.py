@@ -27,7 +27,7 @@ def test_columns_stand_side_by_side(photos: Path, tmp_path: Path) -> None:
         assert np.array_equal(rows.x, np.hstack([first.read(split).x, second.read(split).x]))
         assert rows.keys.tolist() == first.read(split).keys.tolist()
         assert np.array_equal(np.concatenate([batch.x for batch in joined.batches(split, size=7)]), rows.x)
-    assert joined.dim == rows.x.shape[1] == 128 + 1568
+    assert joined.dim == rows.x.shape[1] == 128 + 2048
     assert [trunk.node for trunk in joined.trunks] == ["pool", "early"]
 
 

@@ -85,9 +85,10 @@ def odd(photos: Path) -> Path:
     return photos
 
 
-def test_each_is_a_row_or_a_line_of_the_ledger(odd: Path, tmp_path: Path) -> None:
+def test_each_is_a_row_or_a_line_of_the_ledger(odd: Path, tmp_path: Path, engine: str) -> None:
     source = open_source(str(odd))
-    table = extract(source, [make_tiny_trunk()], tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
+    trunk = make_tiny_trunk(engine=engine)
+    table = extract(source, [trunk], tmp_path / "out", max_bad=0.5, on_images=lambda _: None).tables[0]
     reasons = {Path(key).name: reason for key, reason in table.ledger()[["key", "reason"]].to_numpy().tolist()}
     rows = {Path(key).name for key in table.index()["key"]}
     assert set(reasons) == {*BAD, "gone.png"}
@@ -99,10 +100,11 @@ def test_each_is_a_row_or_a_line_of_the_ledger(odd: Path, tmp_path: Path) -> Non
     assert (table.ledger()["exception"] != "").all()
 
 
-def test_a_bad_file_never_costs_its_batch(odd: Path, tmp_path: Path) -> None:
+def test_a_bad_file_never_costs_its_batch(odd: Path, tmp_path: Path, engine: str) -> None:
     def features(folder: Path) -> dict[str, Any]:
         source = open_source(str(odd))
-        table = extract(source, [make_tiny_trunk()], folder, max_bad=0.5, on_images=lambda _: None).tables[0]
+        trunk = make_tiny_trunk(engine=engine)
+        table = extract(source, [trunk], folder, max_bad=0.5, on_images=lambda _: None).tables[0]
         rows = [table.read(split) for split in ("train", "validation", "test")]
         return {key: x for part in rows for key, x in zip(part.keys, part.x, strict=True)}
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torchvision.models import get_model
 
 from features.errors import TrunkError
+from features.trunk.engine import ONNXRUNTIME, TORCH
 from features.trunk.recipe import normalise
 from features.trunk.spec import TrunkOptions, TrunkSpec
 from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
@@ -37,9 +38,10 @@ def images(count: int, size: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
 
-@pytest.fixture(params=["alexnet", "resnet18"])
+@pytest.fixture(params=[("alexnet", TORCH), ("resnet18", TORCH), ("resnet18", ONNXRUNTIME)], ids=" ".join)
 def trunk(request: pytest.FixtureRequest) -> Trunk:
-    return build(request.param)
+    backbone, engine = request.param
+    return build(backbone, engine=engine)
 
 
 def test_frozen_means_no_gradient_no_statistics_no_change(trunk: Trunk) -> None:

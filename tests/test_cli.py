@@ -109,7 +109,7 @@ def test_more_and_less_is_said(treehead: Run, split_photos: Path, capsys: pytest
         assert treehead(*command, option, "--out", option.strip("-")) == 0
         said[option] = capsys.readouterr().err.splitlines()
     assert said["-q"] == [
-        "! random weights: the network has learnt nothing, so this is no transfer learning (see --weights)",
+        "! random weights: resnet18 has learnt nothing, so this is no transfer learning (see --weights)",
         "! 18 test images are few: an accuracy may be off by ten points, so add images",
     ]
     assert all(len(line) <= 80 for line in said["--device=cpu"] if not line.startswith("!"))

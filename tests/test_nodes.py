@@ -73,9 +73,9 @@ def test_each_row_is_judged_by_a_probe_that_has_not_seen_it() -> None:
     expected = []
     for left in range(24):
         others = np.delete(np.arange(24), left)
-        penalty = 0.01 * ((x - x.mean(axis=0)) ** 2).sum()
-        expected.append(Ridge(alpha=penalty).fit(x[others], np.eye(3)[y[others]]).predict(x[[left]])[0])
-    assert probe._left_out(products, 0.01) == pytest.approx(np.array(expected), abs=1e-4)
+        ridge = 0.01 * ((x - x.mean(axis=0)) ** 2).sum()
+        expected.append(Ridge(alpha=ridge).fit(x[others], np.eye(3)[y[others]]).predict(x[[left]])[0])
+    assert probe._left_out(products, 0.01 * 24) == pytest.approx(np.array(expected), abs=1e-4)
 
 
 class Noise(ThreeNodes):

@@ -110,7 +110,7 @@ class _Probe:
     def on(self, nodes: tuple[str, ...]) -> _Tried:
         """How well rows are classified on `nodes` side by side, by the penalty that suits these best."""
         products = torch.stack([self._products[node] for node in nodes]).sum(dim=0)
-        tried = [self._left_out(products, penalty) for penalty in PENALTIES]
+        tried = [self._left_out(products, penalty * len(nodes) * len(products)) for penalty in PENALTIES]
         surprises = [_surprise(scores, self.labels) for scores in tried]
         scores, surprise = min(zip(tried, surprises, strict=True), key=lambda each: float(each[1].mean()))
         accuracy = float(np.mean(scores.argmax(axis=1) == self.labels))
@@ -118,10 +118,9 @@ class _Probe:
         self._on_score(found)
         return _Tried(found, surprise)
 
-    def _left_out(self, products: torch.Tensor, penalty: float) -> NDArray[np.float64]:
+    def _left_out(self, products: torch.Tensor, ridge: float) -> NDArray[np.float64]:
         """The class scores (n, k) of each row, of the probe that has not seen it; the mean is not penalised."""
         count = len(products)
-        ridge = penalty * products.trace()
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(products + ridge * torch.eye(count).to(products)))
         residuals = ridge * (inverse @ self._offsets) / (ridge * inverse.diagonal() - 1 / count)[:, None]
         scores: NDArray[np.float64] = (self._offsets + self._frequencies - residuals).double().cpu().numpy()

@@ -121,8 +121,10 @@ class _Probe:
     def _left_out(self, products: torch.Tensor, ridge: float) -> NDArray[np.float64]:
         """The class scores (n, k) of each row, of the probe that has not seen it; the mean is not penalised."""
         count = len(products)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(products + ridge * torch.eye(count).to(products)))
-        residuals = ridge * (inverse @ self._offsets) / (ridge * inverse.diagonal() - 1 / count)[:, None]
+        eye = torch.eye(count).to(products)
+        root = torch.linalg.solve_triangular(torch.linalg.cholesky(products + ridge * eye), eye, upper=False)
+        influence = ridge * root.square().sum(dim=0) - 1 / count
+        residuals = ridge * (root.T @ (root @ self._offsets)) / influence[:, None]
         scores: NDArray[np.float64] = (self._offsets + self._frequencies - residuals).double().cpu().numpy()
         return scores
 

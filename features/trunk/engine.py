@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def onnx_forward(module: nn.Module, nodes: Sequence[str], image_size: int) -> On
 
 def _exported(module: nn.Module, nodes: Sequence[str], images: torch.Tensor) -> bytes:
     names = (_IMAGES, *nodes)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad(), _exporting():
         warnings.simplefilter("ignore")  # of what tracing fixes: sizes, which are fixed here
         path = Path(folder, "network.onnx")
         torch.onnx.export(
@@ -112,6 +113,19 @@ def _exported(module: nn.Module, nodes: Sequence[str], images: torch.Tensor) -> 
             dynamo=False,
         )
         return path.read_bytes()
+
+
+@contextmanager
+def _exporting() -> Iterator[None]:
+    """Attention is not fused, for which ONNX has no name; no graph that fails is printed, hundreds of lines of it."""
+    fused, dump = torch.backends.mha.get_fastpath_enabled(), torch._C._jit_onnx_log
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = dump
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -14,8 +17,22 @@ from features.trunk.pooling import channels_second
 from features.trunk.recipe import Recipe
 from features.trunk.spec import DEPTHS
 
+logger = logging.getLogger(__name__)
+
 State = dict[str, torch.Tensor]
 """The tensors of a network, by name."""
+
+
+PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
+"""Licenses that ask for no more than that their text goes along."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where published weights come from: their license, and their address or package; empty where nobody says."""
+
+    license: str = ""
+    source: str = ""
 
 
 class Backbone(ABC):
@@ -63,6 +80,11 @@ class Backbone(ABC):
     def published(self) -> tuple[State, Recipe]:
         """The weights that the network's own package publishes, and their recipe; raises TrunkError."""
 
+    @property
+    def origin(self) -> Origin:
+        """Where those of `published` come from."""
+        return Origin()
+
     def nodes(self, text: str | None) -> tuple[str, ...]:
         """The nodes in a text, separated by commas or +: `depths` stands for a spread of them, none for `node`.
 
@@ -102,3 +124,13 @@ class Backbone(ABC):
             if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
                 raise TrunkError(f"node {node!r} of {self.name} gives no features: expected a vector, tokens or a map")
         return {node: channels_second(output, nhwc=self.is_nhwc(node)) for node, output in outputs.items()}
+
+
+@cache
+def say_license(name: str, license_: str) -> None:
+    """Warn, once, that the weights of a network are under a license that has to be read first, or under none known."""
+    if license_ in ("", "unknown"):
+        logger.warning("of the weights of %s no license is known: ask before you ship what is made with them", name)
+    elif license_.lower() not in PERMISSIVE:
+        advice = "read it before you ship what is made with them"
+        logger.warning("the weights of %s are under %s: %s", name, license_, advice)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from features.errors import TrunkError
 from features.trunk.backbone import Backbone
 from features.trunk.recipe import Recipe
+from features.trunk.short_names import full_name
 from features.trunk.spec import NetworkOptions, TrunkOptions
 from features.trunk.weights import Weights, state_sha256
 
@@ -100,6 +101,7 @@ def weights_of(networks: Sequence[Loaded]) -> str:
 
 def open_backbone(name: str, seed: int) -> Backbone:
     """A network with random weights drawn from `seed`; raises TrunkError for a name that is not known."""
+    name = full_name(name)
     prefix = prefix_of(name)
     kind: type[Backbone] = resolve_name(BACKBONES[prefix])
     return kind(name.removeprefix(prefix), seed)

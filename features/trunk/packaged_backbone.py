@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 
 from features.errors import TrunkError
 from features.storage import file_sha256
-from features.trunk.backbone import State
+from features.trunk.backbone import Origin, State
 from features.trunk.recipe import Recipe
 from features.trunk.timm_backbone import TimmBackbone
 
@@ -80,6 +81,12 @@ class PackagedBackbone(TimmBackbone):
     def is_cached(self) -> bool:
         """See Backbone."""
         return find_spec(self._package.module) is not None
+
+    @property
+    def origin(self) -> Origin:
+        """See Backbone."""
+        package = self._package.name
+        return Origin(license="Apache-2.0", source=f"{package} {version(package)}" if self.is_cached() else package)
 
     def published(self) -> tuple[State, Recipe]:
         """See Backbone."""

@@ -6,9 +6,10 @@ import copy
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import fx, nn
@@ -17,12 +18,16 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from features.errors import TrunkError
 from features.storage import file_sha256
-from features.trunk.backbone import Backbone, State
+from features.trunk.backbone import Backbone, Origin, State
 from features.trunk.recipe import Recipe
+from features.trunk.tokens import READINGS, read_tokens
 from features.trunk.torchvision_families import family_of
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
 """torchvision's DenseNet files are older than its names: norm.1 became norm1."""
+
+_TOKENS = re.compile(rf"(encoder\.layers\.encoder_layer_\d+)\.({'|'.join(READINGS)})$")
+"""Nodes that are read from the tokens that another gives."""
 
 
 class TorchvisionBackbone(Backbone):
@@ -43,17 +48,25 @@ class TorchvisionBackbone(Backbone):
         with _quiet():
             _, names = get_graph_node_names(self.network.eval())
         names = names[1:]  # the first is the network's input
-        for node in nodes:
-            if not any(name == node or name.startswith(f"{node}.") for name in names):
-                choices = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
-                raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {', '.join(choices)}")
+        given = {node: _TOKENS.sub(r"\1", node) for node in nodes}
+        for node, whole in given.items():
+            if not any(name == whole or name.startswith(f"{whole}.") for name in names):
+                raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {_choices(names)}")
         with _quiet():
-            module = create_feature_extractor(self.network, {node: node for node in nodes})
+            module = create_feature_extractor(self.network, {whole: whole for whole in given.values()})
+        if set(given) != set(given.values()):
+            _let_tokens_be_read(module, given, self.network.get_submodule("encoder.ln"))
         return _without_in_place(module) if len(nodes) > 1 else module
 
     def is_cached(self) -> bool:
         """See Backbone."""
         return cached_path(get_model_weights(self.name)["DEFAULT"].url).exists()
+
+    @property
+    def origin(self) -> Origin:
+        """See Backbone."""
+        weights = get_model_weights(self.name)["DEFAULT"]
+        return Origin(license=weights.meta.get("license", "BSD-3-Clause"), source=weights.url)
 
     def published(self) -> tuple[State, Recipe]:
         """See Backbone."""
@@ -103,6 +116,29 @@ def _recipe(weights: WeightsEnum) -> Recipe:
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
     )
+
+
+def _choices(names: Sequence[str]) -> str:
+    """The outer ones of a network's nodes, and those that are read from the tokens of a transformer's layers."""
+    outer = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+    readings = READINGS if "encoder.layers" in outer else ()
+    return ", ".join(outer + [f"encoder.layers.encoder_layer_N.{reading}" for reading in readings])
+
+
+def _let_tokens_be_read(module: fx.GraphModule, given: Mapping[str, str], norm: nn.Module) -> None:
+    """Let `module` give nodes that are read from others', which it gives already; the encoder norms its tokens last."""
+    module.add_submodule("encoder.ln", norm)
+    for graph in cast("list[fx.Graph]", [module.train_graph, module.eval_graph]):
+        (end,) = graph.find_nodes(op="output")
+        outputs = dict(cast("dict[str, fx.Node]", end.args[0]))
+        with graph.inserting_before(end):
+            for node in given:
+                match = _TOKENS.match(node)
+                if match:
+                    normed = graph.call_module("encoder.ln", (outputs[match[1]],))
+                    outputs[node] = graph.call_function(read_tokens, (normed, match[2]))
+        end.args = ({node: outputs[node] for node in given},)
+    module.recompile()
 
 
 def _without_in_place(module: fx.GraphModule) -> fx.GraphModule:

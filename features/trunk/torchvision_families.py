@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from features.errors import TrunkError
+from features.trunk.short_names import SHORT_NAMES, full_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def _vgg(*blocks: int) -> Family:
 
 def _vit(*layers: int, size: int = 224) -> Family:
     """A vision transformer by the numbers of its layers; `getitem_5` is the class token that its head sees."""
-    nodes = (*(f"encoder.layers.encoder_layer_{number}" for number in layers), "getitem_5")
+    nodes = (*(f"encoder.layers.encoder_layer_{number}.cls_mean" for number in layers), "getitem_5")
     return Family(depths=nodes, smallest=size, fixed=True, arguments={"image_size": size})
 
 
@@ -89,11 +90,11 @@ FAMILIES: dict[str, Family] = {
 
 
 def check_beginning(name: str) -> None:
-    """Raise TrunkError for a network's name that begins as none of torchvision's does, nor with another package."""
-    if ":" not in name and not name.startswith((*FAMILIES, "efficientnet_lite")):
+    """Raise TrunkError for a name that is no short one, and begins as none of torchvision's or another package does."""
+    if ":" not in full_name(name) and not name.startswith((*FAMILIES, "efficientnet_lite")):
         raise TrunkError(
-            f"unknown backbone {name!r}: expected timm:NAME, efficientnet_lite0, or one that begins with "
-            f"{', '.join(FAMILIES)}"
+            f"unknown backbone {name!r}: expected timm:NAME, efficientnet_lite0, {', '.join(SHORT_NAMES)}, or one that "
+            f"begins with {', '.join(FAMILIES)}"
         )
 
 
@@ -110,6 +111,6 @@ def family_of(name: str) -> Family:
     if name not in vision_names():
         from features.trunk.loaded import BACKBONES
 
-        others = ", ".join(f"{prefix}NAME" for prefix in BACKBONES if prefix)
+        others = ", ".join((*(f"{prefix}NAME" for prefix in BACKBONES if prefix), *SHORT_NAMES))
         raise TrunkError(f"unknown backbone {name!r}: expected {others}, or one of {', '.join(vision_names())}")
     return FAMILIES[max((prefix for prefix in FAMILIES if name.startswith(prefix)), key=len)]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from features.errors import TrunkError, first_line, some
-from features.trunk.backbone import Backbone, State
+from features.trunk.backbone import Backbone, State, say_license
 from features.trunk.bundled import bundled_state, is_bundled
 from features.trunk.recipe import Recipe
 from features.trunk.spec import AUTO, BUNDLED, IMAGENET, NAMED_WEIGHTS, RANDOM
@@ -88,7 +88,10 @@ class Weights:
     def _published(self, backbone: Backbone) -> tuple[State, Recipe]:
         if self.file:
             return file_state(self.file), backbone.recipe
-        return bundled_state(backbone.name) if self.name == BUNDLED else backbone.published()
+        if self.name == BUNDLED:
+            return bundled_state(backbone.name)
+        say_license(backbone.name, backbone.origin.license)
+        return backbone.published()
 
 
 def file_state(path: Path) -> State:

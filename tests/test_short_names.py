@@ -107,6 +107,19 @@ def test_nothing_is_said_of_other_licenses_and_of_other_weights(
     assert opened(name, weights, caplog) == []
 
 
+@pytest.mark.usefixtures("unpublished")
+def test_nothing_is_said_of_weights_that_do_not_come(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: TimmBackbone) -> tuple[State, Recipe]:
+        raise TrunkError("could not be downloaded")
+
+    monkeypatch.setattr(TimmBackbone, "published", refused)
+    with pytest.raises(TrunkError, match="could not be downloaded"):
+        opened("timm:convnextv2_atto.fcmae", IMAGENET, caplog)
+    assert not caplog.records
+
+
 def test_weights_without_a_license_are_said_to_have_none(caplog: pytest.LogCaptureFixture) -> None:
     say_license.cache_clear()
     say_license("timm:resnet50.bamboo", "")

@@ -90,8 +90,9 @@ class Weights:
             return file_state(self.file), backbone.recipe
         if self.name == BUNDLED:
             return bundled_state(backbone.name)
+        found = backbone.published()
         say_license(backbone.name, backbone.origin.license)
-        return backbone.published()
+        return found
 
 
 def file_state(path: Path) -> State:

@@ -63,15 +63,11 @@ class TimmBackbone(Backbone):
             raise TrunkError(f"{self.name} does not give its stages: choose another model of timm")
         self._model, self.network, self._config = name, network, network.pretrained_cfg
         info = network.feature_info
-        self.stages = tuple(
-            f"stage{n}" for n in range(1, len(info.get_dicts() if hasattr(info, "get_dicts") else info) + 1)
-        )
-        step = max(1, len(self.stages) / MOST_DEPTHS)
-        spread = [self.stages[round(step * (n + 1)) - 1] for n in range(min(MOST_DEPTHS, len(self.stages)))]
+        count = len(info.get_dicts() if hasattr(info, "get_dicts") else info)
+        self.stages = tuple(f"stage{number}" for number in range(1, count + 1))
         self._readings = READINGS if _has_class_token(network) else ()
-        if self._readings:
-            spread = [f"{stage}.{CLS_MEAN}" for stage in spread]
-        self.node, self.depths = PRE_LOGITS, (*spread, PRE_LOGITS)
+        read = f".{CLS_MEAN}" if self._readings else ""
+        self.node, self.depths = PRE_LOGITS, (*(f"{stage}{read}" for stage in _spread(self.stages)), PRE_LOGITS)
         self.recipe = _recipe(network.pretrained_cfg)
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
@@ -128,6 +124,12 @@ def _create(name: str, **options: Any) -> Any:
     """
     plain = is_model_in_modules(name.partition(".")[0], PLAIN_TRANSFORMERS)
     return timm.create_model(name, dynamic_img_size=plain or None, **options)  # timm leaves out what is None
+
+
+def _spread(stages: Sequence[str]) -> list[str]:
+    """MOST_DEPTHS of these at most."""
+    step = max(1, len(stages) / MOST_DEPTHS)
+    return [stages[round(step * (n + 1)) - 1] for n in range(min(MOST_DEPTHS, len(stages)))]
 
 
 def _has_class_token(network: Any) -> bool:

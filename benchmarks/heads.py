@@ -74,7 +74,7 @@ def run_bench_heads(config: BenchHeadsConfig) -> None:
     folder = config.features.run.out / "bench"
     check_writable(folder)
     skipped = names_to_skip(config)
-    table = make_table(open_run(config.features), config.features)
+    table = make_table(open_run(config.features), config.features.run)
     check_testable(table)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         some = write_some(table, in_proportion(table, config.rows, config.features.run.seed), Path(scratch) / "some")

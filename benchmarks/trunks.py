@@ -73,7 +73,7 @@ def _measure_set(dataset: str, config: BenchTrunksConfig) -> SetFigures:
 def _measure(dataset: str, name: str, config: BenchTrunksConfig) -> tuple[TrunkFigures, Mapping[str, int], str]:
     asked, run = config.of(dataset, name), config.run
     opened = open_run(asked.features)
-    table = make_table(opened, asked.features)
+    table = make_table(opened, run)
     check_testable(table)
     us = us_per_image(table)  # of all that had to be extracted to choose
     if asked.selects(table.trunks):

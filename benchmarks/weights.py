@@ -60,7 +60,7 @@ def _measure_set(dataset: str, names: list[str], config: BenchWeightsConfig) -> 
     for name in names:
         asked = config.of(dataset, name)
         opened = open_run(asked)
-        table = make_table(opened, asked)
+        table = make_table(opened, config.run)
         measured[name] = _scores(table, opened.weights_of(table), config.run)
     return SetFigures(dataset=table.dataset, rows=table.rows, measured=measured, share=shares(measured))
 

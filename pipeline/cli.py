@@ -91,7 +91,7 @@ def features(config: Annotated[FeaturesConfig, Flat] = _FEATURES, show: Show = _
     with _loading(show, "features", config.dataset, config.trunk.backbone):
         from pipeline.stages.tables import make_table, open_run
 
-    for table in make_table(open_run(config, unlabelled=True), config).tables:
+    for table in make_table(open_run(config, unlabelled=True), config.run).tables:
         result(str(table.folder))
 
 

@@ -164,7 +164,7 @@ def test_beside_heads_on_any_node_all_its_layers_have_their_weights(
 ) -> None:
     trunk = TrunkOptions(backbone="alexnet", weights="bundled", image_size=64, node=node)
     opened = open_run(FeaturesConfig(dataset=str(split_photos), trunk=trunk, run=RunConfig(out=tmp_path)))
-    plan = plans_beside(opened, trunk, RetrainSettings(), seed=0)["alexnet"]
+    plan = plans_beside(opened, RetrainSettings(), seed=0)["alexnet"]
     alone = open_network(trunk)
     assert plan.settings["weights_sha256"] == alone.sha256("avgpool")
 

@@ -68,7 +68,7 @@ KNOWN = ("digits", *MNIST_KIN, *TORCHVISION)
 """The data sets that are known by name."""
 
 MIRROR_MATTERS = {"digits", "mnist", "qmnist", "kmnist", "emnist", "usps", "svhn", "semeion", "gtsrb", "renderedsst2"}
-"""Sets of digits, letters and road signs, which are others in the mirror."""
+"""Sets of digits, letters and road signs, which are others in the mirror, and which AlexNet alone does for."""
 
 FILES: dict[str, Callable[[Any], Iterable[Path | str]]] = {
     "caltech101": lambda part: (

@@ -60,10 +60,8 @@ class TableSpec:
         return f"{self.stem}-{self.fingerprint[:8]}"
 
     def without_source(self) -> dict[str, Json]:
-        """The spec for JSON, without which images there are and how the weights' file is called."""
-        trunk = self.trunk.to_json()
-        del trunk["weights"]
-        content = self.to_json() | {"trunk": trunk}
+        """The spec for JSON, without which images there are, and what of the weights decides nothing."""
+        content = self.to_json() | {"trunk": self.trunk.decisive()}
         del content["source_sha256"]
         return content
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from features.errors import TrunkError
-from features.trunk.backbone import Backbone
+from features.trunk.backbone import Backbone, Origin
 from features.trunk.recipe import Recipe
 from features.trunk.short_names import full_name
-from features.trunk.spec import NetworkOptions, TrunkOptions
+from features.trunk.spec import BUNDLED, IMAGENET, NetworkOptions, TrunkOptions
 from features.trunk.weights import Weights, state_sha256
 
 TORCHVISION = ""
@@ -55,6 +55,15 @@ class Loaded:
     nodes: tuple[str, ...]
     module: nn.Module
     recipe: Recipe
+
+    @property
+    def origin(self) -> Origin:
+        """Where the weights come from."""
+        if self.weights.name == IMAGENET:
+            return self.backbone.origin
+        if self.weights.name == BUNDLED:
+            return Origin(license="BSD-3-Clause, and ImageNet's terms", source="treehead")
+        return Origin(source=self.weights.reopen if self.weights.file else "")
 
     def sha256(self, node: str) -> str:
         """SHA-256 of the tensors that `node` needs, see `state_sha256`."""

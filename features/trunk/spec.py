@@ -9,6 +9,7 @@ from typing import Literal
 from features.errors import TrunkError
 from features.sources.formats.rules import MAX_PIXELS, Decoding
 from features.storage import Json, from_json
+from features.trunk.short_names import full_name
 
 DEPTHS = "depths"
 """Stands for the spread of nodes that each backbone names."""
@@ -81,9 +82,9 @@ class TrunkOptions(NetworkOptions):
 
     Attributes:
         backbone: The network: alexnet, efficientnet_lite0, resnet18, vgg16, squeezenet1_1, densenet121, convnext_tiny,
-            vit_b_16 … (an unknown name lists the families), or timm:NAME; several, separated by commas, stand side by
-            side. auto: alexnet and the depths of efficientnet_lite0, or alexnet alone where weights or a node are
-            given.
+            vit_b_16 … (an unknown name lists the families), a short name such as dinov2-small, or timm:NAME; several,
+            separated by commas, stand side by side. auto: alexnet and the depths of efficientnet_lite0 for photographs,
+            alexnet alone for digits, letters and signs, and where weights or a node are given.
         weights: The network's weights: imagenet (as published, from the cache, a package, or downloaded), bundled
             (those that come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or
             auto: imagenet where they need no download, else bundled where there are any, else random. Of several
@@ -114,10 +115,10 @@ class TrunkOptions(NetworkOptions):
         [('alexnet', None), ('resnet18', 'depths')]
         """
         if self.backbone == AUTO:
-            return self._unnamed().each()
+            return self.named(photographs=True).each()
         if "," not in self.backbone:
             return (self,)
-        names = [name.strip() for name in self.backbone.split(",") if name.strip()]
+        names = [full_name(name.strip()) for name in self.backbone.split(",") if name.strip()]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise TrunkError(f"`backbone={self.backbone}` names {twice[0]!r} more than once: name each network once")
@@ -127,9 +128,14 @@ class TrunkOptions(NetworkOptions):
             for name, of_weights, node in zip(names, weights, nodes, strict=True)
         )
 
-    def _unnamed(self) -> TrunkOptions:
-        """What no name stands for: weights and nodes are one network's."""
-        if self.weights != AUTO or self.node:
+    def named(self, *, photographs: bool) -> TrunkOptions:
+        """The same with the networks that `auto` stands for: one that does for what are no photographs.
+
+        Weights and nodes that were given are one network's as well.
+        """
+        if self.backbone != AUTO:
+            return self
+        if self.weights != AUTO or self.node or not photographs:
             return replace(self, backbone=BackboneOptions.backbone)
         return replace(self, backbone=",".join(DEFAULT_TRUNKS), node=",".join(DEFAULT_TRUNKS.values()))
 
@@ -152,7 +158,8 @@ class TrunkSpec(Decoding):
     `weights_sha256` is that of the tensors that `node` needs (see `state_sha256`), so that the same weights make the
     same table from any file; `seed` is that of random weights, else None. Sizes are in pixels: the shorter side becomes
     `resize`, the centre `image_size` is what the network sees. `pool`, `precision` and `decoder` are what was done,
-    never `auto`; images are decoded as Decoding says.
+    never `auto`; images are decoded as Decoding says. `license` and `source` of the weights are empty where nobody
+    says; like the name of the weights they decide nothing, see `decisive`.
     """
 
     backbone: str
@@ -170,6 +177,8 @@ class TrunkSpec(Decoding):
     engine: str = "torch"
     compiled: bool = False
     decoder: str = "pillow"
+    license: str = ""
+    source: str = ""
 
     @property
     def title(self) -> str:
@@ -180,6 +189,10 @@ class TrunkSpec(Decoding):
     def pretrained(self) -> bool:
         """Whether anything was learnt elsewhere: random weights, and what was made of them here, transfer nothing."""
         return self.weights not in (RANDOM, FROM_SCRATCH)
+
+    def decisive(self) -> dict[str, Json]:
+        """As `to_json`, but without what the weights are called, and where they come from."""
+        return {name: value for name, value in self.to_json().items() if name not in ("weights", "license", "source")}
 
     def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `from_json` turns it back."""

@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from functools import partial
+from math import ceil
 from typing import Any, cast
 
 import timm
@@ -127,9 +128,9 @@ def _create(name: str, **options: Any) -> Any:
 
 
 def _spread(stages: Sequence[str]) -> list[str]:
-    """MOST_DEPTHS of these at most."""
+    """MOST_DEPTHS of these at most; the first stages of all teach least."""
     step = max(1, len(stages) / MOST_DEPTHS)
-    return [stages[round(step * (n + 1)) - 1] for n in range(min(MOST_DEPTHS, len(stages)))]
+    return [stages[ceil(step * (n + 1)) - 1] for n in range(min(MOST_DEPTHS, len(stages)))]
 
 
 def _has_class_token(network: Any) -> bool:

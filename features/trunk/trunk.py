@@ -129,6 +129,7 @@ def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Tr
             engine=forward.name if forward else TORCH,
             compiled=options.compiled,
             decoder=options.decoder,
+            **asdict(loaded.origin),
         )
         for node in loaded.nodes
     ]

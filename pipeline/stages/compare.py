@@ -86,8 +86,8 @@ def prepare(config: CompareConfig) -> Contest:
     learning, features, run = config.learning, config.learning.features, config.learning.features.run
     heads = make_heads([name for name in names if name != NETWORK], config.settings, run)
     opened = open_run(features)
-    plans = plans_beside(opened, features.trunk, config.network, run.seed) if NETWORK in names else {}
-    table = make_table(opened, features)
+    plans = plans_beside(opened, config.network, run.seed) if NETWORK in names else {}
+    table = make_table(opened, run)
     check_testable(table)
     nodes, network_us = run_nodes(table, run), us_by_network(table)
     if learning.selects(table.trunks):

@@ -49,14 +49,14 @@ def run_finetune(dataset: str, config: FinetuneConfig) -> Trained:
     return run_retraining(plan, run)
 
 
-def plans_beside(opened: Opened, asked: TrunkOptions, how: RetrainSettings, seed: int) -> dict[str, Retraining]:
+def plans_beside(opened: Opened, how: RetrainSettings, seed: int) -> dict[str, Retraining]:
     """What is to be retrained beside heads on features, were it this network or that, by its name.
 
     It is one that is `opened`, unless that has other weights, or ends before the node that its own classifier sees:
     layers that were cut off have none.
     """
     plans = {}
-    for network, loaded in zip(asked.each(), opened.networks, strict=True):
+    for network, loaded in zip(opened.trunk.each(), opened.networks, strict=True):
         if is_from_scratch(how.regime) or loaded.backbone.node not in loaded.nodes:
             loaded = open_network(_weighted(network, how), seed=seed)
         plan = plan_retraining(opened.source, loaded, how, seed=seed, device=opened.device)

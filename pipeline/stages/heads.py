@@ -42,7 +42,7 @@ def run_xgb(config: XgbConfig) -> Trained:
     learning, run = config.learning, config.learning.features.run
     trees = make_heads([XgbSettings.head], HeadSettings(xgb=config.xgb), run)
     opened = open_run(learning.features)
-    table = make_table(opened, learning.features)
+    table = make_table(opened, run)
     if learning.selects(table.trunks):
         table = best_nodes(table, run_nodes(table, run))
     with Workspace() as workspace:

@@ -20,6 +20,7 @@ from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
 from features.trunk.loaded import Loaded, open_networks, weights_of
+from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import detail, progress, remark, remark_table, screen, warn
@@ -30,9 +31,13 @@ from pipeline.report.splits import class_rows, few_test_images, split_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """What a run is about: labelled images, networks with their weights, and the device that works on them."""
+    """What a run is about: labelled images, networks with their weights, and the device that works on them.
+
+    `trunk` is what was asked for, never `auto`.
+    """
 
     source: Source
+    trunk: TrunkOptions
     networks: tuple[Loaded, ...]
     device: torch.device
 
@@ -49,7 +54,8 @@ def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
     """
     device = resolve_device(config.run.device)
     source = open_images(config.dataset, config.run, unlabelled=unlabelled)
-    return Opened(source=source, networks=open_networks(config.trunk, seed=config.run.seed), device=device)
+    trunk = config.trunk.named(photographs=not source.mirror_matters)
+    return Opened(source=source, trunk=trunk, networks=open_networks(trunk, seed=config.run.seed), device=device)
 
 
 def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *, unlabelled: bool = False) -> Source:
@@ -80,18 +86,18 @@ def say_images(source: Source) -> None:
         remark_table(("class", *counts.columns), class_rows(counts))
 
 
-def make_table(opened: Opened, config: FeaturesConfig) -> JoinedTable:
-    """Make the feature tables that `config` asks for, one a node, or find them finished.
+def make_table(opened: Opened, run: RunConfig) -> JoinedTable:
+    """Make the feature tables of what is opened, one a node, or find them finished.
 
     A warning says where the test will be a weak one.
     """
-    trunks = [cut_trunk(loaded, config.trunk, opened.device) for loaded in opened.networks]
+    trunks = [cut_trunk(loaded, opened.trunk, opened.device) for loaded in opened.networks]
     for loaded in opened.networks:
         if not loaded.weights.pretrained:
             name = loaded.backbone.name
             warn(f"random weights: {name} has learnt nothing, so this is no transfer learning (see --weights)")
     say_images(opened.source)
-    table = extract_table(opened.source, trunks, config.run)
+    table = extract_table(opened.source, trunks, run)
     if table.rows.get("test"):
         counts = np.bincount(table.labels("test"), minlength=len(table.classes))
         for line in few_test_images(dict(zip(table.classes, map(int, counts), strict=True))):

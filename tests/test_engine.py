@@ -14,7 +14,7 @@ from torch import nn
 from features.errors import TrunkError
 from features.frozen_trunk import FrozenTrunk
 from features.trunk import engine
-from features.trunk.engine import ONNXRUNTIME, TORCH, choose_engine
+from features.trunk.engine import ONNXRUNTIME, TORCH, choose_engine, onnx_forward
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk, rebuild_trunk
 from tests.conftest import CPU
@@ -121,3 +121,32 @@ def test_frozen_trunk_takes_an_engine() -> None:
     trunk = FrozenTrunk("resnet18", weights="random", image_size=64, precision="fp32", engine=ONNXRUNTIME).fit([])
     assert trunk.specs_[0].engine.startswith(ONNXRUNTIME)
     assert replace(trunk.specs_[0], engine=TORCH) == build("resnet18", engine=TORCH).spec
+
+
+class PadsAsItsImagesNeed(nn.Module):
+    """As EfficientNets pad: by a size that is computed from the map's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        height, width = images.shape[-2:]
+        return {"layer": self.layer(nn.functional.pad(images, (0, width % 3, 0, height % 3)))}
+
+
+def test_sizes_of_maps_are_numbers_in_an_exported_network() -> None:
+    module = PadsAsItsImagesNeed().eval()
+    assert b'"\x05Shape' not in engine._exported(module, ["layer"], torch.rand(2, 3, 16, 16))  # an operator's name
+    forward = onnx_forward(module, ["layer"], 16)
+    assert forward is not None
+    assert forward(torch.rand(5, 3, 16, 16))["layer"].shape == (5, 4, 8, 8)
+
+
+def test_a_network_that_fixes_the_number_of_images_is_left_to_torch(caplog: pytest.LogCaptureFixture) -> None:
+    class Fixes(nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"flat": images.reshape(int(images.shape[0]), -1)}
+
+    assert onnx_forward(Fixes(), ["flat"], 8) is None
+    assert "torch computes" in caplog.text

@@ -1,59 +1,68 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 import pytest
 
 from pipeline.bench.common import ratio
-from pipeline.bench.features import make_photos, section
-from pipeline.bench.measures import MEASURES, Measured
+from pipeline.bench.features import figures, make_photos
+from pipeline.bench.measures import Measured
 from tests.conftest import Run, refused
+
+ALONE = {"forward alone, eager", "forward alone, fp32", "limit by GEMM, fp32", "decode alone", "transform alone"}
 
 
 @pytest.mark.slow
-def test_bench_features_writes_rates_and_ratios(
-    treehead: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.bench.features.resolve_precision", lambda *_: "fp32")  # another doubles all processes
-    options = ("--dataset", "digits", "--images", 24, "--rounds", 1, "--seconds", 0.1, "--device", "cpu")
-    assert treehead("bench", "features", *options) == 0
+def test_bench_features_writes_rates_and_ratios(treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--dataset", "digits", "--images", 8, "--rounds", 1, "--seconds", 0.01, "--device", "cpu")
+    assert treehead("bench", "features", *options, "--networks", "squeezenet1_1") == 0
     content = json.loads(Path("artifacts/bench/features.json").read_text())
-    assert {each["images"] for each in content["sections"]} == {"in memory", "JPEG files"}
-    for each in content["sections"]:
-        assert set(each["images_per_second"]) == set(MEASURES) - {"copy alone"}
-        assert min(each["images_per_second"].values()) > 0
-        assert all(2**27 < peak < 2**33 for peak in each["peak_bytes"].values())
-        assert set(each["ratios"]) > {"ours / textbook, CSV", "time of five depths / one"}
+    (found,) = content["networks"]
+    assert set(found["images_per_second"]) >= ALONE | {"ours, JPEG", "ours, memory", "forward alone, onnxruntime"}
+    assert min(found["images_per_second"].values()) > 0
+    assert 5e8 < found["flops"] < 9e8  # its authors' 0.35 billion multiplications, and as many additions
+    assert 2**27 < found["peak_bytes"] < 2**33
     assert content["cores"] >= 1
     assert content["versions"]["torch"]
     output = capsys.readouterr().out
-    assert "ours / forward alone" in output
+    assert re.search(r"^ours, JPEG / fastest forward +\d\.\d\d$", output, re.MULTILINE)
     assert "written to artifacts/bench/features.json" in output
     assert [path.name for path in Path("artifacts/bench").iterdir() if path.name.startswith("tmp")] == []
 
 
-def test_ratios_are_taken_within_a_round() -> None:
-    rates = {
-        "ours": [90, 45, 60],
-        "ours, five depths": [80, 45, 30],
-        "textbook, CSV": [30, 15, 30],
-        "textbook, nothing written": [45, 45, 60],
-        "forward alone": [100, 50, 100],
-        "decode alone": [1000, 500, 1000],
-        "transform alone": [1000, 500, 1000],
+def some_rounds(**rates: Sequence[float]) -> list[Measured]:
+    """Two rounds of what any network is measured by, and of `rates`."""
+    usual = {"forward alone, eager": [10, 20], "decode alone": [1000, 1000], "transform alone": [500, 1000]}
+    ours = {"ours, JPEG": [80, 80], "ours, memory": [90, 60], "limit by GEMM, fp32": [200, 400]}
+    every = usual | ours | rates
+    rounds = [{what: values[number] for what, values in every.items()} for number in range(2)]
+    return [Measured(rates=each, flops=7, peak_bytes=peak) for each, peak in zip(rounds, (3, 2), strict=True)]
+
+
+def test_ratios_are_taken_within_a_round_of_the_fastest_forward() -> None:
+    rates = {"forward alone, onnxruntime": [100, 100], "forward alone, fp32": [110, 50]}
+    found = figures("alexnet", some_rounds(**rates), shared=True)
+    assert found.fastest == "forward alone, onnxruntime"
+    assert (found.images_per_second["forward alone, fp32"], found.peak_bytes) == (80, 3)
+    assert found.ratios == {
+        "ours, JPEG / fastest forward": 0.8,
+        "ours, memory / fastest forward": 0.75,
+        "ours, JPEG / eager": 6,
+        "fastest forward / limit": 0.375,
+        "ours, JPEG / all parts alone": pytest.approx((0.8 * 1.3 + 0.8 * 1.2) / 2),
     }
-    runs = {what: [Measured(rate=rate, peak_bytes=7) for rate in each] for what, each in rates.items()}
-    figures = section("in memory", "fp32", runs, shared=True)
-    assert figures.ratios["ours / forward alone"] == 0.9
-    assert figures.ratios["ours / textbook, CSV"] == 3
-    assert figures.ratios["time of five depths / one"] == 1.125
-    assert figures.images_per_second["ours"] == median(rates["ours"]) == 60
-    shared = "ours / decode alone + transform alone + forward alone"
-    assert section("JPEG files", "fp32", runs, shared=True).ratios[shared] == pytest.approx(0.9 * 1.2)
-    beside_a_gpu = "ours / decode alone or transform alone or forward alone"
-    assert section("JPEG files", "fp32", runs, shared=False).ratios[beside_a_gpu] == 0.9
+    beside_a_gpu = figures("alexnet", some_rounds(**rates), shared=False)
+    assert beside_a_gpu.ratios["ours, JPEG / all parts alone"] == 0.8
+
+
+def test_the_limit_is_that_of_the_precision() -> None:
+    rates = {"forward alone, bf16": [100, 100], "limit by GEMM, bf16": [400, 400], "textbook, JPEG": [20, 20]}
+    ratios = figures("alexnet", some_rounds(**rates), shared=True).ratios
+    assert ratios["fastest forward / limit"] == 0.25
+    assert ratios["ours, JPEG / textbook"] == 4
 
 
 @pytest.mark.slow
@@ -84,5 +93,7 @@ def test_a_set_that_is_not_there_is_said_first(treehead: Run, capsys: pytest.Cap
     assert "unknown data set 'nowhere'" in refused(
         treehead, capsys, "bench", "features", "--photos", "nowhere", "--dataset", "digits"
     )
+    assert "unknown backbone 'nothing'" in refused(treehead, capsys, "bench", "features", "--networks", "nothing")
+    assert "--networks , names none" in refused(treehead, capsys, "bench", "features", "--networks", ",")
     assert "--images 0 is out of range" in refused(treehead, capsys, "bench", "features", "--images", 0)
     assert "--seconds 0.0 is out of range" in refused(treehead, capsys, "bench", "features", "--seconds", 0)

@@ -36,6 +36,7 @@ class BenchFeaturesConfig(BenchConfig):
     """The benchmark of extraction.
 
     Attributes:
+        networks: Networks to measure, with random weights, separated by commas.
         dataset: A set that is held in memory: mnist, digits, cifar10 …
         data_dir: Where the sets known by name lie, or are downloaded to.
         photos: A folder of JPEG files, a folder for each class; by default cut from two photographs of scikit-learn's.
@@ -43,13 +44,19 @@ class BenchFeaturesConfig(BenchConfig):
         seconds: How long each part is measured alone.
     """
 
+    networks: str = "alexnet,resnet18,resnet50,efficientnet_lite0"
     dataset: str = "mnist"
     data_dir: Path = Path("data")
     photos: Path | None = None
-    images: int = 1024
-    seconds: float = 5.0
+    images: int = 512
+    seconds: float = 0.6
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, {"images": (1, 10**7)})
         check_positive(self, seconds=10**4)
+
+    @property
+    def network_names(self) -> list[str]:
+        """The networks asked for, each once."""
+        return list(dict.fromkeys(filter(None, map(str.strip, self.networks.split(",")))))

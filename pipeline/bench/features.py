@@ -1,4 +1,4 @@
-"""`treehead bench features`: extraction against the network alone and the tutorials' way, as ratios of one run."""
+"""`treehead bench features`: how near extraction comes to what the machine can do, as ratios of one run."""
 
 from __future__ import annotations
 
@@ -8,138 +8,128 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from features.devices import resolve_device, resolve_precision
+from features.devices import resolve_device
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.storage import check_writable, write_json
-from features.trunk.spec import DEPTHS
+from features.trunk.loaded import open_backbone
 from pipeline.bench.common import measure_in_turn, ratio
 from pipeline.bench.config import BenchFeaturesConfig
-from pipeline.bench.measures import FIVE_DEPTHS, MEASURES, Job, Measured, measure
+from pipeline.bench.measures import (
+    EAGER,
+    FILES,
+    FORWARD,
+    FP32,
+    IN_MEMORY,
+    LIMIT,
+    OURS,
+    PARTS,
+    TEXTBOOK,
+    Job,
+    Measured,
+    measure,
+)
 from pipeline.console import result, result_table
+from pipeline.errors import PipelineError
 from pipeline.provenance import about
-
-IN_MEMORY, FILES = "in memory", "JPEG files"
-
-TEXTBOOK = "textbook"
-"""How the names of the tutorials' ways begin in MEASURES."""
 
 LEAST_PHOTOS = 200
 """Fewer might leave none for validation."""
 
-FEW_IMAGES = 4096
-"""Enough for the tutorials' way, which is slow, and for photographs."""
+MOST_PHOTOS = 4096
 
-CEILING = {IN_MEMORY: ("forward alone",), FILES: ("decode alone", "transform alone", "forward alone")}
-"""What an image costs at least. On the CPU these share the cores, so times add up; beside a GPU the slowest counts."""
-
-Runs = dict[str, list[Measured]]
-"""What each measurement gave, round by round."""
-
-Name = tuple[str, str, str]
-"""Images, precision, and what is measured."""
+FASTEST, ALL = "fastest forward", "all parts alone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
-    """The figures of one set of images at one precision, by what is measured.
+class Figures:
+    """What was measured of one network.
 
-    `images_per_second` has medians over the `rounds`, `peak_bytes` the most memory that a process held; `ratios` are
-    medians of ratios within rounds.
+    `images_per_second` has medians over `rounds`; `ratios` are medians of ratios within rounds;
+    `fastest` names the fastest forward; `peak_bytes` the most memory that ours held.
     """
 
-    images: str
-    precision: str
+    network: str
+    flops: int
+    fastest: str
     images_per_second: Mapping[str, float]
     rounds: Mapping[str, Sequence[float]]
-    peak_bytes: Mapping[str, int]
     ratios: Mapping[str, float]
+    peak_bytes: int
 
 
 def run_bench_features(config: BenchFeaturesConfig) -> None:
-    """Measure, print a table, and write `bench/features.json`."""
+    """Measure, print tables, and write `bench/features.json`."""
     device = resolve_device(config.device)
     folder = config.out / "bench"
     check_writable(folder)
-    photos = config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), FEW_IMAGES))
-    sets = {IN_MEMORY: config.dataset, FILES: str(photos)}
+    if not config.network_names:
+        raise PipelineError(f"`networks={config.networks}` names none: give one or more, separated by commas")
+    for network in config.network_names:
+        open_backbone(network, 0)  # what is not known is said now
+    photos = config.photos or make_photos(folder / "photos", min(max(config.images, LEAST_PHOTOS), MOST_PHOTOS))
+    sets = {FILES: str(photos), IN_MEMORY: config.dataset}
     for dataset in sets.values():
-        open_source(dataset, SourceOptions(data_dir=config.data_dir))  # what is missing is said now
-    precisions = list(dict.fromkeys(["fp32", resolve_precision("auto", device)]))
-    runs = measure_in_turn(measure, _jobs(config, sets, precisions, device), config.rounds)
-    sections = [
-        section(kind, precision, _runs_of(runs, kind, precision), shared=device.type == "cpu")
-        for kind in sets
-        for precision in precisions
-    ]
-    figures = {"sets": sets, "sections": [asdict(each) for each in sections]}
-    write_json(folder / "features.json", asdict(about(asdict(config), device)) | figures)
-    for each in sections:
-        _show(each)
+        open_source(dataset, SourceOptions(data_dir=config.data_dir))
+    jobs = {(network,): _job(config, network, sets) for network in config.network_names}
+    runs = measure_in_turn(measure, jobs, config.rounds)
+    measured = [figures(network, rounds, shared=device.type == "cpu") for (network,), rounds in runs.items()]
+    content = {"sets": sets, "networks": [asdict(each) for each in measured]}
+    write_json(folder / "features.json", asdict(about(asdict(config), device)) | content)
+    _show(measured)
     result(f"written to {folder / 'features.json'}")
 
 
-def _jobs(
-    config: BenchFeaturesConfig, sets: dict[str, str], precisions: list[str], device: torch.device
-) -> dict[Name, Job]:
-    names = [(kind, precision, what) for kind in sets for precision in precisions for what in MEASURES]
-    return {
-        (kind, precision, what): Job(
-            what=what,
-            node=DEPTHS if what == FIVE_DEPTHS else None,
-            dataset=sets[kind],
-            data_dir=config.data_dir,
-            images=min(config.images, FEW_IMAGES) if what.startswith(TEXTBOOK) else config.images,
-            device=config.device,
-            precision=precision,
-            seconds=config.seconds,
-            scratch=config.out / "bench",
-        )
-        for kind, precision, what in names
-        if precision == _precision(what, precision) and (what != "copy alone" or device.type == "cuda")
-    }
-
-
-def _runs_of(runs: dict[Name, list[Measured]], kind: str, precision: str) -> Runs:
-    """What belongs to one section; the tutorials' way is the same in each."""
-    return {
-        what: measured
-        for (images, measured_at, what), measured in runs.items()
-        if images == kind and measured_at == _precision(what, precision)
-    }
-
-
-def _precision(what: str, precision: str) -> str:
-    """The precision that `what` is measured at: tutorials know one."""
-    return "fp32" if what.startswith(TEXTBOOK) else precision
-
-
-def section(kind: str, precision: str, runs: Runs, *, shared: bool) -> Section:
-    """The figures of one set of images at one precision.
-
-    `shared` tells whether decoding, transform and forward share the cores (see CEILING).
-    """
-    rates = {what: [run.rate for run in rounds] for what, rounds in runs.items()}
-    parts = zip(*(rates[what] for what in CEILING[kind]), strict=True)
-    ceiling = [1 / sum(1 / rate for rate in alone) if shared else min(alone) for alone in parts]
-    ratios = {
-        f"ours / {(' + ' if shared else ' or ').join(CEILING[kind])}": ratio(rates["ours"], ceiling),
-        "ours / textbook, CSV": ratio(rates["ours"], rates["textbook, CSV"]),
-        "ours / textbook, nothing written": ratio(rates["ours"], rates["textbook, nothing written"]),
-        "time of five depths / one": ratio(rates["ours"], rates[FIVE_DEPTHS]),
-    }
-    return Section(
-        images=kind,
-        precision=precision,
-        images_per_second={what: median(values) for what, values in rates.items()},
-        rounds=rates,
-        peak_bytes={what: max(run.peak_bytes for run in rounds) for what, rounds in runs.items()},
-        ratios=ratios,
+def _job(config: BenchFeaturesConfig, network: str, sets: dict[str, str]) -> Job:
+    return Job(
+        network=network,
+        sets=sets,
+        data_dir=config.data_dir,
+        images=config.images,
+        device=config.device,
+        seconds=config.seconds,
+        scratch=config.out / "bench",
     )
+
+
+def figures(network: str, rounds: Sequence[Measured], *, shared: bool) -> Figures:
+    """The figures of one network.
+
+    `shared` tells whether decoding, transform and forward share the cores, as on the CPU, so that their times add up;
+    beside a GPU the slowest counts.
+    """
+    rates = {what: [run.rates[what] for run in rounds] for what in rounds[0].rates}
+    medians = {what: median(values) for what, values in rates.items()}
+    fastest = max((what for what in rates if what.startswith(FORWARD)), key=medians.__getitem__)
+    limit = f"{LIMIT}{fastest.removeprefix(FORWARD)}"
+    parts = zip(*(rates[what] for what in (fastest, *PARTS) if what in rates), strict=True)
+    pairs = {
+        f"{OURS}{FILES} / {FASTEST}": (f"{OURS}{FILES}", fastest),
+        f"{OURS}{IN_MEMORY} / {FASTEST}": (f"{OURS}{IN_MEMORY}", fastest),
+        f"{OURS}{FILES} / {EAGER}": (f"{OURS}{FILES}", f"{FORWARD}{EAGER}"),
+        f"{OURS}{FILES} / textbook": (f"{OURS}{FILES}", f"{TEXTBOOK}{FILES}"),
+        # What names no precision computes in fp32.
+        f"{FASTEST} / limit": (fastest, limit if limit in rates else f"{LIMIT}{FP32}"),
+    }
+    ratios = {name: ratio(rates[above], rates[below]) for name, (above, below) in pairs.items() if below in rates}
+    ratios[f"{OURS}{FILES} / {ALL}"] = ratio(rates[f"{OURS}{FILES}"], [_together(alone, shared) for alone in parts])
+    return Figures(
+        network=network,
+        flops=rounds[0].flops,
+        fastest=fastest,
+        images_per_second=medians,
+        rounds=rates,
+        ratios=ratios,
+        peak_bytes=max(run.peak_bytes for run in rounds),
+    )
+
+
+def _together(rates: Sequence[float], shared: bool) -> float:
+    """The rate of what has these when each is alone."""
+    return 1 / sum(1 / rate for rate in rates) if shared else min(rates)
 
 
 def make_photos(folder: Path, count: int) -> Path:
@@ -158,10 +148,15 @@ def make_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def _show(figures: Section) -> None:
-    rows = [
-        (what, f"{rate:,.0f}", f"{figures.peak_bytes[what] / 2**30:.2f}")
-        for what, rate in figures.images_per_second.items()
-    ]
-    rows += [(what, f"{share:.2f}", "") for what, share in figures.ratios.items()]
-    result_table(("", "images/s", "peak GiB"), rows, title=f"{figures.images}, {figures.precision}")
+def _show(measured: Sequence[Figures]) -> None:
+    """A column for each network; nothing stands where a network has not been measured so."""
+    rows = [("GFLOP an image", *(f"{each.flops / 1e9:.1f}" for each in measured))]
+    rows += _rows([each.images_per_second for each in measured], "{:,.0f}")
+    rows += _rows([each.ratios for each in measured], "{:.2f}")
+    rows.append(("peak GiB", *(f"{each.peak_bytes / 2**30:.2f}" for each in measured)))
+    result_table(("images a second", *(each.network for each in measured)), rows)
+
+
+def _rows(columns: Sequence[Mapping[str, float]], shown: str) -> list[tuple[str, ...]]:
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(shown.format(column[name]) if name in column else "" for column in columns)) for name in names]

@@ -48,7 +48,7 @@ class BenchFeaturesConfig(BenchConfig):
     dataset: str = "mnist"
     data_dir: Path = Path("data")
     photos: Path | None = None
-    images: int = 512
+    images: int = 1024
     seconds: float = 0.6
 
     def __post_init__(self) -> None:

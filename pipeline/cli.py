@@ -170,7 +170,7 @@ def pretrain(dataset: Dataset, config: Annotated[PretrainConfig, Flat] = _PRETRA
 
 @bench.command(name="features")
 def bench_features(config: Annotated[BenchFeaturesConfig, Flat] = _BENCH_FEATURES) -> None:
-    """Measure extraction against the network alone and the tutorials' way; prints tables of rates and ratios."""
+    """Measure how near extraction is to the network alone, and that to the machine's limit; prints rates and ratios."""
     from pipeline.bench.features import run_bench_features
 
     run_bench_features(config)

@@ -84,10 +84,6 @@ def measure(job: Job) -> Measured:
     """Do one job; meant for a process of its own."""
     device = resolve_device(job.device)
     trunk, flops = _trunk(job, device), _flops(job.network)
-    size = trunk.spec.image_size
-    trunk.forward(
-        torch.zeros(trunk.batch_images, 3, size, size, dtype=torch.uint8)
-    )  # what else is measured is warm too
     sources = {kind: _source(job, dataset) for kind, dataset in job.sets.items()}
     _ours(_first(sources[FILES], PARTS_OF), trunk, job.scratch)  # warms up, as each part is
     rates = {f"{OURS}{kind}": _ours(source, trunk, job.scratch) for kind, source in sources.items()}

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 BATCHES_AHEAD = 3
 """Batches for each thread that may be waiting or done before one is asked for."""
 
+READ_TOGETHER = 16
+"""Images that are read and decoded one after the other at least, before they go through the network."""
+
 FILES_ON_GPU = 16
 """JPEG files that a GPU decodes at once: it holds each in its own size."""
 
@@ -70,8 +73,11 @@ def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) ->
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
-    """How many images `run_batches` should be given at once: whole batches of each trunk."""
-    return max(trunk.batch_images for trunk in trunks)
+    """How many images `run_batches` should be given at once: whole batches of each trunk.
+
+    Decoding a few more at a time than the smallest batches saves caches that the network empties.
+    """
+    return max(READ_TOGETHER, *(trunk.batch_images for trunk in trunks))
 
 
 def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.device) -> Generator[Done]:

@@ -52,6 +52,11 @@ class _Tables:
     trunk: Trunk
     writers: list[TableWriter]
 
+    @property
+    def unfinished_folders(self) -> list[Path]:
+        """The folders of those that are not finished."""
+        return [writer.folder for writer in self.writers if not writer.is_finished]
+
     def lacks(self, number: int) -> bool:
         """Whether shard `number` of any of them is unfinished."""
         return any(writer.bad_keys(number) is None for writer in self.writers)
@@ -142,7 +147,7 @@ def _run(
     What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
     """
     trunks = [tables.trunk for tables in making]
-    clocks = [Clock([writer.folder for writer in tables.writers], str(tables.trunk.device)) for tables in making]
+    clocks = [Clock(tables.unfinished_folders, str(tables.trunk.device)) for tables in making]
     once: Mapping[str, float] = {}
     own: list[Mapping[str, float]] = [{} for _ in making]
     threads, images = writer_count(trunks[0].device), 0

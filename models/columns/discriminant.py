@@ -64,7 +64,7 @@ def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, d
     frame = Frame.spanned(train, device)
     folds = moments_of_folds(train, classes, FOLDS, frame)
     whole = Moments.together(folds)
-    tried = try_shrinkages(whole, frame.of(validation.read()), validation.labels)
+    tried = _try_shrinkages(whole, frame.of(validation.read()), validation.labels)
     shrinkage = min(tried, key=lambda each: tried[each])
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
@@ -73,11 +73,6 @@ def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, d
         for each in (direction, *(solve(whole.without(fold), shrinkage) for fold in folds))
     )
     return Discriminants(weights=weights, shrinkage=shrinkage, fold_weights=fold_weights)
-
-
-def try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
-    """Calibrated log-loss of validation rows, (n, r) in the moments' frame, by shrinkage."""
-    return {shrinkage: _calibrated_log_loss(solve(moments, shrinkage).scores(rows), labels) for shrinkage in SHRINKAGES}
 
 
 def solve(moments: Moments, shrinkage: float) -> Direction:
@@ -102,6 +97,11 @@ def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
     values, vectors = values[1:].flip(0)[:MOST_AXES], vectors[:, 1:].flip(1)[:, :MOST_AXES]
     axes: torch.Tensor = share[:, None] * vectors / values.clamp(min=1e-6).sqrt()
     return axes.float()
+
+
+def _try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
+    """Calibrated log-loss of validation rows, (n, r) in the moments' frame, by shrinkage."""
+    return {shrinkage: _calibrated_log_loss(solve(moments, shrinkage).scores(rows), labels) for shrinkage in SHRINKAGES}
 
 
 def _calibrated_log_loss(scores: NDArray[np.float64], labels: NDArray[np.int32]) -> float:

@@ -41,11 +41,6 @@ class Frame:
             return cls(origin=origin)
         return cls(origin=origin, axes=torch.linalg.qr((rows.read().to(device).float() - origin).T)[0])
 
-    @classmethod
-    def columns(cls, rows: StoredRows, device: torch.device) -> Self:
-        """The columns as they are."""
-        return cls(origin=_origin(rows, device))
-
     def of(self, x: torch.Tensor) -> torch.Tensor:
         """Rows (n, d) of any float type in this frame, (n, r) float32 on its device."""
         centred = x.to(self.origin.device).float() - self.origin
@@ -96,16 +91,6 @@ class Moments:
             counts=self.counts - others.counts,
             sums=self.sums - others.sums,
             products=self.products - others.products,
-        )
-
-    def of_columns(self, columns: torch.Tensor) -> Moments:
-        """The moments of some of the columns alone, where they were counted column by column."""
-        return Moments(
-            frame=Frame(origin=self.frame.origin[columns]),
-            zero=self.zero[:, columns],
-            counts=self.counts,
-            sums=self.sums[:, columns],
-            products=self.products[columns][:, columns],
         )
 
     @property

@@ -122,14 +122,12 @@ class _Pass:
         with self.watch("read"):
             payloads = [read_payload(reader, outcome) for reader, outcome in zip(readers, outcomes, strict=True)]
         pixels = _stack_in_memory(payloads)
-        squares = None if pixels is not None else self.squares(payloads, outcomes)
+        images = self.squares(payloads, outcomes) if pixels is None else [pixels] * len(self.trunks)
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
         features: list[NDArray[np.float16]] = []
         with self.on_device:
-            for number, (trunk, watch) in enumerate(zip(self.trunks, self.watches, strict=True)):
-                images = pixels if squares is None else squares[number]
-                assert images is not None
-                features += _features(images, places, squares is None, trunk, watch)
+            for trunk, watch, part in zip(self.trunks, self.watches, images, strict=True):
+                features += _features(part, places, pixels is not None, trunk, watch)
         return Batch(
             outcomes=outcomes,
             features=features,

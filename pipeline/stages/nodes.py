@@ -37,8 +37,8 @@ def _score(table: JoinedTable, run: RunConfig, path: Path) -> NodeScores:
             lambda score: advance(1, f"{' + '.join(score.nodes)} {score.accuracy:.1%}"),
         )
     write_json(path, asdict(scores))
-    for said, score in ((each.nodes[0], each) for each in scores.alone):
-        detail(f"a linear probe on {said}: {score.accuracy:.1%} right, log-loss {score.log_loss:.3f}")
+    for score in scores.alone:
+        detail(f"a linear probe on {score.nodes[0]}: {score.accuracy:.1%} right, log-loss {score.log_loss:.3f}")
     return scores
 
 

@@ -101,17 +101,23 @@ def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
 
 def _try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
     """Calibrated log-loss of validation rows, (n, r) in the moments' frame, by shrinkage."""
-    return {shrinkage: _calibrated_log_loss(solve(moments, shrinkage).scores(rows), labels) for shrinkage in SHRINKAGES}
+    return {
+        shrinkage: float(calibrated(solve(moments, shrinkage).scores(rows), labels, (-7, 3)).mean())
+        for shrinkage in SHRINKAGES
+    }
 
 
-def _calibrated_log_loss(scores: NDArray[np.float64], labels: NDArray[np.int32]) -> float:
-    """Log-loss after the best temperature: how well scores tell classes apart, however far they lie from zero."""
+def calibrated(scores: NDArray[np.float64], labels: NDArray[np.int32], bounds: tuple[int, int]) -> NDArray[np.float64]:
+    """Each row's log-loss, (n,), at the temperature that suits all best, its logarithm within `bounds`.
 
-    def loss(log_temperature: float) -> float:
-        surprise = -log_softmax(scores * np.exp(log_temperature), axis=1)
-        return float(surprise[np.arange(len(labels)), labels].mean())
+    It says how well scores tell classes apart, however far they lie from zero.
+    """
 
-    return float(minimize_scalar(loss, bounds=(-7, 3), method="bounded").fun)
+    def at(log_temperature: float) -> NDArray[np.float64]:
+        losses: NDArray[np.float64] = -log_softmax(scores * np.exp(log_temperature), axis=1)
+        return losses[np.arange(len(labels)), labels]
+
+    return at(minimize_scalar(lambda each: float(at(each).mean()), bounds=bounds, method="bounded").x)
 
 
 def as_projection(weights: NDArray[np.float32], seed: int) -> GaussianRandomProjection:

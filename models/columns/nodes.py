@@ -15,10 +15,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from features.table.joined import JoinedTable
+from models.columns.discriminant import calibrated
 from models.columns.learnable import check_learnable
 
 MOST_ROWS = 2048
@@ -111,7 +110,7 @@ class _Probe:
         """How well rows are classified on `nodes` side by side, by the penalty that suits these best."""
         products = torch.stack([self._products[node] for node in nodes]).sum(dim=0)
         tried = [self._left_out(products, penalty * len(nodes) * len(products)) for penalty in PENALTIES]
-        surprises = [_surprise(scores, self.labels) for scores in tried]
+        surprises = [calibrated(scores, self.labels, (-2, 6)) for scores in tried]
         scores, surprise = min(zip(tried, surprises, strict=True), key=lambda each: float(each[1].mean()))
         accuracy = float(np.mean(scores.argmax(axis=1) == self.labels))
         found = NodeScore(nodes=nodes, accuracy=accuracy, log_loss=float(surprise.mean()))
@@ -148,13 +147,3 @@ def _products(x: torch.Tensor) -> torch.Tensor:
     centred = x - x.mean(dim=0)
     products = centred @ centred.T
     return products / products.diagonal().mean().clamp(min=torch.finfo(x.dtype).tiny)
-
-
-def _surprise(scores: NDArray[np.float64], labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Each row's log-loss, (n,), at the temperature that suits all best."""
-
-    def at(log_temperature: float) -> NDArray[np.float64]:
-        losses: NDArray[np.float64] = -log_softmax(scores * np.exp(log_temperature), axis=1)
-        return losses[np.arange(len(labels)), labels]
-
-    return at(minimize_scalar(lambda each: float(at(each).mean()), bounds=(-2, 6), method="bounded").x)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import joblib
 import numpy as np
@@ -15,6 +15,7 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import Pipeline
 
@@ -47,6 +48,9 @@ Probabilities = NDArray[np.float32]
 
 JsonObject = dict[str, Any]
 """What JSON can hold, by name, as it stands on the card."""
+
+Model = Pipeline | VotingClassifier
+"""What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
 
 DATA = ".safetensors"
 """The suffix of the file that holds what was learnt as plain arrays, the only one that is read again."""
@@ -91,24 +95,6 @@ class Classifier(ABC):
     @abstractmethod
     def restore(self, path: Path) -> None:
         """Take back what `save` wrote as DATA; raises ValueError for a file that holds anything else."""
-
-
-class Model(Protocol):
-    """What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
-
-    @property
-    def classes_(self) -> Any:
-        """The classes' numbers (k,)."""
-        ...
-
-    @property
-    def n_features_in_(self) -> int:
-        """The width of features, d."""
-        ...
-
-    def predict_proba(self, x: NDArray[np.float32], /) -> NDArray[np.floating]:
-        """Class probabilities (n, k) of features (n, d)."""
-        ...
 
 
 class Head(Classifier):

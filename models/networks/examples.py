@@ -26,26 +26,20 @@ from models.networks.views import random_views
 class Examples(Protocol):
     """What a Trainer learns from: the n examples of a split have the numbers 0 to n − 1."""
 
-    @property
-    def kind(self) -> str:
-        """What they are, in words."""
-        ...
+    kind: str
+    """What they are, in words."""
 
     def labels(self, split: LearningSplit) -> torch.Tensor:
         """The labels of a split, (n,) int64."""
-        ...
 
     def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
         """Some examples of a split as they are kept, (m, …)."""
-        ...
 
     def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
         """What training sees of examples at a share of the schedule, 0 to 1: what the network takes, float32."""
-        ...
 
     def whole(self, kept: torch.Tensor) -> torch.Tensor:
         """What prediction would see of examples: what the network takes, float32."""
-        ...
 
 
 class ImageExamples:

@@ -94,16 +94,13 @@ class Supply(Protocol):
 
     def squares(self) -> Squares:
         """The images, decoded."""
-        ...
 
     @property
     def table(self) -> JoinedTable:
         """What the network's trunk gives of every image before training."""
-        ...
 
     def probe(self) -> Probe:
         """A linear head that has learnt from this table."""
-        ...
 
 
 Train = Callable[[Trainer, str, str], None]

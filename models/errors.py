@@ -1,12 +1,4 @@
-"""What can go wrong between a feature table and a classifier.
-
-ModelsError
-├── SettingsError     a setting of a head or of training that is out of range
-├── DataError         a table, or images, that no classifier can be trained on
-├── StudyError        a search for settings that cannot be kept or gone on with
-├── TrainingError     a network that does not learn, or a checkpoint that cannot be gone on from
-└── ClassifierError   a saved classifier that is missing, damaged, or does not fit
-"""
+"""What can go wrong between a feature table and a classifier."""
 
 
 class ModelsError(Exception):

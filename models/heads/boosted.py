@@ -77,7 +77,6 @@ class BoostedHead(ColumnsHead):
         self.learn(learnt | ({"discriminants": discriminants.weights.cpu().numpy()} if discriminants else {}))
 
     def build(self, arrays: Arrays) -> Pipeline:
-        """See Head."""
         columns = int(array_of(arrays, "columns", np.int64))
         steps: list[tuple[str, SelectKBest | Pipeline]] = [("columns", chosen_columns(arrays, columns))]
         if "discriminants" in arrays:
@@ -98,12 +97,13 @@ class BoostedHead(ColumnsHead):
         self, train: StoredRows, validation: StoredRows, columns: _Columns, classes: int, on_step: OnStep
     ) -> xgboost.Booster:
         settings = self.settings
+        loss = {"eval_metric": "mlogloss", "num_class": classes} if classes > 2 else {"eval_metric": "logloss"}
         with tempfile.TemporaryDirectory() if settings.external_memory else nullcontext() as folder:
             caches = (Path(folder, "train"), Path(folder, "validation")) if folder else (None, None)
             learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
             steer = quantise(validation, columns.of_other_rows, max_bin=settings.max_bin, ref=learn, cache=caches[1])
             booster = xgboost.train(
-                self._tree_parameters(classes),
+                {**self._tree_parameters(classes), **loss, "device": str(self.device), "seed": self.seed},
                 learn,
                 settings.rounds,
                 evals=[(steer, "validation")],
@@ -114,20 +114,17 @@ class BoostedHead(ColumnsHead):
             del learn, steer  # their files go before the folder does
         return booster
 
-    def _tree_parameters(self, classes: int) -> dict[str, object]:
+    def _tree_parameters(self, classes: int) -> dict[str, Any]:
+        """Those that xgboost's own interface and that of scikit-learn call the same."""
         settings = self.settings
-        two = {"objective": "binary:logistic", "eval_metric": "logloss"}
-        many = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
         return {
+            "objective": "multi:softprob" if classes > 2 else "binary:logistic",
             "learning_rate": settings.learning_rate,
             "max_depth": settings.max_depth,
             "max_bin": settings.max_bin,
             "colsample_bynode": settings.column_share,
             "min_child_weight": _least_weight(classes),
             "tree_method": "hist",
-            "device": str(self.device),
-            "seed": self.seed,
-            **(two if classes == 2 else many),
         }
 
     def _classifier(self, trees: NDArray[np.uint8]) -> XGBClassifier:
@@ -140,16 +137,9 @@ class BoostedHead(ColumnsHead):
         booster.load_model(bytearray(trees))
         told = json.loads(booster.save_config())["learner"]["learner_model_param"]["num_class"]
         classes = max(2, int(told))  # of two classes XGBoost counts none
-        settings = self.settings
         classifier = XGBClassifier(
-            objective="multi:softprob" if classes > 2 else "binary:logistic",
+            **self._tree_parameters(classes),
             n_estimators=booster.num_boosted_rounds(),
-            learning_rate=settings.learning_rate,
-            max_depth=settings.max_depth,
-            max_bin=settings.max_bin,
-            colsample_bynode=settings.column_share,
-            min_child_weight=_least_weight(classes),
-            tree_method="hist",
             device="cpu",
             n_jobs=1,  # threads would hang after a fork, and predicting takes far less than the features do
             random_state=self.seed,

@@ -135,7 +135,6 @@ class Head(Classifier):
         self._learnt = tuple(learnt)
 
     def parameters(self) -> JsonObject:
-        """See Classifier."""
         return {**asdict(self.settings), "seed": self.seed}
 
     @abstractmethod

@@ -61,7 +61,6 @@ class KnnHead(ColumnsHead):
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
 
     def build(self, arrays: Arrays) -> Pipeline:
-        """See Head."""
         pca = self._pca(below("pca", arrays))
         rows = array_of(arrays, "rows", np.float32, None, len(pca.components_))
         labels = array_of(arrays, "labels", np.int32, len(rows))

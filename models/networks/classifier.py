@@ -55,19 +55,15 @@ class NetworkClassifier(Classifier):
         self.state = trunk | head
 
     def parameters(self) -> JsonObject:
-        """See Classifier."""
         return {**self.settings, "seed": self.seed}
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
-        """See Classifier."""
         return softmax(x.astype(np.float32), axis=1)
 
     def save(self, path: Path, suffix: str) -> None:
-        """See Classifier."""
         path.write_bytes(safetensors.torch.save(self.state))
 
     def restore(self, path: Path) -> None:
-        """See Classifier."""
         try:
             self.state = safetensors.torch.load(path.read_bytes())
         except (SafetensorError, KeyError) as error:  # KeyError: of a type that PyTorch does not know

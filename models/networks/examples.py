@@ -42,7 +42,7 @@ class Examples(Protocol):
         """What prediction would see of examples: what the network takes, float32."""
 
 
-class ImageExamples:
+class ImageExamples(Examples):
     """Random views of images, (m, 3, s, s) normalised; s grows from `first_size` on, where one is given."""
 
     def __init__(self, squares: Squares, views: Views, first_size: int | None = None) -> None:
@@ -54,15 +54,12 @@ class ImageExamples:
         self._places = {split: squares.places(split) for split in get_args(LearningSplit)}
 
     def labels(self, split: LearningSplit) -> torch.Tensor:
-        """See Examples."""
         return self._squares.labels(self._places[split])
 
     def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
-        """See Examples."""
         return self._squares.read(self._places[split][numbers])
 
     def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-        """See Examples."""
         recipe = self.recipe
         size = size_at(share, self._first_size, recipe.image_size)
         if size < recipe.image_size:
@@ -73,13 +70,12 @@ class ImageExamples:
         return normalise(random_views(kept, size, self._views, generator), recipe.mean, recipe.std)
 
     def whole(self, kept: torch.Tensor) -> torch.Tensor:
-        """See Examples."""
         recipe = self.recipe
         images = to_square(kept, resize=recipe.resize, size=recipe.image_size, interpolation=recipe.interpolation)
         return normalise(images, recipe.mean, recipe.std)
 
 
-class FeatureExamples:
+class FeatureExamples(Examples):
     """The rows of a feature table, (m, d), put aside in `workspace`, where they can be read in any order."""
 
     def __init__(self, table: JoinedTable, workspace: Workspace) -> None:
@@ -89,17 +85,14 @@ class FeatureExamples:
         self.kind = f"rows of {table.dim:,} features"
 
     def labels(self, split: LearningSplit) -> torch.Tensor:
-        """See Examples."""
         return torch.from_numpy(self._rows[split].labels).long()
 
     def read(self, split: LearningSplit, numbers: NDArray[np.intp]) -> torch.Tensor:
-        """See Examples."""
         return self._rows[split].rows(numbers)
 
     def seen(self, kept: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-        """See Examples: every row as it is."""
+        """Every row as it is."""
         return self.whole(kept)
 
     def whole(self, kept: torch.Tensor) -> torch.Tensor:
-        """See Examples."""
         return kept.float()

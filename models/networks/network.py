@@ -19,7 +19,6 @@ from features.errors import first_line
 from features.trunk.backbone import Backbone, State
 from features.trunk.pooling import channels_second, pool_output, resolve_pool
 from models.errors import SettingsError
-from models.heads.softmax import Softmax
 
 HEAD_STD = 0.01
 """Standard deviation of the head's first weights: so small that the classes begin alike."""
@@ -108,10 +107,6 @@ class Network(nn.Module):
                 f"({first_line(error)}): give a larger one, or none"
             ) from error
 
-    def start_from(self, probe: Softmax) -> None:
-        """Let the head, one linear layer, be what a linear head has learnt from the network's features."""
-        self.head.load_state_dict({"weight": probe.weights, "bias": probe.bias})
-
     def children_of_trunk(self) -> list[str]:
         """The names of the network's children that the trunk is made of, in order, those of `features` one by one."""
         named = [
@@ -119,7 +114,8 @@ class Network(nn.Module):
             for name, child in self.backbone.network.named_children()
             for inner, _ in (child.named_children() if name == "features" else [("", child)])
         ]
-        return [name for name in named if _has(self.trunk, name)]
+        of_trunk = {name for name, _ in self.trunk.named_modules()}
+        return [name for name in named if name in of_trunk]
 
     def freeze(self, children: Sequence[str]) -> None:
         """Let these of the trunk's children stay as they are, batch-norm statistics too; the others are trained.
@@ -146,10 +142,6 @@ def _head(dim: int, hidden: int, classes: int) -> nn.Module:
     nn.init.normal_(last.weight, std=HEAD_STD)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(0.5), last) if hidden else last
-
-
-def _has(module: nn.Module, name: str) -> bool:
-    return any(name == found for found, _ in module.named_modules())
 
 
 def add_norms(network: nn.Module, seed: int) -> None:

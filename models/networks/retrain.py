@@ -178,7 +178,7 @@ def _lesson(plan: Retraining, phase: Phase, supply: Supply) -> Iterator[tuple[nn
 def _start_from_probe(plan: Retraining, supply: Supply) -> Epoch:
     """Let the network's head begin as the linear probe of its features; returns the probe as an epoch."""
     table, probe = supply.table, supply.probe()
-    plan.network.start_from(probe.softmax)
+    plan.network.head.load_state_dict({"weight": probe.softmax.weights, "bias": probe.softmax.bias})
     rows = table.rows["train"]
     losses = [
         cross_entropy(probe.softmax.logits(torch.from_numpy(part.x)), torch.from_numpy(part.y).long(), reduction="sum")

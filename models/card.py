@@ -205,7 +205,12 @@ def _format_of(head: object) -> int:
 
 def read_card(path: Path) -> Card:
     """Read a card and check that nobody has changed it; raises ClassifierError."""
-    content = _content(path)
+    try:
+        content = unsealed(read_json(path), SEAL)
+    except OSError as error:
+        raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
+    except ValueError as error:
+        raise ClassifierError(f"{path} is damaged ({error}): delete {path.parent} and train again") from error
     kept, expected = content.pop("format", None), _format_of(content.get("head"))
     if kept != expected:
         raise ClassifierError(
@@ -218,16 +223,6 @@ def read_card(path: Path) -> Card:
     except ValueError as error:
         raise ClassifierError(f"{path} is no card of format {expected} ({error}): train it again") from error
     return card
-
-
-def _content(path: Path) -> dict[str, Json]:
-    """What is in the card at `path`, but for its seal."""
-    try:
-        return unsealed(read_json(path), SEAL)
-    except OSError as error:
-        raise ClassifierError(f"no card at {path}: a classifier is read together with the card beside it") from error
-    except ValueError as error:
-        raise ClassifierError(f"{path} is damaged ({error}): delete {path.parent} and train again") from error
 
 
 def package_versions() -> dict[str, str]:

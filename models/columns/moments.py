@@ -36,7 +36,8 @@ class Frame:
     @classmethod
     def spanned(cls, rows: StoredRows, device: torch.device) -> Self:
         """With axes that span these rows, by QR decomposition, where they are half as many as columns or fewer."""
-        origin = _origin(rows, device)
+        total = _sum([batch.double().sum(dim=0) for _, batch in rows.batches()])
+        origin = (total / len(rows)).float().to(device)
         if 2 * len(rows) > rows.dim:
             return cls(origin=origin)
         return cls(origin=origin, axes=torch.linalg.qr((rows.read().to(device).float() - origin).T)[0])
@@ -191,12 +192,6 @@ def _no_rows(frame: Frame, zero: torch.Tensor) -> Moments:
         sums=torch.zeros_like(zero),
         products=zero.new_zeros(zero.shape[1], zero.shape[1]),
     )
-
-
-def _origin(rows: StoredRows, device: torch.device) -> torch.Tensor:
-    """(d,) float32: the mean of all rows."""
-    total = _sum([batch.double().sum(dim=0) for _, batch in rows.batches()])
-    return (total / len(rows)).float().to(device)
 
 
 def _means(rows: StoredRows, classes: int) -> torch.Tensor:

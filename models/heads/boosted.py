@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +30,6 @@ from models.columns.selection import select_best
 from models.columns.workspace import Chosen, StoredRows
 from models.fitted import Arrays, array_of, as_fitted
 from models.heads.head import DATA, ColumnsHead, Head, JsonObject, OnStep, Step, chosen_columns
-from models.heads.quantised import quantise
 from models.heads.settings import XgbSettings
 
 
@@ -99,9 +98,10 @@ class BoostedHead(ColumnsHead):
         settings = self.settings
         loss = {"eval_metric": "mlogloss", "num_class": classes} if classes > 2 else {"eval_metric": "logloss"}
         with tempfile.TemporaryDirectory() if settings.external_memory else nullcontext() as folder:
-            caches = (Path(folder, "train"), Path(folder, "validation")) if folder else (None, None)
-            learn = quantise(train, columns.of_training_rows, max_bin=settings.max_bin, cache=caches[0])
-            steer = quantise(validation, columns.of_other_rows, max_bin=settings.max_bin, ref=learn, cache=caches[1])
+            caches = (str(Path(folder, "train")), str(Path(folder, "validation"))) if folder else (None, None)
+            matrix = xgboost.ExtMemQuantileDMatrix if folder else xgboost.QuantileDMatrix
+            learn = matrix(_Batches(train, columns.of_training_rows, caches[0]), max_bin=settings.max_bin)
+            steer = matrix(_Batches(validation, columns.of_other_rows, caches[1]), max_bin=settings.max_bin, ref=learn)
             booster = xgboost.train(
                 {**self._tree_parameters(classes), **loss, "device": str(self.device), "seed": self.seed},
                 learn,
@@ -188,6 +188,33 @@ class _Columns:
         if not self._discriminants:
             return x[:, self._chosen]
         return torch.hstack([x[:, self._chosen], x @ self._discriminants.weights.to(self._device)])
+
+
+class _Batches(xgboost.DataIter):
+    """Hands XGBoost the columns of stored rows, as often as it asks: no more than a batch is ever in memory.
+
+    `columns` makes the (n, c) float32 that trees see, on the device of training, of which rows these are and their
+    (n, d) float16. What is quantised is kept in files beginning with `cache`, where that is given.
+    """
+
+    def __init__(
+        self, rows: StoredRows, columns: Callable[[slice, torch.Tensor], torch.Tensor], cache: str | None
+    ) -> None:
+        super().__init__(cache_prefix=cache, release_data=True)
+        self._rows, self._columns = rows, columns
+        self.reset()
+
+    def next(self, input_data: Callable[..., object]) -> bool:
+        """Give the next rows; False where there are none left."""
+        for part, batch in self._batches:
+            x = self._columns(part, batch)
+            input_data(data=x if x.is_cuda else x.numpy(), label=self._rows.labels[part])
+            return True
+        return False
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._batches = self._rows.batches()
 
 
 class _Steps(TrainingCallback):

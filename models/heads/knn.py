@@ -24,14 +24,10 @@ from models.heads.settings import KnnSettings
 PCA_ROWS = 20_000
 """Training rows that the components are fitted on at most; more hardly move them."""
 
-PCA_LEARNT = (
-    "components",
-    "mean",
-    "explained_variance",
-    "explained_variance_ratio",
-    "singular_values",
-    "noise_variance",
-)
+OF_EACH = ("explained_variance", "explained_variance_ratio", "singular_values")
+"""What is learnt of each component, a number."""
+
+PCA_LEARNT = ("components", "mean", *OF_EACH, "noise_variance")
 """What they learn, as float32."""
 
 
@@ -73,12 +69,11 @@ class KnnHead(ColumnsHead):
     def _pca(self, arrays: Arrays) -> PCA:
         """The components as `_components` has fitted them."""
         components = array_of(arrays, "components", np.float32, None, None)
-        of_each = ("explained_variance", "explained_variance_ratio", "singular_values")
         return as_fitted(
             PCA(len(components), svd_solver="randomized", random_state=self.seed),
             components_=components,
             mean_=array_of(arrays, "mean", np.float32, components.shape[1]),
-            **{f"{name}_": array_of(arrays, name, np.float32, len(components)) for name in of_each},
+            **{f"{name}_": array_of(arrays, name, np.float32, len(components)) for name in OF_EACH},
             noise_variance_=float(array_of(arrays, "noise_variance", np.float32)),
             n_samples_=int(array_of(arrays, "n_samples", np.int64)),
             n_components_=len(components),

@@ -124,7 +124,9 @@ class Trainer:
         self.network.train()
         for step, (kept, labels) in enumerate(self._read_ahead(batches)):
             share = self._share(done + step / len(batches), perf_counter() - start)
-            rate = self._set_rate(share)
+            rate = learning_rate(share, self.settings)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
             total += self._step(self.examples.seen(kept, share, generator), labels) * len(labels)
             images += len(labels)
             share = self._share(done + (step + 1) / len(batches), perf_counter() - start)
@@ -155,12 +157,6 @@ class Trainer:
         order = torch.randperm(len(self._labels), generator=generator).numpy()
         count = min(math.ceil(len(order) / self.settings.batch_images), len(order) // 2)
         return np.array_split(order, max(1, count))
-
-    def _set_rate(self, share: float) -> float:
-        rate = learning_rate(share, self.settings)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
     def _read(self, numbers: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
         """Training examples and their labels, on the device."""

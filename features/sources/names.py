@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from features.errors import SourceError, some
 
@@ -67,8 +67,5 @@ def _groups(names: Iterable[str], key: dict[str, str]) -> list[list[str]]:
 
 def _listed(groups: list[list[str]], what: str) -> str:
     """`'Cat' and 'cat' are one class`, for some of `groups`; as escapes where they differ by more than capitals."""
-    return some([f"{' and '.join(map(_quotes(group), group))} are {what}" for group in groups])
-
-
-def _quotes(group: list[str]) -> Callable[[object], str]:
-    return repr if len({name.casefold() for name in group}) == 1 else ascii
+    quoted = [map(repr if len({name.casefold() for name in group}) == 1 else ascii, group) for group in groups]
+    return some([f"{' and '.join(names)} are {what}" for names in quoted])

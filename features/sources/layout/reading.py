@@ -222,7 +222,9 @@ def _check_class_folders(tree: Tree, parts: Sequence[Part], asked: Asked) -> Non
     """Raise SourceError for class folders that hold no image, or that are splits or shards."""
     for part in parts:
         if not part.folder.images:
-            raise SourceError(_empty(tree, part.folder))
+            others = sorted({suffix for below in part.folder.walk() for suffix in below.others})
+            what = f"holds {some(others)} files only" if others else "is empty"
+            raise SourceError(f"class folder {tree.root / part.folder.path} {what}: put images into it or remove it")
     if asked == "classes":
         return
     names = sorted({part.name for part in parts})
@@ -244,12 +246,6 @@ def _are_shards(parts: Sequence[Part]) -> bool:
     numbered = all(part.name.isdecimal() and len(part.name) > 3 for part in parts)
     texts = sum(part.folder.others[suffix] for part in parts for suffix in (".txt", ".json"))
     return numbered and texts > 0 and 2 * texts >= sum(part.folder.images for part in parts)
-
-
-def _empty(tree: Tree, folder: Folder) -> str:
-    others = sorted({suffix for below in folder.walk() for suffix in below.others})
-    what = f"holds {some(others)} files only" if others else "is empty"
-    return f"class folder {tree.root / folder.path} {what}: put images into it or remove it"
 
 
 def _without_images(tree: Tree) -> str:

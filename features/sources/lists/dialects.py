@@ -7,7 +7,6 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +36,9 @@ def read_text(path: Path) -> tuple[pd.DataFrame, list[str]]:
         declared = _DECLARED.match(text)
         text = text[declared.end() :] if declared else text.lstrip("\r\n")
         delimiter = declared[1] if declared else _delimiter(re.split("[\r\n]", text, maxsplit=1)[0])
-        rows = _table(list(_fields(text, delimiter)))
+        lines = io.StringIO(text, newline="")
+        fields = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        rows = _table(list(filter(any, fields)))
     except UnicodeDecodeError as error:
         raise unreadable(path, "neither UTF-8, UTF-16 nor cp1252 text") from error
     except csv.Error as error:
@@ -75,12 +76,6 @@ def _delimiter(header: str) -> str:
     blanks = counts.pop(" ")
     best = max(counts, key=lambda delimiter: counts[delimiter])
     return " " if counts[best] == 1 and blanks > 1 else best
-
-
-def _fields(text: str, delimiter: str) -> Iterator[list[str]]:
-    """The fields of each row that has any; raises csv.Error for quotes that do not end."""
-    lines = io.StringIO(text, newline="")
-    return filter(any, csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
 
 
 def _table(rows: list[list[str]]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> tuple[list[st
     _refuse_odd(path, entries)
     keys = [_tidy(entry) for entry in entries]
     stamps = _stamps(path.parent, keys, on_listed)
-    lost = {row: _portable(entries[row]) for row, stamp in enumerate(stamps) if stamp == ABSENT}
+    lost = {row: _tidy(entries[row].strip().replace("\\", "/")) for row, stamp in enumerate(stamps) if stamp == ABSENT}
     places = _Places(path, lost.values())
     for row, name in lost.items():
         if found := places.find(name):
@@ -125,10 +125,6 @@ def _tidy(entry: str) -> str:
 def _folded(name: str) -> str:
     """What a name and those with other capitals, or in another Unicode form, have in common, and no name is."""
     return f"/{unicodedata.normalize('NFC', name).casefold()}"
-
-
-def _portable(entry: str) -> str:
-    return _tidy(entry.strip().replace("\\", "/"))
 
 
 def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:

@@ -35,28 +35,19 @@ from models.heads.settings import MlpSettings
 LEAST_BATCH_ROWS = 8
 
 
-class DenseLayers(nn.Module):
-    """(n, d) whitened features through dropout, dense layers and ReLU, to (n, k) logits."""
-
-    def __init__(self, widths: Sequence[int], *, input_dropout: float, dropout: float) -> None:
-        super().__init__()
-        self.dense = nn.ModuleList(nn.Linear(width, after) for width, after in pairwise(widths))
-        self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the features."""
-        x = self.input_dropout(x.float())
-        for number, layer in enumerate(self.dense[:-1]):
-            x = layer(self.dropout(x) if number else x).relu()
-        logits: torch.Tensor = self.dense[-1](x)
-        return logits
+def dense_layers(widths: Sequence[int], *, input_dropout: float, dropout: float) -> nn.Sequential:
+    """(n, d) float32 whitened features through dropout, dense layers and ReLU, to (n, k) logits."""
+    layers: list[nn.Module] = []
+    for number, (width, after) in enumerate(pairwise(widths[:-1])):
+        layers += [nn.Dropout(dropout if number else input_dropout), nn.Linear(width, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 @dataclass(frozen=True)
 class Learnt:
     """Layers at the epoch of lowest validation log-loss, and the coordinates that they take."""
 
-    layers: DenseLayers
+    layers: nn.Sequential
     whitening: Whitening
     shrinkage: float
     epoch: int
@@ -96,7 +87,7 @@ class MlpHead(ColumnsHead):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             widths = [x.shape[1], *settings.hidden, int(labels.max()) + 1]
-            network = DenseLayers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
+            network = dense_layers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
             network.to(self.device)
             optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
             batch_rows = max(LEAST_BATCH_ROWS, ceil(len(y) / settings.batches))
@@ -116,7 +107,7 @@ class MlpHead(ColumnsHead):
 
     def _train_epoch(
         self,
-        network: DenseLayers,
+        network: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: OneCycleLR,
         batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -124,14 +115,14 @@ class MlpHead(ColumnsHead):
         network.train()
         for x, y in batches:
             optimizer.zero_grad()
-            torch.autograd.backward(cross_entropy(network(x.to(self.device)), y.to(self.device)))
+            torch.autograd.backward(cross_entropy(network(x.to(self.device).float()), y.to(self.device)))
             optimizer.step()
             schedule.step()
 
     @torch.inference_mode()
-    def _log_loss(self, network: DenseLayers, x: torch.Tensor, y: torch.Tensor) -> float:
+    def _log_loss(self, network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
         network.eval()
-        logits = torch.cat([network(part.to(self.device)).cpu() for part in torch.split(x, BATCH_ROWS)])
+        logits = torch.cat([network(part.to(self.device).float()).cpu() for part in torch.split(x, BATCH_ROWS)])
         return float(cross_entropy(logits, y))
 
     def build(self, arrays: Arrays) -> Pipeline:
@@ -169,16 +160,16 @@ class MlpHead(ColumnsHead):
         return Pipeline([("columns", chosen_columns(arrays, len(coefs[0]))), ("mlp", model)])
 
 
-def _raw_layers(network: DenseLayers, whitening: Whitening) -> dict[str, NDArray[np.float32]]:
+def _raw_layers(network: nn.Sequential, whitening: Whitening) -> dict[str, NDArray[np.float32]]:
     """Weights (in, out) and biases (out,) of the layers, for features as they are: whitening goes into the first."""
-    state = network.state_dict()
-    first = whitening.raw(state["dense.0.weight"].to(whitening.mean.device))
-    state["dense.0.bias"] -= (first @ whitening.mean).cpu()
-    state["dense.0.weight"] = first.cpu()
+    dense = [layer.state_dict() for layer in network if isinstance(layer, nn.Linear)]
+    first = whitening.raw(dense[0]["weight"].to(whitening.mean.device))
+    dense[0]["bias"] -= (first @ whitening.mean).cpu()
+    dense[0]["weight"] = first.cpu()
     layers: dict[str, NDArray[np.float32]] = {}
-    for number in range(len(network.dense)):
-        layers[f"coefs.{number}"] = state[f"dense.{number}.weight"].T.numpy()
-        layers[f"intercepts.{number}"] = state[f"dense.{number}.bias"].numpy()
+    for number, state in enumerate(dense):
+        layers[f"coefs.{number}"] = state["weight"].T.numpy()
+        layers[f"intercepts.{number}"] = state["bias"].numpy()
     return layers
 
 

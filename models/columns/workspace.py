@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, Self
+from typing import IO, Self, get_args
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class Workspace:
 
     def store(self, table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> StoredRows:
         """Put `columns` of a split's rows aside."""
-        return self._files.enter_context(_stored(table, split, columns))
+        return _stored(table, split, columns, self._files)
 
     def choose(self, table: JoinedTable, columns: int) -> Chosen:
         """Put the best `columns` of a table aside, or find them there if they are what was chosen last.
@@ -117,26 +117,21 @@ def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
     places = rank_by_anova(table)
     select = select_best(places, columns)
     support = select.get_support(indices=True)
-    train = files.enter_context(_stored(table, "train", support))
-    validation = files.enter_context(_stored(table, "validation", support))
+    train, validation = (_stored(table, split, support, files) for split in get_args(LearningSplit))
     seconds = time.perf_counter() - start
     return Chosen(select=select, places=places, train=train, validation=validation, seconds=seconds)
 
 
-@contextmanager
-def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp]) -> Iterator[StoredRows]:
+def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp], files: ExitStack) -> StoredRows:
     try:
-        with ExitStack() as making:
-            file = making.enter_context(tempfile.TemporaryFile())
-            for rows in table.batches(split):
-                file.write(rows.x[:, columns].astype(np.float16).tobytes())
-            file.flush()
-            made = making.pop_all()
+        file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (closed with `files`)
+        for rows in table.batches(split):
+            file.write(rows.x[:, columns].astype(np.float16).tobytes())
+        file.flush()
     except OSError as error:
         where = tempfile.tempdir or "any folder for temporary files"
         raise OutputError(
             f"cannot put rows aside in {where} ({error.strerror}): free some space there, or name another folder in "
             "the environment variable TMPDIR"
         ) from error
-    with made:
-        yield StoredRows(file, table.labels(split), len(columns))
+    return StoredRows(file, table.labels(split), len(columns))

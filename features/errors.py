@@ -1,13 +1,5 @@
 """What can go wrong between an image and a feature table.
 
-    FeaturesError
-    ├── SourceError    the images asked for are not there, or not labelled
-    ├── DecodeError    one image cannot be turned into pixels (goes to the table's ledger)
-    ├── TrunkError     an unknown backbone or node, or weights that do not fit
-    ├── DeviceError    a device that this machine does not have
-    ├── TableError     a feature table, or decoded images, missing, cut short, or others
-    └── OutputError    a place that cannot be written
-
 Every message is one sentence for the person at the keyboard: what came, what was expected, what to do.
 """
 
@@ -23,7 +15,7 @@ class SourceError(FeaturesError):
 
 
 class DecodeError(FeaturesError):
-    """One image cannot be turned into pixels."""
+    """One image cannot be turned into pixels: it goes to the table's ledger."""
 
 
 class TrunkError(FeaturesError):

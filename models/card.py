@@ -82,11 +82,6 @@ class Card:
         """SHA-256 (64 hex digits) of `main_file`."""
         return self.files[self.main_file].sha256
 
-    def write(self, path: Path) -> None:
-        """Write the card as JSON, sealed with the SHA-256 of its content."""
-        content = {"format": _format_of(self.head), **asdict(self)}
-        write_json(path, sealed(content, SEAL))
-
 
 def classifier_folder(head: Classifier, table: JoinedTable) -> str:
     """`<head>-<8 hex>`, another for every head, setting, device and table."""
@@ -126,7 +121,7 @@ def save_classifier(
         versions=package_versions(),
         files=files,
     )
-    card.write(folder / f"{head.name}.json")
+    write_json(folder / f"{head.name}.json", sealed({"format": head.format, **asdict(card)}, SEAL))
     return folder / card.main_file
 
 

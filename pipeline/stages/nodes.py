@@ -14,7 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.console import detail, progress, remark
 from pipeline.errors import PipelineError
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is written changes, so that older scores are not taken for newer."""
 
 

@@ -4,13 +4,19 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from benchmarks.config import BenchFinetuneConfig, BenchHeadsConfig, BenchTrunksConfig, BenchWeightsConfig
+from benchmarks.config import (
+    BenchFinetuneConfig,
+    BenchHeadsConfig,
+    BenchTrunksConfig,
+    BenchVerdictConfig,
+    BenchWeightsConfig,
+)
 from pipeline.cli import Flat, run_app
 
 app = App(name="benchmarks", help="Measure this machine; every figure is a ratio of one run.")
 
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
-_WEIGHTS, _TRUNKS = BenchWeightsConfig(), BenchTrunksConfig()
+_WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 
 
 @app.command
@@ -49,6 +55,14 @@ def trunks(datasets: Datasets, config: Annotated[BenchTrunksConfig, Flat] = _TRU
     from benchmarks.trunks import run_bench_trunks
 
     run_bench_trunks(datasets, config)
+
+
+@app.command
+def verdict(config: Annotated[BenchVerdictConfig, Flat] = _VERDICT) -> None:
+    """Simulate comparisons of contenders whose skill is known: how often the verdict is wrong, and what it finds."""
+    from benchmarks.verdict import run_bench_verdict
+
+    run_bench_verdict(config)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What each benchmark is told: one frozen dataclass a benchmark, from which the command line is made."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cyclopts import Parameter
 
@@ -119,3 +120,22 @@ class BenchTrunksConfig:
         """What heads learn from that is made of a data set by one of the contenders."""
         features = FeaturesConfig(dataset=dataset, trunk=self.contenders()[name], run=self.run)
         return LearningConfig(features=features)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchVerdictConfig:
+    """The benchmark of the verdict.
+
+    Attributes:
+        runs: Simulated comparisons of each case.
+        seed: Seed of all that is drawn.
+        out: Folder in which figures are written, below bench/.
+    """
+
+    runs: int = 4000
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"runs": (1, 10**6)})

@@ -14,8 +14,8 @@ from pipeline.report.statistics import (
     Confusion,
     Predicted,
     count_predicted,
+    log_likelihoods,
     log_loss_of_guess,
-    paired_difference,
     score,
 )
 
@@ -95,35 +95,8 @@ def test_a_guess_knows_the_shares_of_classes() -> None:
     assert log_loss_of_guess(train, np.array([3], np.int32)) == np.inf
 
 
-def right(count: int, wrong: range) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    marks = np.ones(count, dtype=np.bool_)
-    marks[wrong.start : wrong.stop] = False
-    return marks
-
-
-def test_paired_difference_counts_disagreements_alone() -> None:
-    # 12 images only the first has right, 4 only the second, of 100; by Bonett and Price: p = 13/102, q = 5/102
-    marks = {"first": right(100, range(12, 16)), "second": right(100, range(12))}
-    pair = paired_difference("first", "second", right=marks)
-    assert pair.difference == pytest.approx(0.08)
-    assert pair.low == pytest.approx(-0.0018, abs=1e-3)
-    assert pair.high == pytest.approx(0.1587, abs=1e-3)
-
-
-def test_heads_that_never_disagree_are_not_certainly_equal() -> None:
-    marks = {"first": right(20, range(3)), "second": right(20, range(3))}
-    pair = paired_difference("first", "second", right=marks)
-    assert pair.difference == 0
-    assert pair.low == pytest.approx(-pair.high)
-    assert 0.05 < pair.high < 0.2
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_parts_of_the_log_loss_have_it_as_their_mean() -> None:
     random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(1000):
-        kind = random.choice(4, size=80, p=[0.75, 0.12, 0.05, 0.08])  # both, first only, second only, neither
-        marks = {"first": np.isin(kind, [0, 1]), "second": np.isin(kind, [0, 2])}
-        pair = paired_difference("first", "second", right=marks)
-        covered += pair.low <= 0.07 <= pair.high
-    assert 0.93 <= covered / 1000 <= 0.985
+    probabilities = random.dirichlet(np.full(4, 0.1), size=50).astype(np.float32)
+    y = random.integers(0, 4, 50).astype(np.int32)
+    assert -log_likelihoods(probabilities, y).mean() == pytest.approx(score(probabilities, y).log_loss, rel=1e-5)

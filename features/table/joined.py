@@ -103,6 +103,10 @@ class JoinedTable:
         """How many test images are, byte for byte, training or validation images as well."""
         return self.tables[0].test_duplicates()
 
+    def alike(self, split: str) -> NDArray[np.intp]:
+        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        return self.tables[0].alike(split)
+
     def index(self) -> pd.DataFrame:
         """`key`, `split`, `label` and `sha256` of every row; raises TableError unless all tables have the same."""
         first, *others = (table.index() for table in self.tables)

@@ -159,6 +159,11 @@ class FeatureTable:
         test = index["split"] == "test"
         return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
 
+    def alike(self, split: str) -> NDArray[np.intp]:
+        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        index = self.index()
+        return pd.factorize(index.loc[index["split"] == split, "sha256"])[0]
+
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""
         self._checked(LEDGER)

@@ -16,7 +16,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from models.columns.nodes import NodeScores
 from models.networks.epochs import Epoch
 from models.trials import Tried
-from pipeline.report.statistics import Difference, Scores, wilson
+from pipeline.report.simultaneous import Difference
+from pipeline.report.statistics import Scores, wilson
 
 INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
 LONGEST_NAME = 24
@@ -51,7 +52,7 @@ def difference_plot(differences: Sequence[Difference]) -> Markup:
     values = [(pair.difference, pair.low, pair.high) for pair in differences]
     _draw_intervals(axes, [f"{pair.first} − {pair.second}" for pair in differences], values)
     axes.axvline(0, color=MUTED, linewidth=1)
-    axes.set_xlabel("difference in accuracy on the same images, 95 % interval")
+    axes.set_xlabel("difference in accuracy on the same images, 95 % of all pairs together")
     return _svg(figure)
 
 

@@ -14,9 +14,10 @@ from features.trunk.spec import TrunkSpec
 from models.columns.nodes import NodeScores
 from models.trials import Tried
 from pipeline.errors import ResultError
-from pipeline.report.statistics import Difference, Predicted, Scores
+from pipeline.report.simultaneous import Difference
+from pipeline.report.statistics import Predicted, Scores
 
-FORMAT = 9
+FORMAT = 10
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
@@ -76,8 +77,8 @@ class Comparison:
     each does, and `network_us` what features of each network would cost an image, in microseconds, if it were alone.
     `rows` counts the images of each split, `test_duplicates` the test images that are, byte for byte, training or
     validation images as well, `unreadable` those that are in no figure; features took `features_us_per_image`
-    microseconds. None stands for what was not measured. `heads` come best first, `differences` has each pair of them
-    once, the better one first; `failed` says why by name.
+    microseconds. None stands for what was not measured. `heads` come best first, `differences` and
+    `log_loss_differences` have each pair of them once; `failed` says why by name.
 
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
@@ -101,6 +102,7 @@ class Comparison:
     features_us_per_image: float | None
     heads: Mapping[str, HeadResult]
     differences: tuple[Difference, ...]
+    log_loss_differences: tuple[Difference, ...]
     verdict: tuple[str, ...]
     tuning: Tuning
     nodes: NodeScores | None

@@ -1,20 +1,17 @@
-"""How good a head is and how sure we are of it, and the same for the difference between two heads."""
+"""How good a head is, and how sure we are of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from models.heads.head import Probabilities
-
-CONFIDENCE = 0.95
+from pipeline.report.simultaneous import CONFIDENCE
 
 MATRIX_CLASSES = 100
 """Up to this many classes a confusion matrix is kept; it grows with their square."""
@@ -85,35 +82,6 @@ class Predicted:
         return self.macro.f1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Accuracy of `first` less that of `second` on the same images, with its 95 % interval (shares, -1 to 1).
-
-    >>> pair = Difference(first="linear", second="xgb", difference=0.02, low=-0.01, high=0.05)
-    >>> pair.certain
-    False
-    >>> pair.swapped()
-    Difference(first='xgb', second='linear', difference=-0.02, low=-0.05, high=0.01)
-    """
-
-    first: str
-    second: str
-    difference: float
-    low: float
-    high: float
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves out zero, so that these images tell the two apart."""
-        return self.low > 0 or self.high < 0
-
-    def swapped(self) -> Difference:
-        """The same seen from `second`."""
-        return Difference(
-            first=self.second, second=self.first, difference=-self.difference, low=-self.high, high=-self.low
-        )
-
-
 def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
     """Score (n, k) probabilities against (n,) labels that number their columns; n is 1 or more.
 
@@ -132,6 +100,17 @@ def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
         accuracy_high=high,
         log_loss=float(log_loss(y, probabilities, labels=columns)),
     )
+
+
+def log_likelihoods(probabilities: Probabilities, y: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Each image's part of the log-loss, less than 0, (n,), as `score` takes the mean of it.
+
+    >>> print(log_likelihoods(np.array([[0.5, 0.5], [0.0, 1.0]], np.float32), np.array([0, 1], np.int32)).round(2))
+    [-0.69 -0.  ]
+    """
+    likely = probabilities[np.arange(len(y)), y] / probabilities.sum(axis=1)
+    found: NDArray[np.float64] = np.log(np.maximum(likely.astype(np.float64), np.finfo(probabilities.dtype).eps))
+    return found
 
 
 def count_predicted(predicted: NDArray[np.intp], y: NDArray[np.int32], classes: int) -> Predicted:
@@ -188,28 +167,3 @@ def wilson(accuracy: float, images: int) -> tuple[float, float]:
     """Wilson's 95 % interval of an accuracy (share) on so many images."""
     interval = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def paired_difference(first: str, second: str, *, right: Mapping[str, NDArray[np.bool_]]) -> Difference:
-    """Compare two heads by which images each got right.
-
-    The interval is Wald's with one image added to either kind of disagreement (Bonett and Price 2012, Statistical
-    Methods in Medical Research 21), which keeps its coverage on few images and where two heads never disagree.
-
-    >>> right = {"linear": np.arange(100) < 90, "xgb": np.arange(100) < 84}
-    >>> found = paired_difference("linear", "xgb", right=right)
-    >>> print(f"{found.difference:.2f}, between {found.low:.2f} and {found.high:.2f}")
-    0.06, between 0.01 and 0.11
-    """
-    n = len(right[first])
-    only_first = int((right[first] & ~right[second]).sum())
-    only_second = int((~right[first] & right[second]).sum())
-    p, q = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
-    margin = float(norm.ppf((1 + CONFIDENCE) / 2)) * sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return Difference(
-        first=first,
-        second=second,
-        difference=(only_first - only_second) / n,
-        low=max(-1.0, p - q - margin),
-        high=min(1.0, p - q + margin),
-    )

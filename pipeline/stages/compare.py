@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,8 @@ from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
 from pipeline.report.result import FORMAT, Comparison, HeadResult, Tuning
-from pipeline.report.statistics import count_predicted, log_loss_of_guess, paired_difference, score
+from pipeline.report.simultaneous import compare_all
+from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
 from pipeline.report.verdict import verdict
 from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.heads import Trained, make_heads, train_heads
@@ -140,14 +140,17 @@ def measure(contest: Contest) -> Comparison:
     """Score each head on the test rows, and each pair of heads against one another."""
     table, test = contest.table, contest.table.read("test")
     guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
-    right: dict[str, NDArray[np.bool_]] = {}
+    predicted: dict[str, Probabilities] = {}
     heads: dict[str, HeadResult] = {}
     for name, item in contest.trained.items():
         probabilities, us = _predictions(item, table, test)
-        right[name] = probabilities.argmax(axis=1) == test.y
+        predicted[name] = probabilities
         heads[name] = _head_result(item, probabilities, test.y, us, guess)
     heads = dict(sorted(heads.items(), key=lambda each: each[1].accuracy, reverse=True))
-    differences = tuple(paired_difference(*pair, right=right) for pair in combinations(heads, 2))
+    names, groups = list(heads), table.alike("test")
+    right = np.array([predicted[name].argmax(axis=1) == test.y for name in names]).T
+    likely = np.array([log_likelihoods(predicted[name], test.y) for name in names]).T
+    differences, by_log_loss = compare_all(names, right, groups), compare_all(names, likely, groups)
     return Comparison(
         dataset=table.dataset,
         classes=table.classes,
@@ -160,7 +163,8 @@ def measure(contest: Contest) -> Comparison:
         features_us_per_image=us_per_image(table),
         heads=heads,
         differences=differences,
-        verdict=verdict(heads, differences),
+        log_loss_differences=by_log_loss,
+        verdict=verdict(heads, differences, by_log_loss, len(test)),
         tuning=contest.tuning,
         nodes=contest.nodes,
         network_us=contest.network_us,

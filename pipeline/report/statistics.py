@@ -105,8 +105,8 @@ def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
 def log_likelihoods(probabilities: Probabilities, y: NDArray[np.int32]) -> NDArray[np.float64]:
     """Each image's part of the log-loss, less than 0, (n,), as `score` takes the mean of it.
 
-    >>> print(log_likelihoods(np.array([[0.5, 0.5], [0.0, 1.0]], np.float32), np.array([0, 1], np.int32)).round(2))
-    [-0.69 -0.  ]
+    >>> print(log_likelihoods(np.array([[0.5, 0.5], [0.2, 0.8]], np.float32), np.array([0, 1], np.int32)).round(2))
+    [-0.69 -0.22]
     """
     likely = probabilities[np.arange(len(y)), y] / probabilities.sum(axis=1)
     found: NDArray[np.float64] = np.log(np.maximum(likely.astype(np.float64), np.finfo(probabilities.dtype).eps))

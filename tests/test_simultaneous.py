@@ -26,7 +26,7 @@ def names(count: int) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simultaneous, "DRAWS", 2000)
+    monkeypatch.setattr(simultaneous, "DRAWS", 2048)
 
 
 @pytest.mark.parametrize("contenders", [2, 6])

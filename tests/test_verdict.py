@@ -38,7 +38,7 @@ def test_what_cannot_be_told_apart_is_said() -> None:
     assert judged({"linear": 0.9, "xgb": 0.89, "knn": 0.7}, 0.05) == (
         "linear has the highest accuracy, 90.0%; 400 images cannot tell it from xgb; "
         "knn is behind by 20.0 points (15.0 to 25.0).",
-        "So many show a difference of 7.0 points in four of five cases; for one of 1.0 it would take 20,000.",
+        "As many show a difference of 7.0 points in four of five cases; one of 1.0 would take 20,000.",
         "By log-loss linear is best, 0.100; xgb cannot be told from it.",
     )
 

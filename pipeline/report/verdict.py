@@ -49,9 +49,9 @@ def _points(pair: Difference) -> str:
 
 def _power(pair: Difference, images: int) -> str:
     """What so many images could have shown of the best and the next, and how many it would take."""
-    said = f"So many show a difference of {100 * pair.shown:.1f} points in four of five cases"
+    said = f"As many show a difference of {100 * pair.shown:.1f} points in four of five cases"
     if pair.needed and pair.needed > images:
-        said += f"; for one of {100 * pair.difference:.1f} it would take {_round(pair.needed):,}"
+        said += f"; one of {100 * pair.difference:.1f} would take {_round(pair.needed):,}"
     return f"{said}."
 
 
@@ -60,7 +60,7 @@ def _by_log_loss(heads: Mapping[str, HeadResult], differences: Sequence[Differen
     behind = ruled_out(differences)
     best, *level = sorted((name for name in heads if name not in behind), key=lambda name: heads[name].log_loss)
     said = f"By log-loss {best} is best, {heads[best].log_loss:.3f}"
-    return f"{said}; {' or '.join(level)} cannot be told from it." if level else f"{said}."
+    return f"{said}; {' or '.join(level)} cannot be told from it." if level else f"{said}; the others are behind."
 
 
 def _trees(heads: Mapping[str, HeadResult], behind: Sequence[str]) -> tuple[str, ...]:

@@ -153,6 +153,11 @@ def _run(
     threads, images = writer_count(trunks[0].device), 0
     writing: deque[Future[list[float]]] = deque()
 
+    def note_time() -> None:
+        every = added(once, *own)
+        for clock, seconds in zip(clocks, own, strict=True):
+            clock.write(images, once, seconds, every)
+
     def wait_for_writing() -> None:
         for number, seconds in enumerate(writing.popleft().result()):
             own[number] = added(own[number], {"write": seconds})
@@ -167,15 +172,13 @@ def _run(
                 own = list(map(added, own, taken[-1].trunk_seconds))
                 on_images(len(taken[-1].outcomes))
             images += len(items)
-            for clock, seconds in zip(clocks, own, strict=True):
-                clock.write(images, once, seconds, added(once, *own))
+            note_time()
             writing.append(pool.submit(_write, making, number, items, taken))
             if len(writing) > threads:
                 wait_for_writing()
         while writing:
             wait_for_writing()
-    for clock, seconds in zip(clocks, own, strict=True):
-        clock.write(images, once, seconds, added(once, *own))
+    note_time()
     return added(once, *own)
 
 

@@ -35,8 +35,8 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     """Turns images into the features of a frozen network, (n, dim) float32; nothing is learnt from them.
 
     The arguments are those of `TrunkOptions`; `backbone` and `node` may be several: their columns stand side by side.
-    `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its
-    weights, which are built or read again, and checked, where it is loaded; `keep_weights` puts them in.
+    `device` is auto, cpu, cuda or cuda:N. A pickle holds what the trunk is made from and not its weights, which are
+    built or read again, and checked, where it is loaded; `keep_weights` puts them in.
 
     After `fit`: `specs_` has a TrunkSpec for each node, `dims_` their columns, `n_features_out_` is dim. After
     scikit-learn's estimators and skrub's TextEncoder.

@@ -48,8 +48,8 @@ class Card:
     """What a classifier is. `classes` are in the order of its probabilities' columns.
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
-    can be built from again, see `weights_of`; `files` has the record of each file by name,
-    first that of the one that people take away; `validation` holds the head's accuracy and log-loss on that split.
+    can be built from again, see `weights_of`; `files` has the record of each file by name, first that of the one that
+    people take away; `validation` holds the head's accuracy and log-loss on that split.
     """
 
     head: str

@@ -68,9 +68,9 @@ class NetworkOptions(BackboneOptions):
     """Which network with which weights, and what it sees.
 
     Attributes:
-        weights: The network's weights: imagenet (torchvision's, from its cache or downloaded), bundled (those that
-            come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or auto: imagenet
-            where they need no download, else bundled where there are any, else random.
+        weights: The network's weights: imagenet (as published, from the cache, a package, or downloaded), bundled
+            (those that come with treehead), a .safetensors or .pth file, random, which is no transfer learning, or
+            auto: imagenet where they need no download, else bundled where there are any, else random.
     """
 
     weights: str = AUTO

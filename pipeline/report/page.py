@@ -23,7 +23,6 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 """What `cells` has: F1 is the macro mean (of classes that have test images), µs/image the prediction from features, for
 the retrained network from image files, MB the file that it reads."""
 
-
 NODE_COLUMNS = ("accuracy %", "log-loss", "µs/image")
 """What `node_rows` has: of a linear probe, and what the features of the node's network cost."""
 

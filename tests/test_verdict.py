@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 
-from pipeline.report.result import Comparison, HeadResult
+from pipeline.report.result import Comparison, ContenderResult
 from pipeline.report.simultaneous import Difference
 from pipeline.report.verdict import ruled_out, verdict
 from tests.test_result import GOLDEN
@@ -27,7 +27,7 @@ def _parameters(name: str) -> dict[str, dict[str, None]]:
     return {"parts": {"xgb": None, "linear": None}} if name == "hybrid" else {}
 
 
-def _pair(first: str, second: str, heads: dict[str, HeadResult], margin: float) -> Difference:
+def _pair(first: str, second: str, heads: dict[str, ContenderResult], margin: float) -> Difference:
     found = heads[first].accuracy - heads[second].accuracy
     needed = round(400 * (1.4 * margin / found) ** 2) if found else None
     low, high, shown = found - margin, found + margin, 1.4 * margin

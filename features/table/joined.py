@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,10 @@ class JoinedTable:
     def identity(self) -> str:
         """SHA-256 (64 hex digits) of what is in the tables; the same name may come to hold more with `retry_bad`."""
         return digest([table.identity for table in self.tables])
+
+    def only(self, titles: Collection[str]) -> JoinedTable:
+        """The tables of the nodes of these titles alone, in the order that they have here."""
+        return JoinedTable([table for table in self.tables if table.spec.trunk.title in titles])
 
     def read(self, split: str) -> Rows:
         """All rows of a split, in the first table's order."""

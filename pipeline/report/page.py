@@ -13,7 +13,7 @@ from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
 from pipeline.report.plots import accuracy_plot, confusion_plot, difference_plot, node_plot, search_plot
-from pipeline.report.result import Comparison, HeadResult
+from pipeline.report.result import Comparison, ContenderResult
 from pipeline.report.splits import few_test_images
 
 _loader = PackageLoader("pipeline", "report")
@@ -30,7 +30,7 @@ WORSE = "! on validation images no better than a guess by the classes' frequenci
 """What the mark beside a head's name means."""
 
 
-def marked(name: str, head: HeadResult) -> str:
+def marked(name: str, head: ContenderResult) -> str:
     """A head's name, and a mark where it does no better than a guess."""
     return f"{name} !" if head.worse_than_guess else name
 
@@ -73,7 +73,7 @@ def write_report(path: Path, comparison: Comparison) -> None:
         scratch.write_text(page, encoding="utf-8")
 
 
-def cells(head: HeadResult) -> tuple[str, ...]:
+def cells(head: ContenderResult) -> tuple[str, ...]:
     """A head's figures as they are shown, in the order of COLUMNS."""
     return (
         f"{100 * head.accuracy:.2f}",

@@ -14,10 +14,14 @@ from features.trunk.spec import TrunkSpec
 from models.columns.nodes import NodeScores
 from models.trials import Tried
 from pipeline.errors import ResultError
+from pipeline.report.curve import Curves
+from pipeline.report.mistakes import Mistake
+from pipeline.report.reliability import Reliability
+from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import Difference
 from pipeline.report.statistics import Predicted, Scores
 
-FORMAT = 10
+FORMAT = 11
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
@@ -28,7 +32,7 @@ Tuning = Mapping[str, tuple[Tried, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadResult(Scores, Predicted):
+class ContenderResult(Scores, Predicted):
     """How a head did on the test images, what it cost, and what it is.
 
     `fit_seconds` count reading the table, `tune_seconds` the search before; `bytes`, `sha256` and `file` are of what
@@ -46,6 +50,7 @@ class HeadResult(Scores, Predicted):
     learned: Mapping[str, Json]
     predict_us_per_image: float | None
     worse_than_guess: bool
+    reliability: Reliability | None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -77,8 +82,12 @@ class Comparison:
     each does, and `network_us` what features of each network would cost an image, in microseconds, if it were alone.
     `rows` counts the images of each split, `test_duplicates` the test images that are, byte for byte, training or
     validation images as well, `unreadable` those that are in no figure; features took `features_us_per_image`
-    microseconds. None stands for what was not measured. `heads` come best first, `differences` and
-    `log_loss_differences` have each pair of them once; `failed` says why by name.
+    microseconds. The contenders were tested on `images`: on the test split where `folds` is 0, else on each image that
+    may be learnt from, by those who learnt from the other folds. A guess at the class that has most of them would be
+    right in `largest_class` (share). `class_counts` has each split's images of each class. None stands for what was not
+    measured. `heads` come best first, `differences` and
+    `log_loss_differences` have each pair of them once; `failed` says why by name. `recommended` is the one to
+    ship, `mistakes` are its own, the most confident first, `curves` say what more labels would bring.
 
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
@@ -100,10 +109,17 @@ class Comparison:
     unreadable: int
     test_duplicates: int
     features_us_per_image: float | None
-    heads: Mapping[str, HeadResult]
+    folds: int
+    images: int
+    largest_class: float
+    class_counts: Mapping[str, tuple[int, ...]]
+    heads: Mapping[str, ContenderResult]
     differences: tuple[Difference, ...]
     log_loss_differences: tuple[Difference, ...]
     verdict: tuple[str, ...]
+    recommended: Recommendation
+    mistakes: tuple[Mistake, ...]
+    curves: Curves
     tuning: Tuning
     nodes: NodeScores | None
     network_us: Mapping[str, float | None]
@@ -149,7 +165,7 @@ class Comparison:
         """The name of the head with the highest accuracy; of several, of the first."""
         return next(iter(self.heads))
 
-    def __getitem__(self, name: str) -> HeadResult:
+    def __getitem__(self, name: str) -> ContenderResult:
         """The result of a head; raises ResultError for one that was not compared."""
         if name not in self.heads:
             raise ResultError(f"no head {name!r} was compared: expected one of {', '.join(self.heads)}")

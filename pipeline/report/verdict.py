@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.report.result import HeadResult
+from pipeline.report.result import ContenderResult
 from pipeline.report.simultaneous import Difference
 
 
 def verdict(
-    heads: Mapping[str, HeadResult],
+    heads: Mapping[str, ContenderResult],
     differences: Sequence[Difference],
     log_loss_differences: Sequence[Difference],
     images: int,
@@ -55,7 +55,7 @@ def _power(pair: Difference, images: int) -> str:
     return f"{said}."
 
 
-def _by_log_loss(heads: Mapping[str, HeadResult], differences: Sequence[Difference]) -> str:
+def _by_log_loss(heads: Mapping[str, ContenderResult], differences: Sequence[Difference]) -> str:
     """Whose probabilities are best, and whose cannot be told from these."""
     behind = ruled_out(differences)
     best, *level = sorted((name for name in heads if name not in behind), key=lambda name: heads[name].log_loss)
@@ -63,7 +63,7 @@ def _by_log_loss(heads: Mapping[str, HeadResult], differences: Sequence[Differen
     return f"{said}; {' or '.join(level)} cannot be told from it." if level else f"{said}; the others are behind."
 
 
-def _trees(heads: Mapping[str, HeadResult], behind: Sequence[str]) -> tuple[str, ...]:
+def _trees(heads: Mapping[str, ContenderResult], behind: Sequence[str]) -> tuple[str, ...]:
     best, result = next(iter(heads.items()))
     if "xgb" in behind:
         return (f"Trees {'alone ' if 'xgb' in result.parts else ''}do not win here.",)

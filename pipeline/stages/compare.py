@@ -25,7 +25,8 @@ from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
-from pipeline.report.result import FORMAT, Comparison, HeadResult, Tuning
+from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
+from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import compare_all
 from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
 from pipeline.report.verdict import verdict
@@ -141,7 +142,7 @@ def measure(contest: Contest) -> Comparison:
     table, test = contest.table, contest.table.read("test")
     guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
     predicted: dict[str, Probabilities] = {}
-    heads: dict[str, HeadResult] = {}
+    heads: dict[str, ContenderResult] = {}
     for name, item in contest.trained.items():
         probabilities, us = _predictions(item, table, test)
         predicted[name] = probabilities
@@ -161,10 +162,17 @@ def measure(contest: Contest) -> Comparison:
         unreadable=table.errors,
         test_duplicates=table.test_duplicates(),
         features_us_per_image=us_per_image(table),
+        folds=0,
+        images=len(test),
+        largest_class=float(np.bincount(test.y).max() / len(test)),
+        class_counts=_class_counts(table),
         heads=heads,
         differences=differences,
         log_loss_differences=by_log_loss,
         verdict=verdict(heads, differences, by_log_loss, len(test)),
+        recommended=Recommendation(name=names[0], reasons=()),
+        mistakes=(),
+        curves={},
         tuning=contest.tuning,
         nodes=contest.nodes,
         network_us=contest.network_us,
@@ -194,10 +202,10 @@ def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probab
 
 def _head_result(
     item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None, guess: float
-) -> HeadResult:
+) -> ContenderResult:
     card = item.card
     counted = count_predicted(probabilities.argmax(axis=1), y, len(card.classes))
-    return HeadResult(
+    return ContenderResult(
         **asdict(score(probabilities, y)),
         **{each.name: getattr(counted, each.name) for each in fields(counted)},
         fit_seconds=card.fit_seconds,
@@ -209,7 +217,14 @@ def _head_result(
         learned=card.learned,
         predict_us_per_image=us,
         worse_than_guess=card.validation["log_loss"] >= guess,
+        reliability=None,
     )
+
+
+def _class_counts(table: JoinedTable) -> dict[str, tuple[int, ...]]:
+    """How many images each class has in each split."""
+    classes = len(table.classes)
+    return {split: tuple(np.bincount(table.labels(split), minlength=classes).tolist()) for split in table.rows}
 
 
 def _test_keys(table: JoinedTable) -> NDArray[np.object_]:

@@ -53,6 +53,6 @@ def best_nodes(table: JoinedTable, scores: NodeScores | None) -> JoinedTable:
     """The tables of the nodes that are worth their place, in the order of the table."""
     if scores is None:
         return table
-    kept = [each for each in table.tables if each.spec.trunk.title in scores.best.nodes]
-    remark(f"selected: {', '.join(each.spec.trunk.title for each in kept)}")
-    return JoinedTable(kept)
+    kept = table.only(scores.best.nodes)
+    remark(f"selected: {', '.join(trunk.title for trunk in kept.trunks)}")
+    return kept

@@ -1,0 +1,109 @@
+"""A table's rows held in memory, so that they can be split anew: in folds, each of which is tested once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.sources.source import SPLITS
+from features.table.joined import JoinedTable
+from features.table.table import BATCH_ROWS, Rows
+
+LEFT_OUT = ""
+"""The split of rows that are in none."""
+
+ALONE = -1
+"""The fold of a row that is the only one of its class: whatever tested it would not know the class."""
+
+
+class FoldedTable(JoinedTable):
+    """The rows of another table, as float16 in memory, each in the split that it is given. Use `of`.
+
+    `keys` (n,) and `splits` (n,) are of all rows, training rows of that table first, then validation and test rows.
+
+    >>> table = FoldedTable.of(JoinedTable([FeatureTable.open("table")]))
+    >>> table.rows
+    {'train': 33, 'validation': 4, 'test': 11}
+    >>> folds = table.deal(3, ("train", "validation"), seed=0)
+    >>> tested = table.with_splits(np.where(folds == 0, "test", np.where(folds > 0, "train", "")))
+    >>> tested.rows
+    {'train': 25, 'test': 12}
+    """
+
+    def __init__(self, table: JoinedTable, x: NDArray[np.float16], index: pd.DataFrame) -> None:
+        super().__init__(table.tables)
+        self._table, self._x = table, x
+        self._index: pd.DataFrame = index
+        self.keys, self.splits = index["key"].to_numpy(), index["split"].to_numpy()
+        counts = index["split"].value_counts()
+        self.rows = {split: int(counts[split]) for split in SPLITS if split in counts}
+
+    @classmethod
+    def of(cls, table: JoinedTable) -> Self:
+        """All rows of `table`, read once, in the splits that they have there."""
+        parts = [rows for split in SPLITS if table.rows.get(split) for rows in table.batches(split)]
+        index = table.index().set_index("key").loc[np.concatenate([rows.keys for rows in parts])]
+        return cls(table, np.concatenate([rows.x.astype(np.float16) for rows in parts]), index.reset_index())
+
+    def with_splits(self, splits: NDArray[np.str_] | NDArray[np.object_]) -> Self:
+        """The same rows in other `splits` (n,): of SPLITS, or LEFT_OUT."""
+        return type(self)(self._table, self._x, self._index.assign(split=splits.astype(object)))
+
+    def only(self, titles: Collection[str]) -> Self:
+        """The columns of the nodes of these titles alone, in the order of the table."""
+        wanted = np.repeat([trunk.title in titles for trunk in self.trunks], self.dims)
+        return type(self)(self._table.only(titles), self._x[:, wanted], self._index)
+
+    def deal(self, folds: int, among: Collection[str], seed: int) -> NDArray[np.intp]:
+        """The fold, 0 to `folds` − 1, of each row whose split is `among` these, (n,); ALONE for all others.
+
+        Each class is spread evenly, and images of the same bytes are in one fold. What is the only one of its class is
+        ALONE as well.
+        """
+        rows = self._index.reset_index()[np.isin(self.splits, list(among))]
+        groups = rows.groupby("sha256", sort=False)["label"].first().sample(frac=1, random_state=seed)
+        of_class = groups.groupby(groups)
+        dealt = (of_class.cumcount() % folds).where(of_class.transform("size") > 1, ALONE)
+        found = np.full(len(self.keys), ALONE, np.intp)
+        found[rows["index"]] = dealt.loc[rows["sha256"]]
+        return found
+
+    def read(self, split: str) -> Rows:
+        """All rows of a split."""
+        return self._rows(np.flatnonzero(self.splits == split))
+
+    def batches(self, split: str, size: int = BATCH_ROWS) -> Iterator[Rows]:
+        """The rows of a split, at most `size` at a time."""
+        chosen = np.flatnonzero(self.splits == split)
+        for start in range(0, len(chosen), size):
+            yield self._rows(chosen[start : start + size])
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The labels of a split, (n,), in the order of `read`."""
+        labels: NDArray[np.int32] = self._index.loc[self.splits == split, "label"].to_numpy(np.int32, copy=True)
+        return labels
+
+    def test_duplicates(self) -> int:
+        """How many test images are, byte for byte, training or validation images as well."""
+        index = self.index()
+        test = index["split"] == "test"
+        return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
+
+    def alike(self, split: str) -> NDArray[np.intp]:
+        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        numbers: NDArray[np.intp] = pd.factorize(self._index.loc[self.splits == split, "sha256"])[0]
+        return numbers
+
+    def index(self) -> pd.DataFrame:
+        """`key`, `split`, `label` and `sha256` of every row that is in a split."""
+        index: pd.DataFrame = self._index[self.splits != LEFT_OUT]
+        return index
+
+    def _rows(self, numbers: NDArray[np.intp]) -> Rows:
+        rows = self._index.iloc[numbers]
+        x = self._x[numbers].astype(np.float32)
+        return Rows(keys=rows["key"].to_numpy(), x=x, y=rows["label"].to_numpy(np.int32))

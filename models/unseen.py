@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-SUFFIX = ".parquet"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:

@@ -61,15 +61,16 @@ class FoldedTable(JoinedTable):
     def deal(self, folds: int, among: Collection[str], seed: int) -> NDArray[np.intp]:
         """The fold, 0 to `folds` − 1, of each row whose split is `among` these, (n,); ALONE for all others.
 
-        Each class is spread evenly, and images of the same bytes are in one fold. What is the only one of its class is
+        Each class is spread evenly, and images of the same bytes are in one fold. A class that all is in one fold is
         ALONE as well.
         """
         rows = self._index.reset_index()[np.isin(self.splits, list(among))]
         groups = rows.groupby("sha256", sort=False)["label"].first().sample(frac=1, random_state=seed)
-        of_class = groups.groupby(groups)
-        dealt = (of_class.cumcount() % folds).where(of_class.transform("size") > 1, ALONE)
+        groups = groups.sort_values(kind="stable")
+        dealt = rows["sha256"].map(pd.Series(np.arange(len(groups)) % folds, groups.index))
+        spread = dealt.groupby(rows["label"]).transform("nunique") > 1
         found = np.full(len(self.keys), ALONE, np.intp)
-        found[rows["index"]] = dealt.loc[rows["sha256"]]
+        found[rows["index"]] = dealt.where(spread, ALONE)
         return found
 
     def read(self, split: str) -> Rows:

@@ -1,6 +1,6 @@
 """Fisher's linear discriminant on wide features: what a linear head knows, as columns that trees can start from.
 
-All follows from the rows' moments; the covariance within classes is shrunk as much as validation asks for
+All follows from the rows' moments; the covariance within classes is shrunk as much as left-out rows ask for
 (scikit-learn's LinearDiscriminantAnalysis with solver="eigen").
 
 A model knows the rows that it was fitted on too well, and trees would trust it too much there. So training rows get
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.random_projection import GaussianRandomProjection
 
-from models.columns.moments import Frame, Moments, moments_of_folds
+from models.columns.moments import Frame, Moments, fold_of, moments_of_folds
 from models.columns.workspace import StoredRows
 from models.fitted import as_fitted
 
@@ -27,6 +28,9 @@ FOLDS = 5
 
 MOST_AXES = 50
 """Axes at most: of many classes the scores alone are columns enough for trees to pay for."""
+
+ENOUGH_ROWS = 1000
+"""So many rows that were left out are enough to choose by."""
 
 SHRINKAGES = (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)
 """Shares of the identity to try."""
@@ -50,8 +54,8 @@ class Discriminants:
     """The columns for trees: a discriminant axes, k − 1 but at most MOST_AXES, then class scores, k.
 
     `weights` (d, a + k) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
-    for training rows; `shrinkage` is what validation chose. All leave biases out: of classes with few rows they would
-    tell trees which of these were held out.
+    for training rows; `shrinkage` is what left-out training rows chose. All leave biases out: of classes with few rows
+    they would tell trees which of these were held out.
     """
 
     weights: torch.Tensor
@@ -59,12 +63,12 @@ class Discriminants:
     fold_weights: Sequence[torch.Tensor]
 
 
-def fit_discriminants(train: StoredRows, validation: StoredRows, classes: int, device: torch.device) -> Discriminants:
-    """Fit on training rows, with the shrinkage that gives validation rows the lowest log-loss."""
+def fit_discriminants(train: StoredRows, classes: int, device: torch.device) -> Discriminants:
+    """Fit on training rows, with the shrinkage that gives rows of folds that are left out the lowest log-loss."""
     frame = Frame.spanned(train, device)
     folds = moments_of_folds(train, classes, FOLDS, frame)
     whole = Moments.together(folds)
-    tried = _try_shrinkages(whole, frame.of(validation.read()), validation.labels)
+    tried = _try_shrinkages(train, whole, folds)
     shrinkage = min(tried, key=lambda each: tried[each])
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
@@ -99,12 +103,19 @@ def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
     return axes.float()
 
 
-def _try_shrinkages(moments: Moments, rows: torch.Tensor, labels: NDArray[np.int32]) -> dict[float, float]:
-    """Calibrated log-loss of validation rows, (n, r) in the moments' frame, by shrinkage."""
-    return {
-        shrinkage: float(calibrated(solve(moments, shrinkage).scores(rows), labels, (-7, 3)).mean())
-        for shrinkage in SHRINKAGES
-    }
+def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments]) -> dict[float, float]:
+    """Calibrated log-loss of left-out training rows by shrinkage; as many folds of them as have ENOUGH_ROWS."""
+    numbers = fold_of(slice(0, len(train)), len(folds))
+    judged = range(min(len(folds), ceil(len(folds) * ENOUGH_ROWS / len(train))))
+    rows = [np.flatnonzero(numbers == fold) for fold in judged]
+    labels = np.concatenate([train.labels[numbers] for numbers in rows])
+    x = [whole.frame.of(train.rows(numbers)) for numbers in rows]
+
+    def loss(shrinkage: float) -> float:
+        scores = [solve(whole.without(folds[fold]), shrinkage).scores(x[fold]) for fold in judged]
+        return float(calibrated(np.concatenate(scores), labels, (-7, 3)).mean())
+
+    return {shrinkage: loss(shrinkage) for shrinkage in SHRINKAGES}
 
 
 def calibrated(scores: NDArray[np.float64], labels: NDArray[np.int32], bounds: tuple[int, int]) -> NDArray[np.float64]:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Self, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.feature_selection import SelectKBest
 
 from features.errors import OutputError
 from features.sources.source import LearningSplit
+from features.table.folded import ALONE, LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
 from models.columns.selection import rank_by_anova, select_best
 
 BATCH_ROWS = 4096
+
+FEW_ROWS = 1000
+"""Of fewer training and validation rows all serve for choices, each once: a tenth of them would leave it to luck."""
+
+FOLDS = 5
+"""So many tries are made of few rows."""
 
 
 class StoredRows:
@@ -63,14 +71,36 @@ class Chosen:
     """A table's best columns, put aside in a workspace.
 
     `select` takes them from whole rows; `places` (d,) ranks all columns of the table, see `rank_by_anova`; `train` and
-    `validation` hold the columns' values; `seconds` is what it took.
+    `validation` hold the columns' values.
     """
 
     select: SelectKBest
     places: NDArray[np.intp]
     train: StoredRows
     validation: StoredRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """What a head learns from: rows to learn from and others to choose its settings by, in each of `tries`.
+
+    Of many rows there is one try, whose choice is made on validation rows, and what has learnt there is the head. Of
+    fewer than FEW_ROWS training and validation rows there are FOLDS, which leave out each row once; the choice is made
+    on all of these, and the head then learns from the `whole`, which has no rows to choose by. `keys` (m,) and `labels`
+    (m,) are of the rows that the choice is made on, those of one try after those of another; `seconds` is what it took
+    to put all this aside.
+    """
+
+    tries: tuple[Chosen, ...]
+    whole: Chosen | None
+    keys: NDArray[np.object_]
+    labels: NDArray[np.int32]
     seconds: float
+
+    @property
+    def last(self) -> Chosen:
+        """What the head has learnt from at last."""
+        return self.whole or self.tries[0]
 
 
 class Workspace:
@@ -81,9 +111,9 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._files, self._files_of_choice = ExitStack(), ExitStack()
-        self._asked: tuple[JoinedTable, int] | None = None
-        self._chosen: Chosen | None = None
+        self._files, self._files_of_lessons = ExitStack(), ExitStack()
+        self._asked: tuple[JoinedTable, int, int] | None = None
+        self._lessons: Lessons | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -96,30 +126,57 @@ class Workspace:
         """Put `columns` of a split's rows aside."""
         return _stored(table, split, columns, self._files)
 
-    def choose(self, table: JoinedTable, columns: int) -> Chosen:
-        """Put the best `columns` of a table aside, or find them there if they are what was chosen last.
+    def lessons(self, table: JoinedTable, columns: int, seed: int) -> Lessons:
+        """Put the best `columns` of a table aside, or find them there if they are what was asked for last.
 
-        Another choice takes the place of the one before, whose files are closed.
+        `seed` deals the folds of few rows. Other lessons take the place of those before, whose files are closed.
         """
-        if self._chosen is None or self._asked != (table, columns):
+        if self._lessons is None or self._asked != (table, columns, seed):
             self._forget()
-            self._chosen = _choose(table, columns, self._files_of_choice)
-            self._asked = table, columns
-        return self._chosen
+            self._lessons = _lessons(table, columns, seed, self._files_of_lessons)
+            self._asked = table, columns, seed
+        return self._lessons
 
     def _forget(self) -> None:
-        self._asked = self._chosen = None
-        self._files_of_choice.close()
+        self._asked = self._lessons = None
+        self._files_of_lessons.close()
+
+
+def _lessons(table: JoinedTable, columns: int, seed: int, files: ExitStack) -> Lessons:
+    start = time.perf_counter()
+    views, whole = _views(table, seed)
+    unseen = pd.concat([index[index["split"] == "validation"] for index in (view.index() for view in views)])
+    return Lessons(
+        tries=tuple(_choose(view, columns, files) for view in views),
+        whole=_choose(whole, columns, files) if whole else None,
+        keys=unseen["key"].to_numpy(),
+        labels=unseen["label"].to_numpy(np.int32),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _views(table: JoinedTable, seed: int) -> tuple[Sequence[JoinedTable], JoinedTable | None]:
+    """The table for each try, and for what is learnt at last where that is another."""
+    if sum(table.rows.get(split, 0) for split in get_args(LearningSplit)) >= FEW_ROWS:
+        return [table], None
+    held = table if isinstance(table, FoldedTable) else FoldedTable.of(table)
+    folds = held.deal(FOLDS, get_args(LearningSplit), seed)
+    if (folds == ALONE).all():  # no class has images enough, or all its images are the same
+        return [table], None
+    learnt = np.isin(held.splits, get_args(LearningSplit))
+    train = np.where(learnt, "train", LEFT_OUT)
+    tries = [
+        held.with_splits(np.where(folds == fold, "validation", train)) for fold in np.unique(folds[folds != ALONE])
+    ]
+    return tries, held.with_splits(train)
 
 
 def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
-    start = time.perf_counter()
     places = rank_by_anova(table)
     select = select_best(places, columns)
     support = select.get_support(indices=True)
     train, validation = (_stored(table, split, support, files) for split in get_args(LearningSplit))
-    seconds = time.perf_counter() - start
-    return Chosen(select=select, places=places, train=train, validation=validation, seconds=seconds)
+    return Chosen(select=select, places=places, train=train, validation=validation)
 
 
 def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp], files: ExitStack) -> StoredRows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,26 +17,36 @@ import numpy as np
 import torch
 import xgboost
 from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
-from xgboost.callback import TrainingCallback
 
 from features.devices import resolve_device
 from features.table.joined import JoinedTable
 from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
-from models.columns.workspace import Chosen, StoredRows
+from models.columns.workspace import Chosen, Lessons, StoredRows
 from models.fitted import Arrays, array_of, as_fitted
-from models.heads.head import DATA, ColumnsHead, Head, JsonObject, OnStep, Step, chosen_columns
+from models.heads.head import (
+    DATA,
+    UNSEEN,
+    ColumnsHead,
+    Head,
+    JsonObject,
+    OnStep,
+    Probabilities,
+    Step,
+    chosen_columns,
+)
 from models.heads.settings import XgbSettings
 
 
 class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, ".ubj")
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN, ".ubj")
     settings: XgbSettings
 
     def __init__(self, settings: XgbSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
@@ -56,24 +66,27 @@ class BoostedHead(ColumnsHead):
         """Boosting rounds."""
         return self.settings.rounds
 
-    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        settings, classes = self.settings, len(table.classes)
-        train, validation = chosen.train, chosen.validation
-        select = select_best(chosen.places, settings.columns)
-        support = chosen.select.get_support(indices=True)
-        discriminants = None
-        if settings.discriminant_columns:
-            discriminants = fit_discriminants(train, validation, classes, self.device)
-        columns = _Columns(np.flatnonzero(select.get_support()[support]), discriminants, self.device)
-        booster = self._boost(train, validation, columns, classes, on_step)
-        self.learned_ = {"rounds": booster.best_iteration + 1, "validation_log_loss": float(booster.best_score)}
+    def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
+        with ExitStack() as files:
+            learners = [self._learner(chosen, classes, files) for chosen in lessons.tries]
+            rounds, loss, probabilities = self._boost(learners, lessons.labels, on_step)
+            last = learners[0]
+            if lessons.whole:
+                last = self._learner(lessons.whole, classes, files)
+                last.learn(rounds)
+            self.device_, discriminants = last.device, last.discriminants
+            trees = np.array(last.booster[:rounds].save_raw("ubj"))
+            for learner in (*learners, last):
+                learner.close()
+        self.learned_ = {"rounds": rounds, "validation_log_loss": loss}
+        learnt = {
+            "places": lessons.last.places,
+            "columns": np.array(min(self.settings.columns, len(lessons.last.places))),
+        }
         if discriminants:
             self.learned_["shrinkage"] = discriminants.shrinkage
-        self.device_ = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-        best = booster[: booster.best_iteration + 1]
-        trees, few = np.array(best.save_raw("ubj")), np.array(len(select.get_support(indices=True)))
-        learnt = {"places": chosen.places, "columns": few, "trees": trees}
-        self.learn(learnt | ({"discriminants": discriminants.weights.cpu().numpy()} if discriminants else {}))
+            learnt["discriminants"] = discriminants.weights.cpu().numpy()
+        return {**learnt, "trees": trees}, probabilities
 
     def build(self, arrays: Arrays) -> Pipeline:
         columns = int(array_of(arrays, "columns", np.int64))
@@ -90,29 +103,39 @@ class BoostedHead(ColumnsHead):
 
     def unfitted(self, model: Any) -> Any:
         """See Head; its objective is that of a classifier which has not seen yet how many classes there are."""
-        return super().unfitted(model).set_params(xgb__objective=XGBClassifier().objective)
+        prefix = "estimator__" if isinstance(model, CalibratedClassifierCV) else ""
+        return super().unfitted(model).set_params(**{f"{prefix}xgb__objective": XGBClassifier().objective})
+
+    def _learner(self, chosen: Chosen, classes: int, files: ExitStack) -> _Learner:
+        settings = self.settings
+        support = chosen.select.get_support(indices=True)
+        few = select_best(chosen.places, settings.columns).get_support()[support]
+        discriminants = None
+        if settings.discriminant_columns:
+            discriminants = fit_discriminants(chosen.train, classes, self.device)
+        columns = _Columns(np.flatnonzero(few), discriminants, self.device)
+        folder = Path(files.enter_context(tempfile.TemporaryDirectory())) if settings.external_memory else None
+        matrices = _matrices(chosen, columns, settings.max_bin, folder)
+        number = {"num_class": classes} if classes > 2 else {}
+        told = {**self._tree_parameters(classes), **number, "device": str(self.device), "seed": self.seed}
+        return _Learner(told, matrices, discriminants)
 
     def _boost(
-        self, train: StoredRows, validation: StoredRows, columns: _Columns, classes: int, on_step: OnStep
-    ) -> xgboost.Booster:
-        settings = self.settings
-        loss = {"eval_metric": "mlogloss", "num_class": classes} if classes > 2 else {"eval_metric": "logloss"}
-        with tempfile.TemporaryDirectory() if settings.external_memory else nullcontext() as folder:
-            caches = (str(Path(folder, "train")), str(Path(folder, "validation"))) if folder else (None, None)
-            matrix = xgboost.ExtMemQuantileDMatrix if folder else xgboost.QuantileDMatrix
-            learn = matrix(_Batches(train, columns.of_training_rows, caches[0]), max_bin=settings.max_bin)
-            steer = matrix(_Batches(validation, columns.of_other_rows, caches[1]), max_bin=settings.max_bin, ref=learn)
-            booster = xgboost.train(
-                {**self._tree_parameters(classes), **loss, "device": str(self.device), "seed": self.seed},
-                learn,
-                settings.rounds,
-                evals=[(steer, "validation")],
-                early_stopping_rounds=settings.patience,
-                callbacks=[_Steps(on_step)],
-                verbose_eval=False,
-            )
-            del learn, steer  # their files go before the folder does
-        return booster
+        self, learners: Sequence[_Learner], labels: NDArray[np.int32], on_step: OnStep
+    ) -> tuple[int, float, Probabilities]:
+        """How many rounds give unseen rows, those of all learners together, the lowest log-loss; and what they say."""
+        best: tuple[int, float, Probabilities] | None = None
+        for number in range(1, self.settings.rounds + 1):
+            said = np.concatenate([learner.go_on() for learner in learners])
+            right = np.maximum(said[np.arange(len(labels)), labels], np.finfo(np.float32).eps)
+            loss = -float(np.log(right, dtype=np.float64).mean())
+            on_step(Step(f"validation log-loss {loss:.4f}", loss))
+            if best is None or loss < best[1]:
+                best = number, loss, said
+            elif number - best[0] >= self.settings.patience:
+                break
+        assert best  # there is one round at least
+        return best
 
     def _tree_parameters(self, classes: int) -> dict[str, Any]:
         """Those that xgboost's own interface and that of scikit-learn call the same."""
@@ -217,14 +240,43 @@ class _Batches(xgboost.DataIter):
         self._batches = self._rows.batches()
 
 
-class _Steps(TrainingCallback):
-    """Tells `on_step` of each boosting round and its validation log-loss."""
+class _Learner:
+    """Trees that learn from the first of two `matrices`, a round at a time, and say what they make of the second."""
 
-    def __init__(self, on_step: OnStep) -> None:
-        super().__init__()
-        self._on_step = on_step
+    def __init__(
+        self, told: JsonObject, matrices: Sequence[xgboost.DMatrix], discriminants: Discriminants | None
+    ) -> None:
+        self._matrices, self.discriminants = list(matrices), discriminants
+        self.booster = xgboost.Booster(told, self._matrices)
 
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        loss = next(iter(evals_log["validation"].values()))[-1]
-        self._on_step(Step(f"validation log-loss {loss:.4f}", loss))
-        return False
+    def learn(self, rounds: int) -> None:
+        """Learn for so many rounds."""
+        for number in range(rounds):
+            self.booster.update(self._matrices[0], number)
+
+    def go_on(self) -> Probabilities:
+        """Learn for a round; what the trees then say of the unseen rows, (m, k)."""
+        self.booster.update(self._matrices[0], self.booster.num_boosted_rounds())
+        shares: Probabilities = self.booster.predict(self._matrices[1])
+        return np.stack([1 - shares, shares], axis=1) if shares.ndim == 1 else shares
+
+    def close(self) -> None:
+        """Let go of what is on disk, before its folder goes."""
+        self._matrices.clear()
+        self.booster.reset()
+
+    @property
+    def device(self) -> str:
+        """Where the trees have learnt."""
+        told: str = json.loads(self.booster.save_config())["learner"]["generic_param"]["device"]
+        return told
+
+
+def _matrices(chosen: Chosen, columns: _Columns, max_bin: int, folder: Path | None) -> list[xgboost.DMatrix]:
+    """What trees learn from, and what they are judged by if there is any, quantised alike; on disk in `folder`."""
+    kind = xgboost.ExtMemQuantileDMatrix if folder else xgboost.QuantileDMatrix
+    learn, judge = (str(folder / name) if folder else None for name in ("train", "validation"))
+    matrix = kind(_Batches(chosen.train, columns.of_training_rows, learn), max_bin=max_bin)
+    if not len(chosen.validation):
+        return [matrix]
+    return [matrix, kind(_Batches(chosen.validation, columns.of_other_rows, judge), max_bin=max_bin, ref=matrix)]

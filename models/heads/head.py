@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,7 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import Pipeline
@@ -23,10 +24,12 @@ from features.errors import first_line
 from features.table.joined import JoinedTable
 from models.columns.learnable import check_learnable
 from models.columns.selection import select_best
-from models.columns.workspace import Chosen, Workspace
+from models.columns.workspace import Lessons, Workspace
 from models.errors import ClassifierError
 from models.fitted import Arrays, array_of
+from models.heads.calibration import calibrated, fit_sharpness, sharpened
 from models.heads.settings import ColumnsSettings, Settings
+from models.unseen import Unseen
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,17 @@ Probabilities = NDArray[np.float32]
 JsonObject = dict[str, Any]
 """What JSON can hold, by name, as it stands on the card."""
 
-Model = Pipeline | VotingClassifier
+Model = Pipeline | VotingClassifier | CalibratedClassifierCV
 """What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
 
 DATA = ".safetensors"
-"""The suffix of the file that holds what was learnt as plain arrays, the only one that is read again."""
+"""The suffix of the file that holds what was learnt as plain arrays, of which a classifier is made again."""
+
+UNSEEN = ".parquet"
+"""The suffix of the file with what a head said of rows that it had not seen."""
+
+SHARPNESS = "sharpness"
+"""The array with the power to which a head's probabilities are raised, see `calibration`."""
 
 PREDICT_ROWS = 4096
 """Rows that are predicted at a time, so that the steps between features and probabilities need little memory."""
@@ -102,15 +111,17 @@ class Head(Classifier):
 
     Subclasses hold their settings in a frozen dataclass. `parts` are the heads that it is made of; most have none.
     `learned_` has `validation_log_loss` among the rest: a search for settings goes by it. What it learns are `arrays_`,
-    and `model_` is made of them, by `build` alone: after training, after reading, and for the joblib.
+    and `model_` is made of them, by `made_of` alone: after training, after reading, and for the joblib. `unseen_` is
+    what it said of rows that it had not seen when they were judged.
     """
 
-    format = 4
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA)
+    format = 5
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN)
     on_gpu: ClassVar[bool] = True
     """Whether it can learn on a GPU."""
     arrays_: Arrays
     model_: Model
+    unseen_: Unseen
 
     def __init__(self, settings: Settings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
         super().__init__(seed=seed, device=device if self.on_gpu else torch.device("cpu"))
@@ -153,10 +164,21 @@ class Head(Classifier):
         """A model that `build` has made as scikit-learn had it before fitting."""
         return clone(model)
 
+    def made_of(self, arrays: Arrays) -> Model:
+        """The model that `arrays` hold, its probabilities as sharp as they say; raises as `build`."""
+        model, sharpness = self.build(arrays), float(array_of(arrays, SHARPNESS, np.float64))
+        return model if sharpness == 1 else calibrated(model, self.unfitted(model), sharpness)
+
+    def settle(self, arrays: Arrays, unseen: Unseen) -> None:
+        """Take what was learnt, and what it says of rows that it has not seen, which calibrates it."""
+        sharpness = fit_sharpness(unseen.probabilities, unseen.labels)
+        self.unseen_ = replace(unseen, probabilities=sharpened(unseen.probabilities, sharpness))
+        self.learn({**arrays, SHARPNESS: np.array(sharpness)})
+
     def learn(self, arrays: Arrays) -> None:
         """Take what was learnt; raises ValueError where that is no model."""
         self.arrays_ = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        self.model_ = self.build(self.arrays_)
+        self.model_ = self.made_of(self.arrays_)
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """See Classifier; raises ClassifierError for features of another width than it learnt from."""
@@ -169,11 +191,13 @@ class Head(Classifier):
         return np.concatenate(parts).astype(np.float32)
 
     def save(self, path: Path, suffix: str) -> None:
-        """Write the arrays as DATA, or the model: made anew, as a pickle differs with what its objects share."""
+        """Write the arrays, what was said, or the model: made anew, as a pickle differs with what its objects share."""
         if suffix == DATA:
             path.write_bytes(safetensors.numpy.save(dict(self.arrays_)))
+        elif suffix == UNSEEN:
+            self.unseen_.write(path)
         else:
-            joblib.dump(self.build(self.arrays_), path, compress=3)
+            joblib.dump(self.made_of(self.arrays_), path, compress=3)
 
     def restore(self, path: Path) -> None:
         """See Classifier; `classes_` must be as many as the file's."""
@@ -192,7 +216,6 @@ class ColumnsHead(Head):
     """A head that learns from the best columns of a table; saved as a scikit-learn Pipeline that chooses them first."""
 
     settings: ColumnsSettings
-    model_: Pipeline
 
     @property
     def columns(self) -> int:
@@ -202,15 +225,17 @@ class ColumnsHead(Head):
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """See Head. What choosing the columns took counts for each head, also where another has had it done before."""
         check_learnable(table)
-        chosen = workspace.choose(table, self.columns)
+        lessons = workspace.lessons(table, self.columns, self.seed)
         start = time.perf_counter()
-        self._fit(table, chosen, on_step)
-        self.fit_seconds_ = chosen.seconds + time.perf_counter() - start
+        arrays, probabilities = self._fit(lessons, len(table.classes), on_step)
+        self.settle(arrays, Unseen(keys=lessons.keys, labels=lessons.labels, probabilities=probabilities))
+        self.fit_seconds_ = lessons.seconds + time.perf_counter() - start
         self.classes_ = table.classes
         return self
 
     @abstractmethod
-    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None: ...
+    def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
+        """What is learnt, and what was said, (m, k), of the rows that choices are made on."""
 
 
 def chosen_columns(arrays: Arrays, columns: int) -> SelectKBest:

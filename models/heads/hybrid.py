@@ -1,15 +1,16 @@
-"""Trees and the other heads together: a mean of their probabilities, as validation weighs them.
+"""Trees and the other heads together: a mean of their probabilities, as unseen rows weigh them.
 
-Each part learns from training rows alone; the weights come from what the parts say of validation rows, drawn towards
-equal ones where those are few. A part that adds nothing gets no weight and is left out. Saved as a scikit-learn
-VotingClassifier, so that all parts travel in one file and prediction needs nothing but features. A clone of it fits
-other data as scikit-learn does, with these weights and rounds, but without the choices that validation made here.
+The weights come from what the parts say of rows that they have not seen, drawn towards equal ones where those are few.
+A part that adds nothing gets no weight and is left out. Saved as a scikit-learn VotingClassifier, so that all parts
+travel in one file and prediction needs nothing but features. A clone of it fits other data as scikit-learn does, with
+these weights and rounds, but without the choices that were made here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -20,7 +21,6 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
 from features.table.joined import JoinedTable
-from models.columns.learnable import check_learnable
 from models.columns.workspace import Workspace
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import Head, JsonObject, OnStep, Step
@@ -49,22 +49,20 @@ class HybridHead(Head):
 
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """See Head; the time that its parts took counts, wherever they have learnt."""
-        check_learnable(table)
         parts = self._learnt or tuple(
             part.fit(table, workspace, lambda step: on_step(Step(step.note, None))) for part in self.parts
         )
         start = time.perf_counter()
-        loss = self._weigh(parts, table)
+        loss = self._weigh(parts)
         self.fit_seconds_ = sum(part.fit_seconds_ for part in parts) + time.perf_counter() - start
         self.classes_ = table.classes
         on_step(Step(f"validation log-loss {loss:.4f}", loss))
         return self
 
-    def _weigh(self, parts: Sequence[Head], table: JoinedTable) -> float:
-        """Weigh what has been learnt by validation rows; returns their log-loss."""
-        rows = list(table.batches("validation"))
-        y = np.concatenate([batch.y for batch in rows])
-        shares = {part.name: np.concatenate([part.predict_proba(batch.x) for batch in rows]) for part in parts}
+    def _weigh(self, parts: Sequence[Head]) -> float:
+        """Weigh what has been learnt by what was said of unseen rows; returns their log-loss."""
+        y = parts[0].unseen_.labels
+        shares = {part.name: part.unseen_.probabilities for part in parts}
         weights, loss = blend(list(shares.values()), y)
         self.learned_ = {
             "validation_log_loss": loss,
@@ -76,14 +74,15 @@ class HybridHead(Head):
         }
         used = [part for part, weight in zip(parts, weights, strict=True) if weight > 0]
         learnt = {f"{part.name}.{name}": array for part in used for name, array in part.arrays_.items()}
-        self.learn({"weights": weights, **learnt})
+        mean = np.tensordot(weights, np.stack(list(shares.values())), axes=1).astype(np.float32)
+        self.settle({"weights": weights, **learnt}, replace(parts[0].unseen_, probabilities=mean))
         return loss
 
     def build(self, arrays: Arrays) -> VotingClassifier:
         """See Head. `estimators` are yet to be fitted, as a fit leaves them, and `estimators_` have learnt."""
         weights = array_of(arrays, "weights", np.float64, len(self.parts))
         used = [part for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
-        fitted = {part.name: part.build(below(part.name, arrays)) for part in used}
+        fitted = {part.name: part.made_of(below(part.name, arrays)) for part in used}
         if len({(len(model.classes_), model.n_features_in_) for model in fitted.values()}) != 1:
             raise ValueError("parts of other classes or other columns than one another's")
         templates = [(part.name, part.unfitted(fitted[part.name])) for part in used]

@@ -1,11 +1,12 @@
 """Nearest neighbours: the cheap floor, what a table gives away to a head that learns next to nothing.
 
 Principal components of the columns that tell classes apart, in which neighbours are near by angle; they vote, the
-nearer the more. How many may vote is chosen on validation.
+nearer the more. How many may vote is chosen on rows that they have not seen.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,9 +17,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
 from features.table.joined import JoinedTable
-from models.columns.workspace import Chosen, StoredRows
+from models.columns.workspace import Chosen, Lessons, StoredRows
 from models.fitted import Arrays, array_of, as_fitted, below
-from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
+from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import KnnSettings
 
 PCA_ROWS = 20_000
@@ -41,20 +42,25 @@ class KnnHead(ColumnsHead):
         """Numbers of neighbours to try."""
         return len(self.settings.neighbours)
 
-    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        train, validation = chosen.train, chosen.validation
-        reduce = self._components(train)
-        rows = _reduced(reduce, train)
-        model = _neighbours(rows, train.labels, 1)
-        most = min(max(self.settings.neighbours), len(train))
-        distances, nearest = model.kneighbors(_reduced(reduce, validation), n_neighbors=most)
-        losses = self._losses(distances, train.labels[nearest] == validation.labels[:, None], on_step)
+    def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
+        learners = [self._learner(chosen) for chosen in lessons.tries]
+        said, losses = {}, {}
+        for neighbours in sorted({min(neighbours, *map(len, learners)) for neighbours in self.settings.neighbours}):
+            shares = np.concatenate([learner.say(neighbours, classes) for learner in learners])
+            right = np.maximum(shares[np.arange(len(shares)), lessons.labels], 1e-12)
+            said[neighbours], losses[neighbours] = shares, -float(np.log(right, dtype=np.float64).mean())
+            on_step(Step(f"neighbours {neighbours}, validation log-loss {losses[neighbours]:.4f}", losses[neighbours]))
         best = min(losses, key=lambda neighbours: losses[neighbours])
-        learnt = {"places": chosen.places, "neighbours": np.array(best), "rows": rows, "labels": train.labels}
-        parts = {name: np.nan_to_num(getattr(reduce, f"{name}_")) for name in PCA_LEARNT}  # NaN: shares of no variance
+        last = self._learner(lessons.whole) if lessons.whole else learners[0]
+        learnt = {"places": lessons.last.places, "neighbours": np.array(best), "rows": last.rows, "labels": last.labels}
+        pca = last.pca
+        parts = {name: np.nan_to_num(getattr(pca, f"{name}_")) for name in PCA_LEARNT}  # NaN: shares of no variance
         learnt |= {f"pca.{name}": np.asarray(part, np.float32) for name, part in parts.items()}
-        self.learn(learnt | {"pca.n_samples": np.array(reduce.n_samples_)})
         self.learned_ = {"neighbours": best, "validation_log_loss": losses[best]}
+        return {**learnt, "pca.n_samples": np.array(pca.n_samples_)}, said[best]
+
+    def _learner(self, chosen: Chosen) -> _Learner:
+        return _Learner(self._components(chosen.train), chosen, max(self.settings.neighbours))
 
     def build(self, arrays: Arrays) -> Pipeline:
         pca = self._pca(below("pca", arrays))
@@ -90,15 +96,35 @@ class KnnHead(ColumnsHead):
         with np.errstate(invalid="ignore"):  # rows that are all the same have no variance to share out
             return PCA(components, svd_solver="randomized", random_state=self.seed).fit(x)
 
-    def _losses(self, distances: NDArray[np.float32], right: NDArray[np.bool_], on_step: OnStep) -> dict[int, float]:
-        """Log-loss by how many neighbours vote, of rows' (n, most) nearest, and whether these are of their class."""
-        losses = {}
-        for neighbours in sorted({min(neighbours, right.shape[1]) for neighbours in self.settings.neighbours}):
-            votes = _votes(distances[:, :neighbours])
-            shares = (votes * right[:, :neighbours]).sum(axis=1) / votes.sum(axis=1)
-            losses[neighbours] = -float(np.log(np.maximum(shares, 1e-12)).mean())
-            on_step(Step(f"neighbours {neighbours}, validation log-loss {losses[neighbours]:.4f}", losses[neighbours]))
-        return losses
+
+class _Learner:
+    """The training rows of `chosen` in their principal components, and those that are nearest to its validation rows.
+
+    They are looked up when they are first asked for, `most` of them.
+    """
+
+    def __init__(self, pca: PCA, chosen: Chosen, most: int) -> None:
+        self.pca, self.labels = pca, chosen.train.labels
+        self.rows = _reduced(pca, chosen.train)
+        self._unseen, self._most = chosen.validation, min(most, len(self.rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _nearest(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        model = _neighbours(self.rows, self.labels, 1)
+        distances, nearest = model.kneighbors(_reduced(self.pca, self._unseen), n_neighbors=self._most)
+        return np.asarray(distances, np.float32), np.asarray(nearest, np.intp)
+
+    def say(self, neighbours: int, classes: int) -> Probabilities:
+        """What so many make of the validation rows, (m, k)."""
+        distances, nearest = self._nearest
+        votes = _votes(distances[:, :neighbours])
+        shares = np.zeros((len(votes), classes), np.float32)
+        votes /= votes.sum(axis=1, keepdims=True)
+        np.add.at(shares, (np.arange(len(votes))[:, None], self.labels[nearest[:, :neighbours]]), votes)
+        return shares
 
 
 def _neighbours(rows: NDArray[np.float32], labels: NDArray[np.int32], neighbours: int) -> KNeighborsClassifier:

@@ -1,25 +1,29 @@
 """The softmax probe: logistic regression on the columns that tell classes apart, as many of each node.
 
-Validation chooses the L2 penalty for each of a few shrinkages of the covariance within classes (see `softmax`), and
-then weighs the logits of these models: together still one linear model.
+Rows that it has not seen choose the L2 penalty for each of a few shrinkages of the covariance within classes (see
+`softmax`), and then weigh the logits of these models: together still one linear model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from torch.nn.functional import cross_entropy
 
 from features.table.joined import JoinedTable
-from models.columns.moments import Frame, Moments, moments_of_folds
-from models.columns.workspace import Chosen, StoredRows
+from models.columns.moments import Frame, moments_of_folds
+from models.columns.workspace import Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted
-from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
+from models.heads.head import SHARPNESS, ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
+from models.unseen import Unseen
 
 
 class LinearHead(ColumnsHead):
@@ -31,29 +35,36 @@ class LinearHead(ColumnsHead):
         """Penalties to try for each shrinkage, and one for the weights."""
         return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 
-    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        frame = Frame.spanned(chosen.train, self.device)
-        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, frame)
-        train, validation = (_on(self.device, rows) for rows in (chosen.train, chosen.validation))
-        penalties, models, logits = {}, [], []
-        for shrinkage in self.settings.shrinkages:
-            penalties[f"{shrinkage:g}"], model = self._best(moments, shrinkage, train, validation, on_step)
-            models.append(model)
-            logits.append(model.logits(validation[0]).double().cpu().numpy())
-        shares = blend_logits(logits, chosen.validation.labels)
+    def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
+        """See ColumnsHead. What all shrinkages together say has the scale that suits unseen rows best."""
+        settings, learners = self.settings, [_Learner(each, classes, self.device) for each in lessons.tries]
+        tried = [self._best(shrinkage, learners, lessons.labels, on_step) for shrinkage in settings.shrinkages]
+        shares = blend_logits([best.logits for best in tried], lessons.labels)
+        models = [best.model for best in tried]
+        if lessons.whole:
+            whole = _Learner(lessons.whole, classes, self.device)
+            models = [whole.learn(best.shrinkage, best.penalties, settings.iterations) for best in tried]
         blend = _mean(models, shares)
-        self.learn({"places": chosen.places, "weights": blend.weights.cpu().numpy(), "bias": blend.bias.cpu().numpy()})
-        loss = _log_loss(blend, *validation)
+        logits = np.tensordot(shares, np.stack([best.logits for best in tried]), axes=1)
+        loss = _log_loss(logits, lessons.labels)
         on_step(Step(f"all shrinkages, validation log-loss {loss:.4f}", loss))
+        penalties = {f"{best.shrinkage:g}": best.penalties[-1] for best in tried}
         self.learned_ = {
             "validation_log_loss": loss,
             "penalties": penalties,
             "weights": dict(zip(penalties, map(float, shares), strict=True)),
         }
+        learnt = {"weights": blend.weights.cpu().numpy(), "bias": blend.bias.cpu().numpy()}
+        return {"places": lessons.last.places, **learnt}, softmax(logits, axis=1).astype(np.float32)
+
+    def settle(self, arrays: Arrays, unseen: Unseen) -> None:
+        """See Head; the weights of the shrinkages have chosen on these very rows how sharp it is."""
+        self.unseen_ = unseen
+        self.learn({**arrays, SHARPNESS: np.array(1.0)})
 
     def softmax(self) -> Softmax:
         """What was learnt, for all columns of the table; those that were not chosen weigh nothing."""
-        weights = self.model_.named_steps["columns"].inverse_transform(self.arrays_["weights"])
+        weights = self.build(self.arrays_).named_steps["columns"].inverse_transform(self.arrays_["weights"])
         return Softmax(weights=torch.from_numpy(weights), bias=torch.from_numpy(self.arrays_["bias"]))
 
     def build(self, arrays: Arrays) -> Pipeline:
@@ -74,33 +85,67 @@ class LinearHead(ColumnsHead):
         return Pipeline([("columns", chosen_columns(arrays, weights.shape[1])), ("linear", regression)])
 
     def _best(
-        self, moments: Moments, shrinkage: float, train: Rows, validation: Rows, on_step: OnStep
-    ) -> tuple[float, Softmax]:
-        """The penalty of lowest validation log-loss, and the model it gives."""
-        settings = self.settings
-        regression = SoftmaxRegression(*train, moments.whitening(shrinkage), moments.counts / moments.counts.sum())
-        best: tuple[float, float, Softmax] | None = None
-        for penalty in settings.penalties:
-            model = regression.fit(penalty, settings.iterations)
-            loss = _log_loss(model, *validation)
+        self, shrinkage: float, learners: Sequence[_Learner], labels: NDArray[np.int32], on_step: OnStep
+    ) -> _Best:
+        """The penalty of lowest log-loss on unseen rows, those of all learners together, and what it gives."""
+        penalties, iterations = self.settings.penalties, self.settings.iterations
+        best: _Best | None = None
+        paths = zip(*(learner.path(shrinkage, penalties, iterations) for learner in learners), strict=True)
+        for number, (penalty, models) in enumerate(zip(penalties, paths, strict=True), start=1):
+            logits = np.concatenate([learner.say(model) for learner, model in zip(learners, models, strict=True)])
+            loss = _log_loss(logits, labels)
             on_step(Step(f"shrinkage {shrinkage:g}, L2 {penalty:g}, validation log-loss {loss:.4f}", None))
-            if best and loss >= best[0]:
+            if best and loss >= best.loss:
                 break
-            best = loss, penalty, model
+            best = _Best(shrinkage, penalties[:number], loss, models[0], logits)
         assert best  # there is one penalty at least
-        return best[1:]
+        return best
 
 
-Rows = tuple[torch.Tensor, torch.Tensor]
-"""Features (n, d) float16 and labels (n,) int64 on the device of training."""
+@dataclass(frozen=True)
+class _Best:
+    """The last of `penalties` is the best with a shrinkage; `model` is what the first learner made of it.
+
+    `logits` (m, k) is what all learners said of the rows that they had not seen, and `loss` their log-loss.
+    """
+
+    shrinkage: float
+    penalties: tuple[float, ...]
+    loss: float
+    model: Softmax
+    logits: NDArray[np.float64]
 
 
-def _on(device: torch.device, rows: StoredRows) -> Rows:
-    return rows.read().to(device), torch.from_numpy(rows.labels).long().to(device)
+class _Learner:
+    """Softmax regressions on the training rows of `chosen`, which say what they make of its validation rows."""
+
+    def __init__(self, chosen: Chosen, classes: int, device: torch.device) -> None:
+        (self._moments,) = moments_of_folds(chosen.train, classes, 1, Frame.spanned(chosen.train, device))
+        self._x = chosen.train.read().to(device)
+        self._y = torch.from_numpy(chosen.train.labels).long().to(device)
+        self._unseen = chosen.validation.read().to(device)
+
+    def path(self, shrinkage: float, penalties: Sequence[float], iterations: int) -> Iterator[Softmax]:
+        """The model of each penalty, each fitted from the one before."""
+        moments = self._moments
+        prior = moments.counts / moments.counts.sum()
+        regression = SoftmaxRegression(self._x, self._y, moments.whitening(shrinkage), prior)
+        for penalty in penalties:
+            yield regression.fit(penalty, iterations)
+
+    def learn(self, shrinkage: float, penalties: Sequence[float], iterations: int) -> Softmax:
+        """The model of the last penalty."""
+        *_, last = self.path(shrinkage, penalties, iterations)
+        return last
+
+    def say(self, model: Softmax) -> NDArray[np.float64]:
+        """Logits (m, k) of the validation rows."""
+        logits: NDArray[np.float64] = model.logits(self._unseen).double().cpu().numpy()
+        return logits
 
 
-def _log_loss(model: Softmax, x: torch.Tensor, y: torch.Tensor) -> float:
-    return float(cross_entropy(model.logits(x), y))
+def _log_loss(logits: NDArray[np.float64], y: NDArray[np.int32]) -> float:
+    return -float(log_softmax(logits, axis=1)[np.arange(len(y)), y].mean())
 
 
 def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:

@@ -1,22 +1,22 @@
 """The neural head: dropout and dense layers, as AlexNet ends, which the trees are to replace.
 
 Learns in PyTorch on the columns that tell classes apart, as many of each node, whitened (see `moments`) with the
-shrinkage that validation prefers; saved as a scikit-learn Pipeline that ends in an MLPClassifier, so that prediction
+shrinkage that unseen rows prefer; saved as a scikit-learn Pipeline that ends in an MLPClassifier, so that prediction
 needs no PyTorch.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from math import ceil
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 from sklearn.neural_network import MLPClassifier
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.pipeline import Pipeline
@@ -26,13 +26,16 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from features.table.joined import JoinedTable
-from models.columns.moments import Frame, Whitening, moments_of_folds
-from models.columns.workspace import BATCH_ROWS, Chosen
+from models.columns.moments import Frame, moments_of_folds
+from models.columns.workspace import BATCH_ROWS, Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted, below
-from models.heads.head import ColumnsHead, OnStep, Step, chosen_columns
+from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import MlpSettings
 
 LEAST_BATCH_ROWS = 8
+
+Layers = dict[str, NDArray[np.float32]]
+"""Weights (in, out) and biases (out,) for features as they are, by name and number."""
 
 
 def dense_layers(widths: Sequence[int], *, input_dropout: float, dropout: float) -> nn.Sequential:
@@ -41,17 +44,6 @@ def dense_layers(widths: Sequence[int], *, input_dropout: float, dropout: float)
     for number, (width, after) in enumerate(pairwise(widths[:-1])):
         layers += [nn.Dropout(dropout if number else input_dropout), nn.Linear(width, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """Layers at the epoch of lowest validation log-loss, and the coordinates that they take."""
-
-    layers: nn.Sequential
-    whitening: Whitening
-    shrinkage: float
-    epoch: int
-    loss: float
 
 
 class MlpHead(ColumnsHead):
@@ -63,67 +55,30 @@ class MlpHead(ColumnsHead):
         """Epochs, of all shrinkages."""
         return self.settings.epochs * len(self.settings.shrinkages)
 
-    def _fit(self, table: JoinedTable, chosen: Chosen, on_step: OnStep) -> None:
-        frame = Frame.spanned(chosen.train, self.device)
-        (moments,) = moments_of_folds(chosen.train, len(table.classes), 1, frame)
-        learnt: list[Learnt] = []
+    def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
+        best: _Best | None = None
         for shrinkage in self.settings.shrinkages:
-            lowest = min((each.loss for each in learnt), default=float("inf"))
-            on_epoch = partial(_tell, on_step, shrinkage, lowest)
-            learnt.append(self._learn(chosen, moments.whitening(shrinkage), shrinkage, on_epoch))
-        best = min(learnt, key=lambda each: each.loss)
-        seen = {"epochs": np.array(best.epoch), "rows": np.array(best.epoch * len(chosen.train))}
-        layers = _raw_layers(best.layers, best.whitening)
-        self.learn({"places": chosen.places, "loss": np.array(best.loss), **seen, **layers})
+            learners = [self._learner(chosen, classes, shrinkage) for chosen in lessons.tries]
+            for epoch in range(1, self.settings.epochs + 1):
+                logits = np.concatenate([learner.go_on() for learner in learners])
+                loss = -float(log_softmax(logits, axis=1)[np.arange(len(logits)), lessons.labels].mean())
+                if best is None or loss < best.loss:
+                    best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
+                on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", best.loss))
+        assert best  # there is one epoch at least
+        layers = best.layers
+        if lessons.whole:
+            learner = self._learner(lessons.whole, classes, best.shrinkage)
+            for _ in range(best.epoch):
+                learner.go_on()
+            layers = learner.layers()
         self.learned_ = {"shrinkage": best.shrinkage, "epochs": best.epoch, "validation_log_loss": best.loss}
+        seen = {"epochs": np.array(best.epoch), "rows": np.array(best.epoch * len(lessons.last.train))}
+        learnt = {"places": lessons.last.places, "loss": np.array(best.loss), **seen, **layers}
+        return learnt, softmax(best.logits, axis=1)
 
-    def _learn(
-        self, chosen: Chosen, whitening: Whitening, shrinkage: float, on_epoch: Callable[[float], None]
-    ) -> Learnt:
-        """The layers learnt on rows in these coordinates; `on_epoch` is told the validation log-loss after each."""
-        settings, labels = self.settings, chosen.train.labels
-        x, y = whitening.of(chosen.train), torch.from_numpy(labels).long()
-        steer_x, steer_y = whitening.of(chosen.validation), torch.from_numpy(chosen.validation.labels).long()
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            widths = [x.shape[1], *settings.hidden, int(labels.max()) + 1]
-            network = dense_layers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
-            network.to(self.device)
-            optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-            batch_rows = max(LEAST_BATCH_ROWS, ceil(len(y) / settings.batches))
-            steps = settings.epochs * ceil(len(y) / batch_rows)
-            highest = settings.learning_rate * (chosen.train.dim / x.shape[1]) ** 0.5  # fewer inputs move outputs less
-            schedule = OneCycleLR(optimizer, highest, total_steps=steps, pct_start=0.1)
-            best_loss, best_epoch, best_state = float("inf"), 0, network.state_dict()
-            for epoch in range(1, settings.epochs + 1):
-                order = torch.split(torch.randperm(len(y)), batch_rows)
-                self._train_epoch(network, optimizer, schedule, ((x[rows], y[rows]) for rows in order))
-                loss = self._log_loss(network, steer_x, steer_y)
-                on_epoch(loss)
-                if loss < best_loss:
-                    best_loss, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
-        network.load_state_dict(best_state)
-        return Learnt(network.cpu(), whitening, shrinkage, best_epoch, best_loss)
-
-    def _train_epoch(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: OneCycleLR,
-        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    ) -> None:
-        network.train()
-        for x, y in batches:
-            optimizer.zero_grad()
-            torch.autograd.backward(cross_entropy(network(x.to(self.device).float()), y.to(self.device)))
-            optimizer.step()
-            schedule.step()
-
-    @torch.inference_mode()
-    def _log_loss(self, network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-        network.eval()
-        logits = torch.cat([network(part.to(self.device).float()).cpu() for part in torch.split(x, BATCH_ROWS)])
-        return float(cross_entropy(logits, y))
+    def _learner(self, chosen: Chosen, classes: int, shrinkage: float) -> _Learner:
+        return _Learner(self.settings, chosen, classes, shrinkage, self.seed, self.device)
 
     def build(self, arrays: Arrays) -> Pipeline:
         """See Head; of two classes the last layer holds the difference."""
@@ -160,17 +115,77 @@ class MlpHead(ColumnsHead):
         return Pipeline([("columns", chosen_columns(arrays, len(coefs[0]))), ("mlp", model)])
 
 
-def _raw_layers(network: nn.Sequential, whitening: Whitening) -> dict[str, NDArray[np.float32]]:
-    """Weights (in, out) and biases (out,) of the layers, for features as they are: whitening goes into the first."""
-    dense = [layer.state_dict() for layer in network if isinstance(layer, nn.Linear)]
-    first = whitening.raw(dense[0]["weight"].to(whitening.mean.device))
-    dense[0]["bias"] -= (first @ whitening.mean).cpu()
-    dense[0]["weight"] = first.cpu()
-    layers: dict[str, NDArray[np.float32]] = {}
-    for number, state in enumerate(dense):
-        layers[f"coefs.{number}"] = state["weight"].T.numpy()
-        layers[f"intercepts.{number}"] = state["bias"].numpy()
-    return layers
+@dataclass(frozen=True)
+class _Best:
+    """The epoch of lowest log-loss so far: what was said of unseen rows, (m, k), and the first learner's layers."""
+
+    shrinkage: float
+    epoch: int
+    loss: float
+    logits: NDArray[np.float32]
+    layers: Layers
+
+
+class _Learner:
+    """A network that learns from the training rows of `chosen`, whitened, an epoch at a time."""
+
+    def __init__(
+        self, settings: MlpSettings, chosen: Chosen, classes: int, shrinkage: float, seed: int, device: torch.device
+    ) -> None:
+        (moments,) = moments_of_folds(chosen.train, classes, 1, Frame.spanned(chosen.train, device))
+        self._whitening = moments.whitening(shrinkage)
+        self._x, self._unseen = self._whitening.of(chosen.train), self._whitening.of(chosen.validation)
+        self._y = torch.from_numpy(chosen.train.labels).long()
+        self._batch_rows = max(LEAST_BATCH_ROWS, ceil(len(self._y) / settings.batches))
+        self._seed, self._epoch, self._device = seed, 0, device
+        widths = [self._x.shape[1], *settings.hidden, classes]
+        with self._drawing():
+            network = dense_layers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
+        self._network = network.to(device)
+        self._optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
+        highest = settings.learning_rate * (chosen.train.dim / widths[0]) ** 0.5  # fewer inputs move outputs less
+        steps = settings.epochs * ceil(len(self._y) / self._batch_rows)
+        self._schedule = OneCycleLR(self._optimizer, highest, total_steps=steps, pct_start=0.1)
+
+    def go_on(self) -> NDArray[np.float32]:
+        """Learn for an epoch; what it then says of the validation rows, logits (m, k)."""
+        self._epoch += 1
+        self._network.train()
+        with self._drawing():
+            for rows in torch.split(torch.randperm(len(self._y)), self._batch_rows):
+                self._optimizer.zero_grad()
+                logits = self._network(self._x[rows].to(self._device).float())
+                torch.autograd.backward(cross_entropy(logits, self._y[rows].to(self._device)))
+                self._optimizer.step()
+                self._schedule.step()
+        return self._say()
+
+    @torch.inference_mode()
+    def _say(self) -> NDArray[np.float32]:
+        self._network.eval()
+        parts = [self._network(part.to(self._device).float()).cpu() for part in torch.split(self._unseen, BATCH_ROWS)]
+        logits: NDArray[np.float32] = torch.cat(parts).numpy()
+        return logits
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Draws that seed and epoch decide, whoever else learns at the same time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self._seed + self._epoch)
+            yield
+
+    def layers(self) -> Layers:
+        """The layers for features as they are: whitening goes into the first."""
+        states = (layer.state_dict() for layer in self._network if isinstance(layer, nn.Linear))
+        dense = [{name: tensor.clone() for name, tensor in state.items()} for state in states]
+        first = self._whitening.raw(dense[0]["weight"].to(self._whitening.mean.device))
+        dense[0]["bias"] -= first @ self._whitening.mean
+        dense[0]["weight"] = first
+        layers: Layers = {}
+        for number, state in enumerate(dense):
+            layers[f"coefs.{number}"] = state["weight"].T.cpu().numpy()
+            layers[f"intercepts.{number}"] = state["bias"].cpu().numpy()
+        return layers
 
 
 def _dense(arrays: Arrays) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
@@ -182,8 +197,3 @@ def _dense(arrays: Arrays) -> tuple[list[NDArray[np.float32]], list[NDArray[np.f
         coefs.append(array_of(arrays, f"coefs.{number}", np.float32, width, None))
         intercepts.append(array_of(arrays, f"intercepts.{number}", np.float32, coefs[-1].shape[1]))
     return coefs, intercepts
-
-
-def _tell(on_step: OnStep, shrinkage: float, lowest: float, loss: float) -> None:
-    """Tell of an epoch; the head's own loss is the lowest of this and of the shrinkages before."""
-    on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", min(loss, lowest)))

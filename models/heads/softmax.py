@@ -7,6 +7,7 @@ there in fewer steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import logsumexp
-from torch.nn.functional import log_softmax
+from scipy.special import log_softmax
 
 from models.columns.moments import Whitening
+from models.heads.calibration import smoothing
 
 CHUNK_ROWS = 256
 """Few enough for the processor's cache to hold them as float32."""
@@ -86,7 +87,7 @@ class SoftmaxRegression:
         slope, bias_slope = torch.zeros_like(softmax.weights), torch.zeros_like(softmax.bias)
         for rows, labels in self._chunks:
             x = self._float[: len(rows)].copy_(rows)
-            surprise = log_softmax((softmax.weights @ x.T).T + softmax.bias, dim=1)
+            surprise = torch.log_softmax((softmax.weights @ x.T).T + softmax.bias, dim=1)
             loss -= surprise.gather(1, labels[:, None]).sum()
             error = surprise.exp_()
             error.scatter_add_(1, labels[:, None], -torch.ones_like(error[:, :1]))
@@ -96,17 +97,20 @@ class SoftmaxRegression:
         return float(loss) / self._rows, slope / self._rows, bias_slope / self._rows
 
 
-def blend_logits(logits: list[NDArray[np.float64]], y: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Weights, none negative, of several models' logits, each (n, k), that together give the least log-loss on y."""
-    stacked = np.stack(logits)
+def blend_logits(logits: Sequence[NDArray[np.float64]], y: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Weights, none negative, of several models' logits, each (n, k), that together give the least log-loss on y.
+
+    Targets are smoothed as for `calibration`: rows that are all right would make the weights grow without end.
+    """
+    stacked, share = np.stack(logits), smoothing(len(y))
+    target = np.full(stacked.shape[1:], share / stacked.shape[2])
+    target[np.arange(len(y)), y] += 1 - share
 
     def objective(shares: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        blended = np.tensordot(shares, stacked, axes=1)
-        surprise = blended - logsumexp(blended, axis=1, keepdims=True)
-        error = np.exp(surprise)
-        error[np.arange(len(y)), y] -= 1
+        surprise = -log_softmax(np.tensordot(shares, stacked, axes=1), axis=1)
+        error = np.exp(-surprise) - target
         slope = np.tensordot(stacked, error, axes=([1, 2], [0, 1])) / len(y)
-        return -float(surprise[np.arange(len(y)), y].mean()), slope
+        return float((target * surprise).sum()) / len(y), slope
 
     even = np.full(len(logits), 1 / len(logits))
     found: NDArray[np.float64] = minimize(

@@ -2,6 +2,7 @@
 
 xgb.joblib        scikit-learn and xgboost objects only: `joblib.load` needs nothing of this project
 xgb.safetensors   what they are made of, as plain arrays: all that is read here, so that nobody's pickle is ever loaded
+xgb.parquet       what it said of training and validation images that it had not seen, by key: see `models.unseen`
 xgb.ubj           the trees alone in the format that xgboost keeps readable across versions
 xgb.json          the card, written last
 """
@@ -33,10 +34,11 @@ from features.storage import (
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError, SettingsError
-from models.heads.head import DATA, Classifier, Head
+from models.heads.head import DATA, UNSEEN, Classifier, Head
 from models.heads.registry import HEADS, HeadSettings, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
+from models.unseen import Unseen
 
 SEAL = "card_sha256"
 
@@ -49,7 +51,8 @@ class Card:
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
     can be built from again, see `weights_of`; `files` has the record of each file by name, first that of the one that
-    people take away; `validation` holds the head's accuracy and log-loss on that split.
+    people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged, and
+    the log-loss of a guess by the classes' frequencies.
     """
 
     head: str
@@ -149,6 +152,20 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
     head.fit_seconds_ = card.fit_seconds
     head.learned_ = dict(card.learned)
     return head, card
+
+
+def read_unseen(path: Path, card: Card) -> Unseen:
+    """What the classifier at `path`, with this card, said of images that it had not seen; raises ClassifierError."""
+    file = path.with_suffix(UNSEEN)
+    if file.name not in card.files:
+        raise ClassifierError(
+            f"{path} keeps no probabilities of images that it had not seen, as {card.head} has none: take another head"
+        )
+    _check_file(file, card)
+    try:
+        return Unseen.read(file)
+    except ValueError as error:
+        raise ClassifierError(f"{file} holds {error}: delete {path.parent} and train again") from error
 
 
 def _check_file(path: Path, card: Card) -> None:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from features.sources.source import LearningSplit
 from models.columns import discriminant
 from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
@@ -19,8 +17,7 @@ from tests.test_workspace import rounded_table
 
 def fit(table: MemoryTable, columns: int = 40) -> Discriminants:
     with Workspace() as workspace:
-        train, validation = (workspace.store(table, split, np.arange(columns)) for split in get_args(LearningSplit))
-        return fit_discriminants(train, validation, 3, CPU)
+        return fit_discriminants(workspace.store(table, "train", np.arange(columns)), 3, CPU)
 
 
 def test_axes_are_scikit_learns() -> None:

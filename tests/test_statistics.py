@@ -18,6 +18,7 @@ from pipeline.report.statistics import (
     log_loss_of_guess,
     score,
 )
+from tests.test_heads import toy_table
 
 
 def test_accuracy_has_wilsons_interval() -> None:
@@ -90,9 +91,8 @@ def test_of_a_thousand_classes_little_is_kept() -> None:
 
 
 def test_a_guess_knows_the_shares_of_classes() -> None:
-    train = np.array([0] * 6 + [1] * 3 + [2], np.int32)
-    assert log_loss_of_guess(train, np.array([0, 2], np.int32)) == pytest.approx(-np.log(0.6 * 0.1) / 2)
-    assert log_loss_of_guess(train, np.array([3], np.int32)) == np.inf
+    shares = np.array([70, 70, 70]) / 210
+    assert log_loss_of_guess(toy_table()) == pytest.approx(-np.sum(shares * np.log(shares)))
 
 
 def test_parts_of_the_log_loss_have_it_as_their_mean() -> None:

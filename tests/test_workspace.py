@@ -47,37 +47,59 @@ def test_stored_rows_are_the_columns_of_a_split(workspace: Workspace) -> None:
     assert [(part.start, part.stop) for part in parts] == [(0, 64), (64, 128), (128, 150)]
 
 
-def test_the_last_choice_is_found_again(workspace: Workspace) -> None:
+def test_the_last_lessons_are_found_again(workspace: Workspace) -> None:
     table = toy_table()
-    chosen = workspace.choose(table, 20)
-    assert chosen.train.dim == chosen.validation.dim == 20
-    assert workspace.choose(table, 20) is chosen
-    assert workspace.choose(toy_table(), 20) is not chosen
+    lessons = workspace.lessons(table, 20, 0)
+    assert lessons.last.train.dim == lessons.last.validation.dim == 20
+    assert workspace.lessons(table, 20, 0) is lessons
+    assert workspace.lessons(toy_table(), 20, 0) is not lessons
+
+
+def test_of_few_rows_each_is_unseen_once(workspace: Workspace) -> None:
+    table = toy_table()
+    lessons = workspace.lessons(table, 20, 0)
+    index = table.index().set_index("key")
+    learnt = index[index["split"] != "test"]
+    assert sorted(lessons.keys) == sorted(learnt.index)
+    assert np.array_equal(lessons.labels, learnt.loc[lessons.keys, "label"])
+    assert [len(each.train) + len(each.validation) for each in lessons.tries] == [210, 210]
+    assert lessons.whole
+    assert (len(lessons.whole.train), len(lessons.whole.validation)) == (210, 0)
+
+
+def test_of_many_rows_validation_is_unseen(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.columns.workspace.FEW_ROWS", 210)
+    table = toy_table()
+    lessons = workspace.lessons(table, 20, 0)
+    assert lessons.whole is None
+    assert lessons.last is lessons.tries[0]
+    assert np.array_equal(lessons.keys, table.read("validation").keys)
+    assert (len(lessons.last.train), len(lessons.last.validation)) == (150, 60)
 
 
 @pytest.mark.parametrize("again", [(False, 10), (True, 20)])
-def test_another_choice_closes_the_files_of_the_one_before(again: tuple[bool, int], folder: Path) -> None:
+def test_other_lessons_close_the_files_of_those_before(again: tuple[bool, int], folder: Path) -> None:
     table = toy_table()
     other, columns = again
     with Workspace() as workspace:
         stored = workspace.store(table, "train", np.arange(5))
-        first = workspace.choose(table, 20)
-        assert open_files(folder) == 3
-        workspace.choose(toy_table() if other else table, columns)
-        assert open_files(folder) == 3
+        first = workspace.lessons(table, 20, 0)
+        assert open_files(folder) == 7
+        workspace.lessons(toy_table() if other else table, columns, 0)
+        assert open_files(folder) == 7
         with pytest.raises(ValueError, match="closed file"):
-            first.train.read()
+            first.last.train.read()
         assert len(stored.read()) == 150
 
 
 def test_it_leaves_no_file_open_and_none_behind(folder: Path) -> None:
     with Workspace() as workspace:
-        chosen = workspace.choose(toy_table(), 20)
+        last = workspace.lessons(toy_table(), 20, 0).last
         stored = workspace.store(toy_table(), "validation", np.arange(5))
-        assert open_files(folder) == 3
+        assert open_files(folder) == 7
         assert list(folder.iterdir()) == []  # a kill would leave nothing
     assert open_files(folder) == 0
-    for rows in (chosen.train, chosen.validation, stored):
+    for rows in (last.train, last.validation, stored):
         with pytest.raises(ValueError, match="closed file"):
             rows.read()
 
@@ -86,7 +108,7 @@ def test_what_goes_wrong_on_the_way_leaves_no_file_open(folder: Path) -> None:
     table = toy_table()
     del table.splits["validation"]
     with Workspace() as workspace, pytest.raises(KeyError):
-        workspace.choose(table, 20)
+        workspace.lessons(table, 20, 0)
     assert open_files(folder) == 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -43,11 +43,16 @@ class FoldedTable(JoinedTable):
         self.rows = {split: int(counts[split]) for split in SPLITS if split in counts}
 
     @classmethod
-    def of(cls, table: JoinedTable) -> Self:
-        """All rows of `table`, read once, in the splits that they have there."""
-        parts = [rows for split in SPLITS if table.rows.get(split) for rows in table.batches(split)]
+    def of(cls, table: JoinedTable, splits: Sequence[str] = SPLITS) -> Self:
+        """The rows of some `splits` of a table, read once, in the splits that they have there."""
+        parts = [rows for split in splits if table.rows.get(split) for rows in table.batches(split)]
         index = table.index().set_index("key").loc[np.concatenate([rows.keys for rows in parts])]
         return cls(table, np.concatenate([rows.x.astype(np.float16) for rows in parts]), index.reset_index())
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Columns of each table."""
+        return self._table.dims
 
     def with_splits(self, splits: NDArray[np.str_] | NDArray[np.object_]) -> Self:
         """The same rows in other `splits` (n,): of SPLITS, or LEFT_OUT."""

@@ -159,7 +159,7 @@ def _views(table: JoinedTable, seed: int) -> tuple[Sequence[JoinedTable], Joined
     """The table for each try, and for what is learnt at last where that is another."""
     if sum(table.rows.get(split, 0) for split in get_args(LearningSplit)) >= FEW_ROWS:
         return [table], None
-    held = table if isinstance(table, FoldedTable) else FoldedTable.of(table)
+    held = table if isinstance(table, FoldedTable) else FoldedTable.of(table, get_args(LearningSplit))
     folds = held.deal(FOLDS, get_args(LearningSplit), seed)
     if (folds == ALONE).all():  # no class has images enough, or all its images are the same
         return [table], None

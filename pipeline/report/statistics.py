@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, entropy
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
+from features.sources.source import LearningSplit
+from features.table.joined import JoinedTable
 from models.heads.head import Probabilities
 from pipeline.report.simultaneous import CONFIDENCE
 
@@ -150,17 +153,10 @@ def _confusions(predicted: NDArray[np.intp], y: NDArray[np.int32]) -> tuple[Conf
     return tuple(Confusion(true=true, predicted=taken, count=count) for (true, taken), count in most)
 
 
-def log_loss_of_guess(train: NDArray[np.int32], y: NDArray[np.int32]) -> float:
-    """Log-loss on labels y (n,) of a guess that knows the classes' shares among the training labels alone, in nats.
-
-    Infinite where y has a class that training has not.
-
-    >>> round(log_loss_of_guess(np.array([0, 0, 0, 1]), np.array([0, 1])), 3)
-    0.837
-    """
-    counts = np.bincount(train, minlength=int(y.max()) + 1)
-    with np.errstate(divide="ignore"):
-        return -float(np.log(counts[y] / len(train)).mean())
+def log_loss_of_guess(table: JoinedTable) -> float:
+    """Log-loss, in nats, of a guess that knows the classes' shares among the training and validation rows alone."""
+    counts = np.bincount(np.concatenate([table.labels(split) for split in get_args(LearningSplit)]))
+    return float(entropy(counts))
 
 
 def wilson(accuracy: float, images: int) -> tuple[float, float]:

@@ -140,7 +140,7 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
 def measure(contest: Contest) -> Comparison:
     """Score each head on the test rows, and each pair of heads against one another."""
     table, test = contest.table, contest.table.read("test")
-    guess = log_loss_of_guess(table.labels("train"), table.labels("validation"))
+    guess = log_loss_of_guess(table)
     predicted: dict[str, Probabilities] = {}
     heads: dict[str, ContenderResult] = {}
     for name, item in contest.trained.items():

@@ -10,13 +10,13 @@ from pathlib import Path
 from features.devices import resolve_device
 from features.locks import locked
 from features.table.joined import JoinedTable
-from models.card import Card, classifier_folder, load_classifier, read_card, save_classifier
+from models.card import Card, classifier_folder, load_classifier, read_card, read_unseen, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.head import Classifier, Head
 from models.heads.registry import HeadSettings, make_head
 from models.heads.settings import XgbSettings
 from pipeline.config import RunConfig, XgbConfig
-from pipeline.console import accuracy_in_words, detail, progress, remark, warn
+from pipeline.console import detail, progress, remark, warn
 from pipeline.report.statistics import log_loss_of_guess, score
 from pipeline.stages.nodes import best_nodes, run_nodes
 from pipeline.stages.search import Candidate, find_settings
@@ -95,6 +95,8 @@ class _Training:
 
     def _found(self, path: Path) -> tuple[Classifier, Card]:
         learnt, card = load_classifier(path)
+        if isinstance(learnt, Head):
+            learnt.unseen_ = read_unseen(path, card)
         remark(f"{card.head}: reused")
         detail(str(path))
         return learnt, card
@@ -105,27 +107,22 @@ class _Training:
             head.fit(table, self._workspace, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
-        validation = _validation_scores(head, table)
+        scores = score(head.unseen_.probabilities, head.unseen_.labels)
+        validation = {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
         save_classifier(head, table, path.parent, weights=self._weights, validation=validation)
-        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {accuracy_in_words(validation['accuracy'])}")
+        remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {scores.accuracy:.1%} of unseen images right")
         detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
         detail(str(path))
-        if validation["log_loss"] >= self._guess:
+        if scores.log_loss >= self._guess:
             warn(
-                f"{head.name} is no better on validation images than a guess by the classes' frequencies (log-loss "
-                f"{validation['log_loss']:.3f}, the guess {self._guess:.3f}): take another head, or give it more images"
+                f"{head.name} is no better on unseen images than a guess by the classes' frequencies (log-loss "
+                f"{scores.log_loss:.3f}, the guess {self._guess:.3f}): take another head, or give it more images"
             )
         return head, read_card(path.with_suffix(".json"))
 
     @cached_property
     def _guess(self) -> float:
-        return log_loss_of_guess(self._table.labels("train"), self._table.labels("validation"))
-
-
-def _validation_scores(head: Head, table: JoinedTable) -> dict[str, float]:
-    rows = table.read("validation")
-    scores = score(head.predict_proba(rows.x), rows.y)
-    return {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
+        return log_loss_of_guess(self._table)
 
 
 def _short(value: object) -> str:

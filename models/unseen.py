@@ -5,6 +5,7 @@ Its choices were made by it; weights of several heads, calibration and "don't kn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -51,3 +52,12 @@ class Unseen:
         except (OSError, KeyError, pa.ArrowException, ValueError) as error:
             raise ValueError(f"no probabilities: {error}") from error
         return cls(keys=keys.astype(object), labels=labels.astype(np.int32), probabilities=shares.astype(np.float32))
+
+
+def joined(parts: Sequence[Unseen]) -> Unseen:
+    """All rows of the parts, in their order."""
+    return Unseen(
+        keys=np.concatenate([part.keys for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+    )

@@ -61,7 +61,7 @@ def test_of_few_rows_each_is_unseen_once(workspace: Workspace) -> None:
     index = table.index().set_index("key")
     learnt = index[index["split"] != "test"]
     assert sorted(lessons.keys) == sorted(learnt.index)
-    assert np.array_equal(lessons.labels, learnt.loc[lessons.keys, "label"])
+    assert np.array_equal(lessons.labels, learnt["label"].loc[lessons.keys.tolist()])
     assert [len(each.train) + len(each.validation) for each in lessons.tries] == [210, 210]
     assert lessons.whole
     assert (len(lessons.whole.train), len(lessons.whole.validation)) == (210, 0)

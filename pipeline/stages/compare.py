@@ -25,6 +25,7 @@ from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
+from pipeline.report.reliability import reliability
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
 from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import compare_all
@@ -217,7 +218,7 @@ def _head_result(
         learned=card.learned,
         predict_us_per_image=us,
         worse_than_guess=card.validation["log_loss"] >= guess,
-        reliability=None,
+        reliability=reliability(probabilities, y),
     )
 
 

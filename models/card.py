@@ -37,6 +37,7 @@ from models.heads.head import DATA, Classifier, Head
 from models.heads.registry import HEADS, HeadSettings, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
+from models.unseen import SUFFIX, Unseen
 
 SEAL = "card_sha256"
 
@@ -149,6 +150,21 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
     head.fit_seconds_ = card.fit_seconds
     head.learned_ = dict(card.learned)
     return head, card
+
+
+def load_unseen(path: Path, card: Card) -> Unseen:
+    """What the classifier at `path` said of images that it had not seen, kept beside it; raises ClassifierError."""
+    file = path.with_suffix(SUFFIX)
+    if file.name not in card.files:
+        raise ClassifierError(
+            f"{path} has no probabilities of images that it had not learnt from ({file.name}): "
+            "take a head of a comparison, trained with this release"
+        )
+    _check_file(file, card)
+    try:
+        return Unseen.read(file)
+    except ValueError as error:
+        raise ClassifierError(f"{file} is damaged ({first_line(error)}): train it again") from error
 
 
 def _check_file(path: Path, card: Card) -> None:

@@ -79,7 +79,7 @@ def test_a_network_has_its_own_features_in_what_it_costs() -> None:
 
 def test_what_is_not_known_does_not_count() -> None:
     heads = {"hybrid": contender(0.2, predict_us_per_image=None), "linear": contender(0.21, bytes=9)}
-    assert shipped(**heads).name == "linear"
+    assert recommend(heads, (), (), 1000.0).name == "linear"
     alone = recommend({"linear": contender(0.2, worse_than_guess=True)}, (), (), None)
     assert alone.reasons[1:] == (
         "It takes 10.0 MB, 50.0 s to fit.",

@@ -133,7 +133,7 @@ class BenchVerdictConfig:
         out: Folder in which figures are written, below bench/.
     """
 
-    runs: int = 4000
+    runs: int = 20_000
     seed: int = 0
     out: Path = Path("artifacts")
 

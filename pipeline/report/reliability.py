@@ -143,15 +143,15 @@ def answer(probabilities: Probabilities, y: NDArray[np.int32], wanted: float) ->
     )
 
 
-def conformal(probabilities: Probabilities, y: NDArray[np.int32], *, wanted: float = COVERAGE) -> Conformal | None:
+def conformal(probabilities: Probabilities, y: NDArray[np.int32], *, seed: int = 0) -> Conformal | None:
     """Sets that are made by one half of the images and measured on the other, and the other way round, many times.
 
     Randomised adaptive sets (Romano, Sesia and Candès 2020, NeurIPS), with the penalty of Angelopoulos, Bates, Malik
     and Jordan 2021, ICLR, on classes after the fifth. They cover as often as is wanted whatever the probabilities are
     worth; better ones make them smaller. (MAPIE wants an estimator and its features, not probabilities.)
     """
-    random, n = np.random.default_rng(0), len(y)
-    if ceil((n // 2 + 1) * wanted) > n // 2:
+    random, n = np.random.default_rng(seed), len(y)
+    if ceil((n // 2 + 1) * COVERAGE) > n // 2:
         return None
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sorted_ = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
@@ -162,11 +162,11 @@ def conformal(probabilities: Probabilities, y: NDArray[np.int32], *, wanted: flo
     for _ in range(HALVINGS):
         dealt = random.permutation(n)
         for held, other in ((dealt[: n // 2], dealt[n // 2 :]), (dealt[n // 2 :], dealt[: n // 2])):
-            rank = ceil((len(held) + 1) * wanted)
+            rank = ceil((len(held) + 1) * COVERAGE)
             limit = np.partition(cost[held], rank - 1)[rank - 1]
             covered.append(np.mean(cost[other] <= limit))
             classes.append(np.mean((costs[other] <= limit).sum(axis=1)))
-    return Conformal(wanted=wanted, coverage=float(np.mean(covered)), classes=float(np.mean(classes)))
+    return Conformal(wanted=COVERAGE, coverage=float(np.mean(covered)), classes=float(np.mean(classes)))
 
 
 def _calibration_error(bins: Sequence[Bin]) -> tuple[float, float, float]:

@@ -65,7 +65,7 @@ def test_a_promise_that_is_not_kept_ends_with_1(
     benchmark: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verdict, "IMAGES", (50,))
-    monkeypatch.setattr(verdict, "FOLDED_IMAGES", (50,))
+    monkeypatch.setattr(verdict, "FOLDED", {50: 1})
     assert benchmark("verdict", "--runs", 5) == 1  # so few runs prove nothing
     output = capsys.readouterr().out
     assert "lines keep what is promised, with 5 runs a case" in output

@@ -21,8 +21,8 @@ from pipeline.report.statistics import wilson
 IMAGES, CORRELATIONS = (50, 372, 2_000, 10_000), (0.5, 0.8)
 
 FOLDED = {50: 2, 372: 10, 2_000: 10}
-"""With so many images contenders are also tested out of folds, in one of so many runs, as it takes longer: in more where
-the interval covers nearly as little as it may."""
+"""With so many images contenders are also tested out of folds, in one of so many runs, as that takes longer; in more
+where the interval covers nearly as little as it may."""
 
 ACCURACIES, AROUND = (0.8, 0.9, 0.97), 0.02
 """Accuracies whose interval is looked at, with those so near: how often it covers jumps from each to the next."""

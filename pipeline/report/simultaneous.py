@@ -2,7 +2,7 @@
 
 Whoever is best on the images was picked by them: held against each other contender at 95 %, it would seem better than
 an equal one far too often. Here 95 % hold for all pairs together: of contenders that are equal, some is called worse in
-one of twenty comparisons. That is the largest of all pairs' t statistics, which under equality is that of a normal
+at most one of twenty comparisons. That is the largest of all pairs' t statistics, which under equality is that of a normal
 distribution with the covariance of the contenders' means (Hothorn, Bretz and Westfall 2008, Biometrical Journal 50).
 """
 
@@ -140,7 +140,7 @@ def _intervals(
 
 
 def _critical(covariance: NDArray[np.float64], variances: NDArray[np.float64], draws: int) -> float:
-    """What the largest t statistic of all pairs exceeds in one of twenty cases where all are equal.
+    """What the largest t statistic of all pairs exceeds in 1 − LEVEL of all cases where they are equal.
 
     It lies between what one pair alone would need and what Bonferroni asks of each.
     """

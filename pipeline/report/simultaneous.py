@@ -2,8 +2,9 @@
 
 Whoever is best on the images was picked by them: held against each other contender at 95 %, it would seem better than
 an equal one far too often. Here 95 % hold for all pairs together: of contenders that are equal, some is called worse in
-at most one of twenty comparisons. That is the largest of all pairs' t statistics, which under equality is that of a normal
-distribution with the covariance of the contenders' means (Hothorn, Bretz and Westfall 2008, Biometrical Journal 50).
+at most one of twenty comparisons. What decides is the largest of all pairs' t statistics, which under equality is that
+of a normal distribution with the covariance of the contenders' means (Hothorn, Bretz and Westfall 2008, Biometrical
+Journal 50).
 """
 
 from __future__ import annotations

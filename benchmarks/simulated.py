@@ -21,7 +21,8 @@ from pipeline.report.statistics import log_likelihoods, wilson
 CONTENDERS = (2, 4, 5, 8)
 
 ACCURACY, GAP = 0.9, 0.04
-"""How many images each is right on, and by how much one is worse where power is measured."""
+"""How many images each is right on, and by how much one is worse where power is measured, with GAP_IMAGES or more."""
+GAP_IMAGES = 100
 
 BY_ACCURACY, BY_LOG_LOSS = "accuracy", "log-loss"
 
@@ -91,7 +92,8 @@ def _run(job: Job, random: np.random.Generator, counts: Counts) -> None:
     for k in CONTENDERS:
         _count(job, BY_ACCURACY, right[:, :k], counts)
         _count(job, BY_LOG_LOSS, likely[:, :k], counts)
-        _count(job, BY_ACCURACY, np.column_stack([right[:, : k - 1], worse[:, k - 1]]), counts, gap=GAP)
+        if job.images >= GAP_IMAGES:
+            _count(job, BY_ACCURACY, np.column_stack([right[:, : k - 1], worse[:, k - 1]]), counts, gap=GAP)
 
 
 def _run_folds(job: Job, random: np.random.Generator, counts: Counts) -> None:

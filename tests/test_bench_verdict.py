@@ -71,5 +71,5 @@ def test_a_promise_that_is_not_kept_ends_with_1(
     assert "lines keep what is promised, with 5 runs a case" in output
     assert "equal learners out of 5 folds" in output
     written = json.loads(Path("artifacts/bench/verdict.json").read_text())
-    assert len(written["simulated"]) == 2 * 3 * len(CONTENDERS) + 2
+    assert len(written["simulated"]) == 2 * 2 * len(CONTENDERS) + 2
     assert len(written["coverage"]) == 3

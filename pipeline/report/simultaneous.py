@@ -150,10 +150,12 @@ def _critical(covariance: NDArray[np.float64], variances: NDArray[np.float64], d
     roots = vectors * np.sqrt(np.maximum(values, 0))
     scales = np.sqrt(variances, out=np.full(len(variances), np.inf), where=variances > 0)
     contrasts = (roots[first] - roots[second]) / scales[:, None]
-    largest = np.abs(contrasts.astype(np.float32) @ _normal(len(covariance), DRAWS)).max(axis=0)
     alone, each = (float(ndtri(1 - (1 - LEVEL) / 2 / count)) for count in (1, len(first)))
-    normal = np.clip(np.quantile(largest, LEVEL), alone, each)
-    return float(stdtrit(max(draws - 1, 1), ndtr(normal)))  # as standard errors are estimated
+    if len(first) > 1:
+        largest = np.abs(contrasts.astype(np.float32) @ _normal(len(covariance), DRAWS)).max(axis=0)
+        at = int(LEVEL * DRAWS)
+        each = float(np.clip(np.partition(largest, at)[at], alone, each))
+    return float(stdtrit(max(draws - 1, 1), ndtr(each)))  # as standard errors are estimated
 
 
 @cache

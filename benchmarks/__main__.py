@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from benchmarks.config import (
+    BenchCalibrationConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
     BenchTrunksConfig,
@@ -17,6 +18,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
+_CALIBRATION = BenchCalibrationConfig()
 
 
 @app.command
@@ -55,6 +57,14 @@ def trunks(datasets: Datasets, config: Annotated[BenchTrunksConfig, Flat] = _TRU
     from benchmarks.trunks import run_bench_trunks
 
     run_bench_trunks(datasets, config)
+
+
+@app.command
+def calibration(datasets: Datasets, config: Annotated[BenchCalibrationConfig, Flat] = _CALIBRATION) -> None:
+    """Measure what each head's probabilities are worth on test images, on several image sets."""
+    from benchmarks.calibration import run_bench_calibration
+
+    run_bench_calibration(datasets, config)
 
 
 @app.command

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
 from models.checks import check_ranges
 from pipeline.bench.config import BenchConfig
-from pipeline.config import FeaturesConfig, LearningConfig, RunConfig
+from pipeline.config import CompareConfig, FeaturesConfig, LearningConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -124,6 +124,24 @@ class BenchTrunksConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchCalibrationConfig:
+    """The benchmark of calibration.
+
+    Attributes:
+        heads: Heads whose probabilities are looked at, separated by commas.
+    """
+
+    heads: str = "xgb,linear,mlp,hybrid"
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def of(self, dataset: str) -> CompareConfig:
+        """The comparison that has a data set's heads, as nothing set has it."""
+        learning = LearningConfig(features=FeaturesConfig(dataset=dataset, run=self.run))
+        return CompareConfig(learning=learning, heads=self.heads)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class BenchVerdictConfig:
     """The benchmark of the verdict.
 
@@ -133,7 +151,7 @@ class BenchVerdictConfig:
         out: Folder in which figures are written, below bench/.
     """
 
-    runs: int = 4000
+    runs: int = 20_000
     seed: int = 0
     out: Path = Path("artifacts")
 

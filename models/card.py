@@ -154,18 +154,18 @@ def load_classifier(path: Path) -> tuple[Classifier, Card]:
     return head, card
 
 
-def read_unseen(path: Path, card: Card) -> Unseen:
-    """What the classifier at `path`, with this card, said of images that it had not seen; raises ClassifierError."""
+def load_unseen(path: Path, card: Card) -> Unseen:
+    """What the classifier at `path` said of images that it had not seen, kept beside it; raises ClassifierError."""
     file = path.with_suffix(UNSEEN)
     if file.name not in card.files:
         raise ClassifierError(
-            f"{path} keeps no probabilities of images that it had not seen, as {card.head} has none: take another head"
+            f"{path} has no probabilities of images that it had not learnt from ({file.name}): take one of the heads"
         )
     _check_file(file, card)
     try:
         return Unseen.read(file)
     except ValueError as error:
-        raise ClassifierError(f"{file} holds {error}: delete {path.parent} and train again") from error
+        raise ClassifierError(f"{file} is damaged ({first_line(error)}): train it again") from error
 
 
 def _check_file(path: Path, card: Card) -> None:

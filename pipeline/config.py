@@ -210,6 +210,8 @@ class PredictConfig:
         imagenet: Use a network of torchvision as it is: the five most likely of ImageNet's 1,000 classes.
         backbone: That network; alexnet where none is given.
         device: auto, cpu, cuda or cuda:N.
+        at_least: Name the class only of images whose probability is high enough for this share to be right, 0 to 1, as
+            images show that the classifier had not learnt from.
         json: Print JSON: the trunk, and for each image its class and every class's probability.
         csv: Print CSV: image, class, probability, error.
         out: Parquet file to write predictions to instead, every class's probability among them. A run that was killed
@@ -220,6 +222,7 @@ class PredictConfig:
     imagenet: bool = False
     backbone: str | None = None
     device: str = "auto"
+    at_least: float | None = None
     json: bool = False
     csv: bool = False
     out: Path | None = None
@@ -230,6 +233,10 @@ class PredictConfig:
         ways = [name for name in ("json", "csv", "out") if getattr(self, name)]
         if len(ways) > 1:
             raise ConfigError(f"--{' and --'.join(ways)} were given together: choose one")
+        if self.at_least is not None and not 0 < self.at_least < 1:
+            raise ConfigError(f"--at-least {self.at_least} came: expected a share between 0 and 1, such as 0.99")
+        if self.at_least and self.imagenet:
+            raise ConfigError("--at-least came with --imagenet, of whose network it is not known: give a classifier")
 
 
 _FLAT = (TrainingSettings, Views, AskedViews)

@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from pipeline.report import simultaneous
-from pipeline.report.simultaneous import compare_all
+from pipeline.report.simultaneous import LEVEL, compare_all
 
 
 def likely(images: int, contenders: int, *, seed: int, gap: float = 0.0) -> NDArray[np.float64]:
@@ -86,9 +86,10 @@ def test_one_pair_has_bonett_and_prices_interval() -> None:
     right[10:14, 0] = False
     (pair,) = compare_all(("first", "second"), right)
     p, q = 11 / 102, 5 / 102
-    margin = float(norm.ppf(0.975)) * np.sqrt((p + q - (p - q) ** 2) / 102)
+    critical = float(t.ppf((1 + LEVEL) / 2, 99))
+    margin = critical * np.sqrt((p + q - (p - q) ** 2) / 102)
     assert pair.difference == pytest.approx(0.06)
-    assert (pair.low, pair.high) == pytest.approx((p - q - margin, p - q + margin), rel=0.08)
+    assert (pair.low, pair.high) == pytest.approx((p - q - margin, p - q + margin), abs=5e-4)
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -98,6 +99,16 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
         (pair,) = compare_all(("first", "second"), np.column_stack([np.isin(kind, [0, 1]), np.isin(kind, [0, 2])]))
         covered += pair.low <= 0.07 <= pair.high
     assert 0.93 <= covered / 1000 <= 0.985
+
+
+def test_folds_make_intervals_wider() -> None:
+    """Nadeau and Bengio 2003: a variance of 1 / 5 + 1 / 4 in place of 1 / 5."""
+    for scores in (likely(200, 3, seed=0), likely(200, 3, seed=0) > 0):
+        split, folded = compare_all(names(3), scores), compare_all(names(3), scores, folds=5)
+        for one, other in zip(split, folded, strict=True):
+            assert other.difference == one.difference
+            assert other.high - other.low == pytest.approx((one.high - one.low) * 1.5)
+            assert other.shown == pytest.approx(one.shown * 1.5)
 
 
 def test_one_contender_has_nobody_beside_it() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.errors import OutputError
@@ -40,7 +41,7 @@ class Predicts(Protocol):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the classifier."""
+        """SHA-256 of the classifier, and of what leaves classes open."""
         ...
 
     @property
@@ -55,11 +56,15 @@ class Predicts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionFile:
-    """A whole file: how many images it has, how many of them were found finished, and those that could not be read."""
+    """A whole file: how many images it has, how many of them were found finished, and those that could not be read.
+
+    The classes of `left_open` images were left open.
+    """
 
     path: Path
     images: int
     reused: int
+    left_open: int
     unread: Sequence[Prediction]
 
 
@@ -98,9 +103,9 @@ def write_predictions(
             _write_part(files[number], some, _schema(by.classes, prints[number]))
         if not done:
             _join(files, path, _schema(by.classes, whole))
-        unread = _unread(path)
+        unread, left_open = _without_class(path)
         shutil.rmtree(folder)
-    return PredictionFile(path=path, images=len(paths), reused=len(paths) - images, unread=unread)
+    return PredictionFile(path=path, images=len(paths), reused=len(paths) - images, left_open=left_open, unread=unread)
 
 
 def _parts_folder(path: Path) -> Path:
@@ -128,9 +133,10 @@ def _schema(classes: Sequence[str], fingerprint: str) -> pa.Schema:
 
 def _write_part(path: Path, predictions: Sequence[Prediction], schema: pa.Schema) -> None:
     likely = [next(iter(each.likely(1)), (None, None)) for each in predictions]
+    names = [None if each.is_open else name for each, (name, _) in zip(predictions, likely, strict=True)]
     columns: list[Any] = [
         pa.array([each.image for each in predictions], pa.string()),
-        pa.array([name for name, _ in likely], pa.string()),
+        pa.array(names, pa.string()),
         pa.array([share for _, share in likely], pa.float32()),
         pa.array([each.error or None for each in predictions], pa.string()),
         pa.array([None if each.error else np.asarray(each.probabilities) for each in predictions], schema.types[-1]),
@@ -158,9 +164,11 @@ def _fingerprint(path: Path) -> str | None:
         return None
 
 
-def _unread(path: Path) -> list[Prediction]:
+def _without_class(path: Path) -> tuple[list[Prediction], int]:
+    """Images that could not be read, and how many others have no class."""
     try:
-        table = pq.read_table(path.absolute(), columns=["image", "error"], filters=[("error", "!=", "")])
+        table = pq.read_table(path.absolute(), columns=["image", "error"], filters=pc.field("class").is_null())
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path} is damaged ({error}): delete it and predict again") from error
-    return [Prediction(**row) for row in table.to_pylist()]
+    unread = [Prediction(**row) for row in table.to_pylist() if row["error"]]
+    return unread, len(table) - len(unread)

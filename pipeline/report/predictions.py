@@ -18,10 +18,15 @@ from pipeline.console import result_rows, result_text, shown
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that spreadsheets take for a formula."""
 
+OPEN = "?"
+"""In place of a class that is left open, on the screen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a classifier says of an image: (k,) `probabilities` of its `classes`, or the `error` for which it is unread.
+
+    Its class is left open where no probability reaches `least`.
 
     >>> Prediction(image="a.jpg", classes=("beech", "oak"), probabilities=np.array([0.25, 0.75])).likely(1)
     [('oak', 0.75)]
@@ -31,6 +36,12 @@ class Prediction:
     classes: Sequence[str] = ()
     probabilities: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
     error: str = ""
+    least: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is too unsure to name a class."""
+        return not self.error and float(self.probabilities.max()) < self.least
 
     def likely(self, count: int) -> list[tuple[str, float]]:
         """The `count` most likely classes and their probabilities, the likeliest first."""
@@ -38,12 +49,13 @@ class Prediction:
         return [(self.classes[number], float(self.probabilities[number])) for number in order]
 
     def to_json(self) -> dict[str, Json]:
-        """`image`, then `class`, `probability` and `probabilities`, or `error`."""
+        """`image`, then `class`, None if left open, `probability` and `probabilities`, or `error`."""
         if self.error:
             return {"image": self.image, "error": self.error}
         ((name, probability),) = self.likely(1)
         every = dict(zip(self.classes, self.probabilities.tolist(), strict=True))
-        return {"image": self.image, "class": name, "probability": probability, "probabilities": every}
+        told = None if self.is_open else name
+        return {"image": self.image, "class": told, "probability": probability, "probabilities": every}
 
 
 def print_json(predictions: Iterable[Prediction], about: Mapping[str, Json]) -> None:
@@ -61,7 +73,7 @@ def print_csv(predictions: Iterable[Prediction]) -> None:
     for prediction in predictions:
         content: dict[str, Json] = {"error": prediction.error, "image": prediction.image}
         for name, probability in prediction.likely(1):
-            content |= {"class": name, "probability": probability}
+            content |= {"class": "" if prediction.is_open else name, "probability": probability}
         result_text(_csv_line([_as_cell(content.get(name, "")) for name in names]))
 
 
@@ -89,6 +101,6 @@ def _as_rows(prediction: Prediction, most: int) -> list[tuple[str, str, str]]:
     if prediction.error:
         return [(prediction.image, f"! {prediction.error}", "")]
     return [
-        ("" if number else prediction.image, name, f"{share:.1%}")
+        ("" if number else prediction.image, OPEN if prediction.is_open else name, f"{share:.1%}")
         for number, (name, share) in enumerate(prediction.likely(most))
     ]

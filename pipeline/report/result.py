@@ -50,7 +50,7 @@ class ContenderResult(Scores, Predicted):
     learned: Mapping[str, Json]
     predict_us_per_image: float | None
     worse_than_guess: bool
-    reliability: Reliability | None
+    reliability: Reliability
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -25,11 +25,12 @@ from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
 from pipeline.report.page import summary_table, write_report
+from pipeline.report.reliability import reliability
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
-from pipeline.report.shipping import Recommendation
+from pipeline.report.shipping import recommend
 from pipeline.report.simultaneous import compare_all
 from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
-from pipeline.report.verdict import verdict
+from pipeline.report.verdict import ruled_out, verdict
 from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.heads import Trained, make_heads, train_heads
 from pipeline.stages.nodes import best_nodes, run_nodes
@@ -152,6 +153,7 @@ def measure(contest: Contest) -> Comparison:
     right = np.array([predicted[name].argmax(axis=1) == test.y for name in names]).T
     likely = np.array([log_likelihoods(predicted[name], test.y) for name in names]).T
     differences, by_log_loss = compare_all(names, right, groups), compare_all(names, likely, groups)
+    features_us = us_per_image(table)
     return Comparison(
         dataset=table.dataset,
         classes=table.classes,
@@ -161,7 +163,7 @@ def measure(contest: Contest) -> Comparison:
         rows=table.rows,
         unreadable=table.errors,
         test_duplicates=table.test_duplicates(),
-        features_us_per_image=us_per_image(table),
+        features_us_per_image=features_us,
         folds=0,
         images=len(test),
         largest_class=float(np.bincount(test.y).max() / len(test)),
@@ -170,7 +172,7 @@ def measure(contest: Contest) -> Comparison:
         differences=differences,
         log_loss_differences=by_log_loss,
         verdict=verdict(heads, differences, by_log_loss, len(test)),
-        recommended=Recommendation(name=names[0], reasons=()),
+        recommended=recommend(heads, ruled_out(differences), ruled_out(by_log_loss), features_us),
         mistakes=(),
         curves={},
         tuning=contest.tuning,
@@ -217,7 +219,7 @@ def _head_result(
         learned=card.learned,
         predict_us_per_image=us,
         worse_than_guess=card.validation["log_loss"] >= guess,
-        reliability=None,
+        reliability=reliability(probabilities, y),
     )
 
 

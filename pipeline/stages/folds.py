@@ -39,7 +39,12 @@ def run_folds(
 
     The whole of it is done anew in each fold, the choice of nodes included. `table` has all nodes.
     """
-    how: dict[str, Json] = {"format": FORMAT, "folds": folds, "splits": sorted(splits), "select": config.selects(table.trunks)}
+    how: dict[str, Json] = {
+        "format": FORMAT,
+        "folds": folds,
+        "splits": sorted(splits),
+        "select": config.selects(table.trunks),
+    }
     folder = config.features.run.out / "models" / table.name
     kept = {
         head.name: folder / f"folds-{digest({**how, 'head': classifier_folder(head, table)})[:8]}" for head in heads

@@ -10,7 +10,7 @@ from pathlib import Path
 from features.devices import resolve_device
 from features.locks import locked
 from features.table.joined import JoinedTable
-from models.card import Card, classifier_folder, load_classifier, read_card, read_unseen, save_classifier
+from models.card import Card, classifier_folder, load_classifier, read_card, load_unseen, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.head import Classifier, Head
 from models.heads.registry import HeadSettings, make_head
@@ -96,7 +96,7 @@ class _Training:
     def _found(self, path: Path) -> tuple[Classifier, Card]:
         learnt, card = load_classifier(path)
         if isinstance(learnt, Head):
-            learnt.unseen_ = read_unseen(path, card)
+            learnt.unseen_ = load_unseen(path, card)
         remark(f"{card.head}: reused")
         detail(str(path))
         return learnt, card

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from features.devices import resolve_device
 from features.loop import batch_images, run_batches
 from features.sources.files import read_file
 from features.sources.folders import files_below
-from features.storage import Json
+from features.storage import Json, digest
 from features.trunk.trunk import Trunk
-from models.card import Card, load_classifier
+from models.card import Card, load_classifier, load_unseen
 from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
 from models.trained import trunks_of
@@ -27,16 +28,21 @@ from pipeline.console import progress, remark, result, warn
 from pipeline.errors import PredictError
 from pipeline.report.prediction_file import check_place, write_predictions
 from pipeline.report.predictions import Prediction, print_csv, print_json, print_rows
+from pipeline.report.reliability import answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A classifier of image files; `identity` stands for its weights, `about` is said of all predictions."""
+    """A classifier of image files; `identity` stands for its weights, `about` is said of all predictions.
+
+    Images of which no class is as likely as `least` are left open.
+    """
 
     head: Classifier
     trunks: Sequence[Trunk]
     about: Mapping[str, Json]
     identity: str
+    least: float = 0.0
 
     @property
     def classes(self) -> Sequence[str]:
@@ -56,7 +62,10 @@ class Predictor:
                     if outcome.reason:
                         yield Prediction(image=_shown(path), error=outcome.reason)
                     else:
-                        yield Prediction(image=_shown(path), classes=self.classes, probabilities=next(rows))
+                        shares = next(rows)
+                        yield Prediction(
+                            image=_shown(path), classes=self.classes, probabilities=shares, least=self.least
+                        )
 
 
 def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> None:
@@ -64,6 +73,7 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     if not images:
         raise PredictError(f"{model} came alone: give a classifier, and then image files or folders that hold some")
     head, card = load_classifier(model)
+    least = _threshold(model, card, config.at_least) if config.at_least else 0.0
     trunks = _trunks(head, card, config)
     if not card.transfer_learning:
         how = "began with" if isinstance(head, NetworkClassifier) else "has"
@@ -73,7 +83,12 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
         "transfer_learning": card.transfer_learning,
         "trunks": [trunk.to_json() for trunk in card.trunks],
     }
-    give_predictions(Predictor(head=head, trunks=trunks, about=about, identity=card.sha256), images, config)
+    identity = card.sha256
+    if least:
+        told: dict[str, Json] = {"at_least": config.at_least, "threshold": least}
+        about, identity = about | told, digest({"classifier": identity, **told})
+    predictor = Predictor(head=head, trunks=trunks, about=about, identity=identity, least=least)
+    give_predictions(predictor, images, config)
 
 
 def give_predictions(predictor: Predictor, images: Sequence[Path], config: PredictConfig, most: int = 1) -> None:
@@ -84,7 +99,9 @@ def give_predictions(predictor: Predictor, images: Sequence[Path], config: Predi
     if config.out:
         check_place(config.out)
     paths = _expand(images)
-    unread = _write(predictor, paths, config.out) if config.out else _print(predictor, paths, config, most)
+    unread, left_open = _write(predictor, paths, config.out) if config.out else _print(predictor, paths, config, most)
+    if predictor.least:
+        remark(f"{left_open:,} of {len(paths):,} images left open")
     if unread:
         first = unread[0]
         raise PredictError(
@@ -92,19 +109,39 @@ def give_predictions(predictor: Predictor, images: Sequence[Path], config: Predi
         )
 
 
-def _write(predictor: Predictor, paths: Sequence[Path], path: Path) -> Sequence[Prediction]:
+def _threshold(model: Path, card: Card, wanted: float) -> float:
+    """The probability from which on classes are named, so that the share `wanted` of them is right."""
+    unseen = load_unseen(model, card)
+    known = answer(unseen.probabilities, unseen.labels, wanted)
+    if known.threshold is None:
+        raise PredictError(
+            f"--at-least {wanted} came, and {len(unseen):,} images that {card.head} had not learnt from show no more "
+            f"than {floor(1000 * known.reached) / 1000} of any threshold: give that or less, or train with more images"
+        )
+    remark(
+        f"at least {wanted:.1%} right: classes are left open below a probability of {known.threshold:.3f}, by "
+        f"{len(unseen):,} images that {card.head} had not learnt from"
+    )
+    return known.threshold
+
+
+def _write(predictor: Predictor, paths: Sequence[Path], path: Path) -> tuple[Sequence[Prediction], int]:
+    """Write predictions; returns those of images that could not be read, and how many others were left open."""
     start = time.perf_counter()
     with progress("images", len(paths)) as advance:
         done = write_predictions(path, paths, predictor, on_images=lambda count: advance(count, ""))
     seconds, reused = time.perf_counter() - start, f"{done.reused:,} of them reused" if done.reused else "none reused"
     remark(f"predictions: {done.images:,} images, in {seconds:.1f} s, {reused}")
     result(str(path))
-    return done.unread
+    return done.unread, done.left_open
 
 
-def _print(predictor: Predictor, paths: Sequence[Path], config: PredictConfig, most: int) -> Sequence[Prediction]:
-    """Print predictions as they come; returns those of images that could not be read."""
+def _print(
+    predictor: Predictor, paths: Sequence[Path], config: PredictConfig, most: int
+) -> tuple[Sequence[Prediction], int]:
+    """Print predictions as they come; returns what `_write` does."""
     unread: list[Prediction] = []
+    left_open: list[Prediction] = []
     with progress("images", len(paths), beside_results=True) as advance:
 
         def followed() -> Iterator[Prediction]:
@@ -112,6 +149,8 @@ def _print(predictor: Predictor, paths: Sequence[Path], config: PredictConfig, m
                 advance(1, "")
                 if prediction.error:
                     unread.append(prediction)
+                if prediction.is_open:
+                    left_open.append(prediction)
                 yield prediction
 
         if config.json:
@@ -120,7 +159,7 @@ def _print(predictor: Predictor, paths: Sequence[Path], config: PredictConfig, m
             print_csv(followed())
         else:
             print_rows(followed(), [_shown(path) for path in paths], predictor.classes, most)
-    return unread
+    return unread, len(left_open)
 
 
 def _trunks(head: Classifier, card: Card, config: PredictConfig) -> Sequence[Trunk]:

@@ -142,11 +142,13 @@ class CompareConfig:
 
     Attributes:
         heads: Heads to compare, separated by commas: those that have a group of settings below.
+        pictures: Show in the report the images that are mistaken, and those most like them; without, their names stand.
         network: How the network is retrained, as treehead finetune takes it.
     """
 
     learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
     heads: Annotated[str, _HEADS] = "xgb,linear,mlp,hybrid"
+    pictures: Annotated[bool, Parameter(negative="--no-pictures", group=_RUN)] = True
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
     network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.errors import FeaturesError
 from features.locks import locked
+from features.sources.source import Source
 from features.storage import Json, digest
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
@@ -22,9 +24,12 @@ from models.heads.head import Classifier, Probabilities
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
 from pipeline.config import CompareConfig, RunConfig
-from pipeline.console import as_options, remark, result, warn
+from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
-from pipeline.report.page import summary_table, write_report
+from pipeline.provenance import Provenance, about, command_line
+from pipeline.report.mistakes import find_mistakes
+from pipeline.report.page import answer, summary_table, write_report
+from pipeline.report.pictures import thumbnails
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
 from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import compare_all
@@ -45,10 +50,13 @@ REPORT = "report.html"
 class Contest:
     """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
 
-    `network_us` is what features of each network cost an image, also of those that were not selected.
+    `network_us` is what features of each network cost an image, also of those that were not selected; `source` has the
+    images that the report shows, None where it is to show none; `made` is of this run.
     """
 
     table: JoinedTable
+    source: Source | None
+    made: Provenance
     trained: Mapping[str, Trained]
     tuning: Tuning
     nodes: NodeScores | None
@@ -64,6 +72,7 @@ class Contest:
             "tuning": {name: [asdict(trial) for trial in trials] for name, trials in self.tuning.items()},
             "nodes": asdict(self.nodes) if self.nodes else None,
             "failed": self.failed,
+            "pictures": self.source is not None,
         }
         return f"{self.table.name}-{digest(what)[:8]}"
 
@@ -76,9 +85,9 @@ def run_compare(config: CompareConfig) -> None:
         comparison = _found(folder, contest)
         if comparison is None:
             comparison = measure(contest)
-            write_report(folder / REPORT, comparison)
+            write_report(folder / REPORT, comparison, _pictures(comparison, contest.source))
             comparison.write(folder)
-    _show(comparison, folder, contest.trained[comparison.best].path)
+    _show(comparison, folder, contest.trained[comparison.recommended.name].path)
 
 
 def prepare(config: CompareConfig) -> Contest:
@@ -98,7 +107,16 @@ def prepare(config: CompareConfig) -> Contest:
         weights = opened.weights_of(table)
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
-    contest = Contest(table=table, trained=trained, tuning=tuning, nodes=nodes, network_us=network_us, failed={})
+    contest = Contest(
+        table=table,
+        source=opened.source if config.pictures else None,
+        made=about({"command": command_line()}, opened.device),
+        trained=trained,
+        tuning=tuning,
+        nodes=nodes,
+        network_us=network_us,
+        failed={},
+    )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
 
@@ -149,6 +167,7 @@ def measure(contest: Contest) -> Comparison:
         heads[name] = _head_result(item, probabilities, test.y, us, guess)
     heads = dict(sorted(heads.items(), key=lambda each: each[1].accuracy, reverse=True))
     names, groups = list(heads), table.alike("test")
+    recommended = Recommendation(name=names[0], reasons=())
     right = np.array([predicted[name].argmax(axis=1) == test.y for name in names]).T
     likely = np.array([log_likelihoods(predicted[name], test.y) for name in names]).T
     differences, by_log_loss = compare_all(names, right, groups), compare_all(names, likely, groups)
@@ -170,14 +189,23 @@ def measure(contest: Contest) -> Comparison:
         differences=differences,
         log_loss_differences=by_log_loss,
         verdict=verdict(heads, differences, by_log_loss, len(test)),
-        recommended=Recommendation(name=names[0], reasons=()),
-        mistakes=(),
+        recommended=recommended,
+        mistakes=find_mistakes(predicted[recommended.name], test, table),
         curves={},
         tuning=contest.tuning,
         nodes=contest.nodes,
         network_us=contest.network_us,
         failed=contest.failed,
+        made=contest.made,
     )
+
+
+def _pictures(comparison: Comparison, source: Source | None) -> dict[str, str] | None:
+    """Pictures of the mistakes and of what is like them, by key; None where there are to be none."""
+    if source is None:
+        return None
+    keys = [key for each in comparison.mistakes for key in (each.key, *(alike.key for alike in each.alike))]
+    return thumbnails(source, keys, comparison.trunks[0])
 
 
 def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:
@@ -232,11 +260,13 @@ def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
     return index.loc[index["split"] == "test", "key"].to_numpy()
 
 
-def _show(comparison: Comparison, folder: Path, best: Path) -> None:
+def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
     if comparison.test_duplicates:
         warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
     summary_table(comparison)
-    for line in comparison.verdict:
-        result(line)
-    result(f"classifier: {best}")
+    result_prose(answer(comparison))
+    for line in (*comparison.recommended.reasons, *comparison.verdict):
+        result_prose(line)
+    result(f"classifier: {shipped}")
     result(f"report: {folder / REPORT}")
+    result(f"next: {shlex.join(['treehead', 'predict', str(shipped), 'photo.jpg'])}")

@@ -29,7 +29,7 @@ Kind = Literal["line", "steps", "dashed", "dots", "muted", "band"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """An axis from `low` to `high`, both beyond 0 where it is `logarithmic`.
+    """An axis from `low` to `high`; where it is `logarithmic` both are beyond 0.
 
     >>> scale = Scale(low=0.5, high=1.0)
     >>> scale.at(0.75), scale.ticks
@@ -42,34 +42,39 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], *, logarithmic: bool = False) -> Self:
-        """One with room for all `values`, of which one at least is finite, and a little more."""
-        known = [value for value in values if math.isfinite(value)]
+        """One with room for all `values` that can stand on it, and a little more."""
+        known = [value for value in values if _stands(value, logarithmic)] or [1.0]
         if logarithmic:
             return cls(low=min(known) / 1.1, high=max(known) * 1.1, logarithmic=True)
         room = 0.05 * (max(known) - min(known)) or 0.01
         return cls(low=min(known) - room, high=max(known) + room)
 
+    def has(self, value: float) -> bool:
+        """Whether `value` can stand on it at all."""
+        return _stands(value, self.logarithmic)
+
     def at(self, value: float) -> float:
         """Where `value` stands, in per cent of the way."""
-        low, high, here = (
-            map(math.log, (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
-        )
+        low, high, here = (math.log(each) if self.logarithmic else each for each in (self.low, self.high, value))
         return round(100 * (here - low) / (high - low), 2)
 
     @property
     def ticks(self) -> list[float]:
-        """Round numbers along the axis, three to six of them where it is not logarithmic."""
+        """Round numbers along the axis, a handful."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
             for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-                numbers = [step * 10.0**power for power in powers for step in steps]
+                numbers = [round(step * 10.0**power, 10) for power in powers for step in steps]
                 found = [number for number in numbers if self.low <= number <= self.high]
                 if len(found) > 2:
-                    break
-            return found
+                    return found
         step = next(step for step in _round_steps(self.high - self.low) if (self.high - self.low) / step <= 5)
         first, last = math.ceil(round(self.low / step, 6)), math.floor(round(self.high / step, 6))
         return [round(step * number, 10) for number in range(first, last + 1)]
+
+
+def _stands(value: float, logarithmic: bool) -> bool:
+    return math.isfinite(value) and not (logarithmic and value <= 0)
 
 
 def _round_steps(length: float) -> list[float]:
@@ -111,8 +116,8 @@ class Plot:
         return Scale.over((y for marks in self.marks for _, y in marks.points), logarithmic="y" in self.logarithmic)
 
     def path(self, marks: Marks) -> list[tuple[float, float]]:
-        """Where the points of `marks` stand, in per cent from the left and the top; the infinite stand nowhere."""
-        return [(self.x.at(x), 100 - self.y.at(y)) for x, y in marks.points if math.isfinite(y)]
+        """Where the points of `marks` stand, in per cent from the left and the top; what cannot stand is not drawn."""
+        return [(self.x.at(x), 100 - self.y.at(y)) for x, y in marks.points if self.x.has(x) and self.y.has(y)]
 
 
 def reliability_plot(found: Reliability) -> Plot:

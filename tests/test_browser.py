@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.report.mistakes import Alike, Mistake
-from pipeline.report.page import write_report
+from pipeline.report.page import pictured, write_report
 from pipeline.report.result import Comparison
 from tests.test_page import EVIL, PICTURE, many_classes, reliable
 from tests.test_result import GOLDEN
@@ -61,8 +61,7 @@ def comparison() -> Comparison:
 @pytest.fixture(scope="module")
 def report(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    keys = [key for each in comparison.mistakes for key in (each.key, *(like.key for like in each.alike))]
-    write_report(path, comparison, dict.fromkeys(keys[:-1], PICTURE))
+    write_report(path, comparison, dict.fromkeys(pictured(comparison)[:-1], PICTURE))
     return path
 
 

@@ -98,7 +98,7 @@ def test_the_page_shows_all_of_a_comparison(comparison: Comparison, tmp_path: Pa
     said = words_of(page)
     assert " ".join(comparison.verdict) in said
     assert "72.0% of 25 test images; 95 % interval 52.4 to 85.7%" in said
-    assert "Always saying teal , the largest class, would be right in 36.0%" in said
+    assert "Always saying the largest class, teal , would be right in 36.0%" in said
     assert f"treehead predict {comparison['xgb'].file} photo.jpg" in said
     assert "1 of 25 test images are, byte for byte, among the training" in said
     assert "25 test images are few" in said

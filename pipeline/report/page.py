@@ -74,8 +74,8 @@ def answer(comparison: Comparison) -> str:
     shipped, largest = comparison.shipped, comparison.classes[_largest(comparison)]
     return (
         f"Ship {comparison.recommended.name}: right in {shipped.accuracy:.1%} (95 % interval "
-        f"{100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}) of {tested(comparison)}; always saying "
-        f"{largest}, the largest class, would be right in {comparison.largest_class:.1%}."
+        f"{100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}) of {tested(comparison)}; always saying the "
+        f"largest class ({largest}) would be right in {comparison.largest_class:.1%}."
     )
 
 
@@ -133,7 +133,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         differences=[(f"{d.first} − {d.second}", d.difference, d.low, d.high) for d in comparison.differences],
         scale=lambda rows: Scale.over(number for row in rows for number in row[1:]),
         pictures=pictures,
-        absent=_absent(comparison, pictures or {}),
+        absent=len(set(pictured(comparison)) - set(pictures or {})),
         foremost=FOREMOST,
         pairs=pairs,
         anchors={(each.true, each.predicted): each.anchor for each in pairs if each.mistakes},
@@ -178,9 +178,10 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _absent(comparison: Comparison, pictures: Mapping[str, str]) -> int:
-    keys = {key for each in comparison.mistakes for key in (each.key, *(like.key for like in each.alike))}
-    return len(keys - set(pictures))
+def pictured(comparison: Comparison) -> list[str]:
+    """The keys of the images that the page shows: mistakes, and what is like the most confident of them."""
+    alike = [like.key for each in comparison.mistakes[:FOREMOST] for like in each.alike]
+    return [*(each.key for each in comparison.mistakes), *alike]
 
 
 def _pairs(comparison: Comparison) -> list[Pair]:

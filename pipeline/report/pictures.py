@@ -16,7 +16,7 @@ from features.sources.decode import decode
 from features.sources.formats.rules import Decoding
 from features.sources.source import Source
 
-SIDE = 96
+SIDE = 112
 """Pixels of a picture's longer side."""
 
 

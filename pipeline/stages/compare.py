@@ -28,7 +28,7 @@ from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
 from pipeline.provenance import Provenance, about, command_line
 from pipeline.report.mistakes import find_mistakes
-from pipeline.report.page import answer, summary_table, write_report
+from pipeline.report.page import answer, pictured, summary_table, write_report
 from pipeline.report.pictures import thumbnails
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
 from pipeline.report.shipping import Recommendation
@@ -201,11 +201,10 @@ def measure(contest: Contest) -> Comparison:
 
 
 def _pictures(comparison: Comparison, source: Source | None) -> dict[str, str] | None:
-    """Pictures of the mistakes and of what is like them, by key; None where there are to be none."""
+    """What the page shows, by key; None where it is to show none."""
     if source is None:
         return None
-    keys = [key for each in comparison.mistakes for key in (each.key, *(alike.key for alike in each.alike))]
-    return thumbnails(source, keys, comparison.trunks[0])
+    return thumbnails(source, pictured(comparison), comparison.trunks[0])
 
 
 def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:

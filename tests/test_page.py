@@ -97,7 +97,7 @@ def test_the_page_shows_all_of_a_comparison(comparison: Comparison, tmp_path: Pa
     assert page.count("<svg") == len(comparison.tuning) > 0
     said = words_of(page)
     assert " ".join(comparison.verdict) in said
-    assert "72.0% of 25 test images; 95 % interval 52.4 to 85.7%" in said
+    assert "72.0% tested on 25 test images; 95 % interval 52.4 to 85.7%" in said
     assert "Always saying the largest class, teal , would be right in 36.0%" in said
     assert f"treehead predict {comparison['xgb'].file} photo.jpg" in said
     assert "1 of 25 test images are, byte for byte, among the training" in said
@@ -146,8 +146,8 @@ def test_no_python_is_shown_as_text(comparison: Comparison, tmp_path: Path) -> N
 
 def test_each_of_the_images_tested_in_folds_was_unseen(comparison: Comparison, tmp_path: Path) -> None:
     folded = replace(comparison, folds=5, images=60)
-    assert "of each of 60 images by classifiers that had not seen it (5 folds)" in answer(folded)
-    assert "of each of 60 images by classifiers that had not seen it (5 folds); 95 %" in words_of(
+    assert answer(folded)[0].endswith("tested on each of 60 images by classifiers that had not seen it (5 folds).")
+    assert "tested on each of 60 images by classifiers that had not seen it (5 folds); 95 %" in words_of(
         page_of(folded, tmp_path)
     )
 

@@ -69,13 +69,14 @@ def marked(name: str, head: ContenderResult) -> str:
     return f"{name} !" if head.worse_than_guess else name
 
 
-def answer(comparison: Comparison) -> str:
-    """Which head to ship, how often it is right, and how often without looking, in a sentence."""
+def answer(comparison: Comparison) -> tuple[str, str]:
+    """Which head to ship and how often it is right, and how often one would be without looking, in a sentence each."""
     shipped, largest = comparison.shipped, comparison.classes[_largest(comparison)]
+    interval = f"95 % interval {100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}"
     return (
-        f"Ship {comparison.recommended.name}: right in {shipped.accuracy:.1%} (95 % interval "
-        f"{100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}) of {tested(comparison)}; always saying the "
-        f"largest class ({largest}) would be right in {comparison.largest_class:.1%}."
+        f"Ship {comparison.recommended.name}: right in {shipped.accuracy:.1%} ({interval}), "
+        f"tested on {tested(comparison)}.",
+        f"Always saying the largest class ({largest}) would be right in {comparison.largest_class:.1%}.",
     )
 
 

@@ -263,8 +263,7 @@ def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
     if comparison.test_duplicates:
         warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
     summary_table(comparison)
-    result_prose(answer(comparison))
-    for line in (*comparison.recommended.reasons, *comparison.verdict):
+    for line in (*answer(comparison), *comparison.recommended.reasons, *comparison.verdict):
         result_prose(line)
     result(f"classifier: {shipped}")
     result(f"report: {folder / REPORT}")

@@ -7,7 +7,7 @@ import pytest
 
 from features.table.joined import JoinedTable
 from features.table.table import Rows
-from pipeline.report.mistakes import FOREMOST, MOST, OF_A_PAIR, find_mistakes
+from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, MOST, OF_A_PAIR, PAIRS, find_mistakes
 
 
 class OfRows(JoinedTable):
@@ -69,12 +69,10 @@ def test_of_many_mistakes_some_of_each_confusion_are_kept() -> None:
     assert len(alike) == FOREMOST > OF_A_PAIR
 
 
-def test_no_more_are_kept_than_a_page_can_show() -> None:
-    count = 40 * 40
-    true, predicted = np.divmod(np.arange(count), 40)
-    probabilities = np.full((count, 40), 0.001, np.float32)
-    probabilities[np.arange(count), predicted] = 0.9
-    tested = Rows(
-        keys=np.arange(count).astype(str).astype(object), x=np.ones((count, 2), np.float32), y=true.astype(np.int32)
-    )
-    assert len(find_mistakes(probabilities, tested, table("a"))) <= MOST
+@pytest.mark.parametrize(("classes", "kept"), [(FEW_CLASSES, MOST), (FEW_CLASSES + 1, PAIRS)])
+def test_no_more_are_kept_than_a_page_can_show(classes: int, kept: int) -> None:
+    true, predicted = np.divmod(np.arange(classes**2), classes)
+    probabilities = np.full((classes**2, classes), 0.001, np.float32)
+    probabilities[np.arange(classes**2), predicted] = 0.9
+    keys, x = np.arange(classes**2).astype(str).astype(object), np.ones((classes**2, 2), np.float32)
+    assert len(find_mistakes(probabilities, Rows(keys=keys, x=x, y=true.astype(np.int32)), table("a"))) == kept

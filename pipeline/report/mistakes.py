@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from features.table.joined import JoinedTable
 from features.table.table import Rows
 from models.heads.head import Probabilities
-from pipeline.report.statistics import CONFUSIONS
 
 FOREMOST = 24
 """The most confident mistakes, which are kept whatever they are."""
 
 OF_A_PAIR = 8
 """Mistakes that are kept of a class taken for another."""
+
+FEW_CLASSES, PAIRS = 20, 40
+"""Up to so many classes any pair of them counts, beyond only so many of the most frequent pairs."""
 
 MOST = 200
 """Mistakes that are kept, so that a page with their pictures can still be sent to somebody."""
@@ -50,13 +52,15 @@ class Mistake:
 def find_mistakes(probabilities: Probabilities, tested: Rows, table: JoinedTable) -> tuple[Mistake, ...]:
     """Mistakes among (n, k) `probabilities` of n `tested` images, the most confident first.
 
-    Kept are the FOREMOST of all, and of each of the CONFUSIONS most frequent pairs of classes OF_A_PAIR, in turn, until
-    there are MOST. Images that are alike are training images of `table`, but for the image itself.
+    Kept are the FOREMOST of all, and OF_A_PAIR of each pair of classes (see FEW_CLASSES), in turn, MOST altogether.
+    Images that are alike are training images of `table`, but for the image itself: where `tested` were tested in folds,
+    `table` may have all of them as training images.
     """
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != tested.y)
     order = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
-    kept = order[_worth_keeping(tested.y[order], predicted[order])]
+    pairs = MOST if probabilities.shape[1] <= FEW_CLASSES else PAIRS
+    kept = order[_worth_keeping(tested.y[order], predicted[order], pairs)]
     return tuple(
         Mistake(
             key=tested.keys[row],
@@ -69,15 +73,15 @@ def find_mistakes(probabilities: Probabilities, tested: Rows, table: JoinedTable
     )
 
 
-def _worth_keeping(true: NDArray[np.int32], predicted: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Which of the mistakes, by place, that come the most confident first."""
+def _worth_keeping(true: NDArray[np.int32], predicted: NDArray[np.intp], most_pairs: int) -> NDArray[np.intp]:
+    """Which of the mistakes, by place, that come the most confident first; of the most frequent pairs of classes."""
     each = pd.DataFrame({"true": true, "predicted": predicted})
     pairs = each.groupby(["true", "predicted"])
     each["place"], each["count"] = pairs.cumcount(), -pairs["true"].transform("size")
     each["rank"] = each.groupby(["count", "true", "predicted"]).ngroup()
     foremost = each.index < FOREMOST
     each.loc[foremost, "place"] = -1
-    may = each[foremost | ((each["place"] < OF_A_PAIR) & (each["rank"] < CONFUSIONS))]
+    may = each[foremost | ((each["place"] < OF_A_PAIR) & (each["rank"] < most_pairs))]
     return np.sort(may.sort_values(["place", "rank"], kind="stable").index[:MOST].to_numpy(np.intp))
 
 

@@ -16,7 +16,7 @@ from features.storage import Json, replacing
 from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
-from pipeline.report.mistakes import FOREMOST, Mistake
+from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, PAIRS, Mistake
 from pipeline.report.plots import Scale, curve_plots, reliability_plot, search_plot, templates
 from pipeline.report.result import Comparison, ContenderResult
 from pipeline.report.splits import few_test_images
@@ -28,9 +28,6 @@ the retrained network from image files, MB the file that it reads."""
 
 WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
 """What the mark beside a head's name means."""
-
-MATRIX_SHOWN = 20
-"""Up to this many classes the page has a confusion matrix; beyond, as many of the most frequent confusions."""
 
 CLASSES_SHOWN = 40
 """Classes that a table has at once; more are folded."""
@@ -138,7 +135,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         foremost=FOREMOST,
         pairs=pairs,
         anchors={(each.true, each.predicted): each.anchor for each in pairs if each.mistakes},
-        matrix=comparison.shipped.confusion_matrix if len(comparison.classes) <= MATRIX_SHOWN else None,
+        matrix=comparison.shipped.confusion_matrix if len(comparison.classes) <= FEW_CLASSES else None,
         class_rows=_class_rows(comparison),
         classes_shown=CLASSES_SHOWN,
         reliability_plot=reliability_plot,
@@ -186,7 +183,7 @@ def pictured(comparison: Comparison) -> list[str]:
 
 
 def _pairs(comparison: Comparison) -> list[Pair]:
-    """Which classes are taken for which, most often first: all with a matrix, else MATRIX_SHOWN."""
+    """Which classes are taken for which, most often first; beyond FEW_CLASSES the PAIRS most frequent."""
     shown: dict[tuple[int, int], list[Mistake]] = {}
     for mistake in comparison.mistakes:
         shown.setdefault((mistake.true, mistake.predicted), []).append(mistake)
@@ -199,8 +196,8 @@ def _pairs(comparison: Comparison) -> list[Pair]:
 def _counts(comparison: Comparison) -> list[tuple[int, int, int]]:
     """Each true class, the class it is taken for, and in how many images, the most first."""
     matrix = comparison.shipped.confusion_matrix
-    if matrix is None or len(matrix) > MATRIX_SHOWN:
-        return [(each.true, each.predicted, each.count) for each in comparison.shipped.confusions[:MATRIX_SHOWN]]
+    if matrix is None or len(matrix) > FEW_CLASSES:
+        return [(each.true, each.predicted, each.count) for each in comparison.shipped.confusions[:PAIRS]]
     wrong = [(i, j, count) for i, row in enumerate(matrix) for j, count in enumerate(row) if count and i != j]
     return sorted(wrong, key=lambda each: -each[2])
 

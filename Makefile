@@ -13,7 +13,7 @@ SETTINGS = --out "$(OUT)" \
 	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
 	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-.PHONY: help setup features xgb compare predict finetune pretrain bench test test-all lint check clean
+.PHONY: help setup features xgb compare predict finetune pretrain bench test test-all browser lint check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,9 @@ test: $(READY) ## run the tests, but for the slow ones
 
 test-all: $(READY) ## run all tests
 	$(PYTEST)
+
+browser: $(READY) ## look at the report in Chromium, as part of the tests does
+	$(PYTEST) -m browser
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -21,6 +21,11 @@ from pipeline.errors import ConfigError
 
 MOST_TRIALS = 10_000
 
+MOST_FOLDS, USUAL_FOLDS = 20, 5
+
+FEW_IMAGES = 2000
+"""Of fewer images each is tested: a fifth of them would tell little."""
+
 IMAGES, _TRUNK, _TRAINING, _HEADS = (
     Parameter(group=Group(name, sort_key=number))
     for number, name in enumerate(("Images", "Network", "Training", "Heads"))
@@ -142,18 +147,35 @@ class CompareConfig:
 
     Attributes:
         heads: Heads to compare, separated by commas: those that have a group of settings below.
+        folds: Test heads on each image, by heads that have learnt from the other folds, so many; 0 tests on the test
+            split alone. Unless given, 5 for less than 2,000 images without a test split of their own.
+        pictures: Show in the report the images that are mistaken, and those most like them; without, their names stand.
         network: How the network is retrained, as treehead finetune takes it.
     """
 
     learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
     heads: Annotated[str, _HEADS] = "xgb,linear,mlp,hybrid"
+    folds: Annotated[int | None, _HEADS] = None
+    pictures: Annotated[bool, Parameter(negative="--no-pictures", group=_RUN)] = True
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
     network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
 
     def __post_init__(self) -> None:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):
             warn(f"the head {FORMER_NETWORK} is now called {NETWORK}: the old name goes with the next release")
-        self.head_names()
+        names = self.head_names()
+        if self.folds is not None and self.folds not in (0, *range(2, MOST_FOLDS + 1)):
+            raise ConfigError(f"--folds {self.folds} is out of range: expected 2 to {MOST_FOLDS}, or 0 for none")
+        if self.folds and NETWORK in names:
+            raise ConfigError(
+                f"--folds {self.folds} came with the head network, which takes too long for that: leave one"
+            )
+
+    def folds_of(self, images: int, *, test_given: bool) -> int:
+        """In how many folds so many images are tested; 0 for on the test split."""
+        if self.folds is not None:
+            return self.folds
+        return 0 if test_given or images >= FEW_IMAGES or NETWORK in self.head_names() else USUAL_FOLDS
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""

@@ -111,6 +111,12 @@ def result(text: str) -> None:
     result_text(shown(text) + "\n")
 
 
+def result_prose(text: str) -> None:
+    """Print a sentence of results, on standard output; on a terminal no word is broken at its edge."""
+    room = _room(sys.stdout.isatty())
+    result_text(textwrap.fill(shown(text), room, break_long_words=False, break_on_hyphens=False) + "\n")
+
+
 def result_text(text: str) -> None:
     """Print results that a program may read and that `shown` has seen to, as they are; raises OutputError."""
     with _writing():

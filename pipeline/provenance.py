@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
 from features.devices import usable_cores
 from models.card import package_versions
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])[^=&\s]*(token|key|password|signature)[^=&\s]*=[^&\s'\"]*", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +42,13 @@ def about(settings: Mapping[str, object], device: torch.device) -> Provenance:
         versions=package_versions(),
         settings={name: str(value) for name, value in settings.items()},
     )
+
+
+def command_line(arguments: Sequence[str] | None = None) -> str:
+    """The command that this process runs, as a shell takes it, without what addresses hold of passwords.
+
+    >>> command_line(["treehead", "compare", "my photos", "--weights", "https://me:secret@host/file"])
+    "treehead compare 'my photos' --weights https://…@host/file"
+    """
+    program, *rest = sys.argv if arguments is None else arguments
+    return _PASSWORD.sub(lambda found: "…@" if found[0].endswith("@") else "…", shlex.join([Path(program).name, *rest]))

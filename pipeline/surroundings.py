@@ -45,7 +45,6 @@ def prepare() -> None:
     _open_streams()
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
-    os.environ["MPLBACKEND"] = "agg"  # matplotlib refuses to be imported with another's that is not here
     try:
         getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name, whom torch's import would ask for one

@@ -31,12 +31,19 @@ def test_compare_writes_metrics_and_a_report(
 ) -> None:
     assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
     output = capsys.readouterr()
-    found = REPORT.fullmatch(output.out.splitlines()[-1])
+    *said, classifier, shown, command = output.out.splitlines()
+    found = REPORT.fullmatch(shown)
     assert found
     report = Path(found[1])
     metrics: dict[str, Any] = json.loads((report.parent / "metrics.json").read_text())
     assert set(metrics["heads"]) == {"xgb", "linear", "mlp", "hybrid"}
-    assert output.out.splitlines()[-2] == f"classifier: {next(iter(metrics['heads'].values()))['file']}"
+    shipped = metrics["heads"][metrics["recommended"]["name"]]
+    assert classifier == f"classifier: {shipped['file']}"
+    assert command == f"next: treehead predict {shipped['file']} photo.jpg"
+    interval = r"\(95 % interval \d+\.\d to \d+\.\d%\)"
+    first = rf"Ship {metrics['recommended']['name']}: right in \d+\.\d% {interval}, tested on 18 test images\."
+    assert any(re.fullmatch(first, line) for line in said)
+    assert "Always saying the largest class (blue) would be right in 33.3%." in said
     for head in metrics["heads"].values():
         assert head["accuracy_low"] <= head["accuracy"] <= head["accuracy_high"]
         assert sum(map(sum, head["confusion_matrix"])) == 18
@@ -52,9 +59,28 @@ def test_compare_writes_metrics_and_a_report(
 
 def test_the_report_needs_no_other_file(compared: Path) -> None:
     page = next(compared.glob("compare/*/report.html")).read_text()
-    assert page.count("<svg") == 6
+    assert "<svg" not in page
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", page)
     assert "@import" not in page
+
+
+def test_pictures_are_shown_or_left_out_as_asked(
+    treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = split_photos / "test" / "aside"
+    for before, after in (("red", "aside"), ("green", "red"), ("aside", "green")):
+        (split_photos / "test" / before).rename(split_photos / "test" / after)
+    assert not aside.exists()
+    pages = []
+    for option in ("--pictures", "--no-pictures"):
+        assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "linear", option) == 0
+        found = REPORT.fullmatch(capsys.readouterr().out.splitlines()[-2])
+        assert found
+        pages.append(Path(found[1]).read_text())
+    assert pages[0].count("data:image/webp;base64,") > 24
+    assert "cannot be read any more" not in pages[0]
+    assert "data:image" not in pages[1]
+    assert "test/red/2" in pages[1]
 
 
 def test_the_same_settings_never_do_the_work_twice(
@@ -65,7 +91,7 @@ def test_the_same_settings_never_do_the_work_twice(
     assert treehead("compare", "--dataset", split_photos, *SMALL) == 0
     output = capsys.readouterr()
     assert files(compared) == before
-    assert REPORT.fullmatch(output.out.splitlines()[-1])
+    assert REPORT.fullmatch(output.out.splitlines()[-2])
     for name in ("features", "xgb", "linear", "mlp", "hybrid", "compare"):
         assert re.search(rf"^{name}: .*reused", output.err, re.MULTILINE)
 
@@ -164,7 +190,7 @@ def test_classes_may_be_called_as_averages_are(
     assert [each["support"] for each in linear["by_class"]] == [1, 2, 3, 4, 5]
     assert linear["macro"]["f1"] == pytest.approx(sum(each["f1"] for each in linear["by_class"]) / 5)
     page = next(Path("artifacts").glob("compare/*/report.html")).read_text()
-    assert all(f"<tr><td>{name}</td>" in page for name in names)
+    assert all(f'<tr><th scope="row">{name}</th>' in page for name in names)
 
 
 def test_a_head_that_is_no_better_than_a_guess_is_said_to_be(

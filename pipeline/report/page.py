@@ -1,38 +1,92 @@
-"""Numbers to pages: the comparison as a table on the terminal and as one self-contained HTML file."""
+"""Numbers to pages: the comparison as a table on the terminal and as one HTML file that needs no other."""
 
 from __future__ import annotations
 
+import shlex
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
-from features.storage import replacing
+from features.storage import Json, replacing
 from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
-from pipeline.report.plots import accuracy_plot, confusion_plot, difference_plot, node_plot, search_plot
+from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, PAIRS, Mistake
+from pipeline.report.plots import Scale, curve_plots, reliability_plot, search_plot, templates
 from pipeline.report.result import Comparison, ContenderResult
 from pipeline.report.splits import few_test_images
-
-_loader = PackageLoader("pipeline", "report")
-_templates = Environment(loader=_loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+from pipeline.report.statistics import ClassRates, wilson
 
 COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/image", "MB")
 """What `cells` has: F1 is the macro mean (of classes that have test images), µs/image the prediction from features, for
 the retrained network from image files, MB the file that it reads."""
 
-NODE_COLUMNS = ("accuracy %", "log-loss", "µs/image")
-"""What `node_rows` has: of a linear probe, and what the features of the node's network cost."""
-
 WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
 """What the mark beside a head's name means."""
+
+CLASSES_SHOWN = 40
+"""Classes that a table has at once; more are folded."""
+
+Row = tuple[str, float, float, float]
+"""A name, a value, and the interval around it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A class taken for another, by number: in how many images, and those `mistakes` that were kept."""
+
+    true: int
+    predicted: int
+    count: int
+    mistakes: tuple[Mistake, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Where the page shows it."""
+        return f"pair-{self.true}-{self.predicted}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """How a class does: its `recall` with a 95 % interval, where it has images, and what it is most often taken for."""
+
+    number: int
+    rates: ClassRates
+    interval: tuple[float, float] | None
+    confused: Pair | None
 
 
 def marked(name: str, head: ContenderResult) -> str:
     """A head's name, and a mark where it does no better than a guess."""
     return f"{name} !" if head.worse_than_guess else name
+
+
+def answer(comparison: Comparison) -> tuple[str, str]:
+    """Which head to ship and how often it is right, and how often one would be without looking, in a sentence each."""
+    shipped, largest = comparison.shipped, comparison.classes[_largest(comparison)]
+    interval = f"95 % interval {100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}"
+    return (
+        f"Ship {comparison.recommended.name}: right in {shipped.accuracy:.1%} ({interval}), "
+        f"tested on {tested(comparison)}.",
+        f"Always saying the largest class ({largest}) would be right in {comparison.largest_class:.1%}.",
+    )
+
+
+def tested(comparison: Comparison) -> str:
+    """The images that figures are of."""
+    if not comparison.folds:
+        return f"{comparison.images:,} test images"
+    return f"each of {comparison.images:,} images by classifiers that had not seen it ({comparison.folds} folds)"
+
+
+def _largest(comparison: Comparison) -> int:
+    """The class that has most of the tested images."""
+    return max(range(len(comparison.classes)), key=lambda number: comparison.shipped.by_class[number].support)
 
 
 def summary_table(comparison: Comparison) -> None:
@@ -42,35 +96,6 @@ def summary_table(comparison: Comparison) -> None:
     result_table(("head", *COLUMNS), rows)
     if any(head.worse_than_guess for head in comparison.heads.values()):
         result(WORSE)
-
-
-def write_report(path: Path, comparison: Comparison) -> None:
-    """Write `report.html`, pictures included."""
-    heads, nodes = comparison.heads, comparison.nodes
-    page = _templates.get_template("template.html").render(
-        comparison=comparison,
-        title=_title(comparison),
-        network=NETWORK,
-        columns=COLUMNS,
-        rows={name: cells(head) for name, head in heads.items()},
-        marked=marked,
-        worse=WORSE,
-        few=few_test_images(_test_images(comparison)),
-        accuracy=accuracy_plot(heads),
-        difference=difference_plot(comparison.differences),
-        searches={name: search_plot(trials) for name, trials in comparison.tuning.items()},
-        nodes=node_plot(nodes) if nodes else None,
-        node_rows=node_rows(comparison),
-        node_columns=NODE_COLUMNS,
-        features=features_in_words(comparison.trunks),
-        confusion={
-            name: confusion_plot(head.confusion_matrix, comparison.classes)
-            for name, head in heads.items()
-            if head.confusion_matrix
-        },
-    )
-    with replacing(path) as scratch:
-        scratch.write_text(page, encoding="utf-8")
 
 
 def cells(head: ContenderResult) -> tuple[str, ...]:
@@ -86,15 +111,119 @@ def cells(head: ContenderResult) -> tuple[str, ...]:
     )
 
 
-def _test_images(comparison: Comparison) -> dict[str, int]:
-    """How many test images each class has."""
-    counts = (each.support for each in comparison[comparison.best].by_class)
-    return dict(zip(comparison.classes, counts, strict=True))
+def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str] | None) -> None:
+    """Write `report.html` with `pictures`, data: URIs by key; None where images are not to be shown."""
+    style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
+    pairs, nodes = _pairs(comparison), _node_rows(comparison)
+    page = templates.get_template("report.html").render(
+        comparison=comparison,
+        shipped=comparison.shipped,
+        title=_title(comparison),
+        tested=tested(comparison),
+        largest=comparison.classes[_largest(comparison)],
+        command=shlex.join(["treehead", "predict", comparison.shipped.file, "photo.jpg"]),
+        network=NETWORK,
+        marked=marked,
+        worse=WORSE,
+        notes=_notes(comparison),
+        scored=[(marked(name, head), *_accuracy(head)) for name, head in comparison.heads.items()],
+        scored_more=[(f"{100 * head.macro_f1:.2f}", f"{head.log_loss:.4f}") for head in comparison.heads.values()],
+        differences=[(f"{d.first} − {d.second}", d.difference, d.low, d.high) for d in comparison.differences],
+        scale=lambda rows: Scale.over(number for row in rows for number in row[1:]),
+        pictures=pictures,
+        absent=len(set(pictured(comparison)) - set(pictures or {})),
+        foremost=FOREMOST,
+        pairs=pairs,
+        anchors={(each.true, each.predicted): each.anchor for each in pairs if each.mistakes},
+        matrix=comparison.shipped.confusion_matrix if len(comparison.classes) <= FEW_CLASSES else None,
+        class_rows=_class_rows(comparison),
+        classes_shown=CLASSES_SHOWN,
+        reliability_plot=reliability_plot,
+        curve_plots=curve_plots,
+        search_plot=search_plot,
+        node_rows=[row for row, _ in nodes],
+        node_more=[more for _, more in nodes],
+        features=features_in_words(comparison.trunks),
+        in_words=in_words,
+        style=style,
+        script=script,
+        script_hash=b64encode(sha256(script.encode()).digest()).decode("ascii"),
+    )
+    with replacing(path) as scratch:
+        scratch.write_text(page, encoding="utf-8")
+
+
+def _source(name: str) -> str:
+    return templates.loader.get_source(templates, name)[0] if templates.loader else ""
+
+
+def _accuracy(head: ContenderResult) -> tuple[float, float, float]:
+    return head.accuracy, head.accuracy_low, head.accuracy_high
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What to be careful of, in a sentence each."""
+    counts = (each.support for each in comparison.shipped.by_class)
+    notes = [f"{line}." for line in few_test_images(dict(zip(comparison.classes, counts, strict=True)))]
+    if not comparison.transfer_learning:
+        notes.append("Random weights: the network has learnt nothing, so this is no transfer learning.")
+    if comparison.test_duplicates:
+        of = f"{comparison.test_duplicates} of {comparison.rows.get('test', 0):,} test images"
+        notes.append(f"{of} are, byte for byte, among the training or validation images as well.")
+    if comparison.unreadable:
+        notes.append(f"{comparison.unreadable} images could not be read and are in no figure here.")
+    notes += [f"{name} failed and is in no figure here: {reason}" for name, reason in comparison.failed.items()]
+    return notes
+
+
+def pictured(comparison: Comparison) -> list[str]:
+    """The keys of the images that the page shows: mistakes, and what is like the most confident of them."""
+    alike = [like.key for each in comparison.mistakes[:FOREMOST] for like in each.alike]
+    return [*(each.key for each in comparison.mistakes), *alike]
+
+
+def _pairs(comparison: Comparison) -> list[Pair]:
+    """Which classes are taken for which, most often first; beyond FEW_CLASSES the PAIRS most frequent."""
+    shown: dict[tuple[int, int], list[Mistake]] = {}
+    for mistake in comparison.mistakes:
+        shown.setdefault((mistake.true, mistake.predicted), []).append(mistake)
+    return [
+        Pair(true=true, predicted=predicted, count=count, mistakes=tuple(shown.get((true, predicted), ())))
+        for true, predicted, count in _counts(comparison)
+    ]
+
+
+def _counts(comparison: Comparison) -> list[tuple[int, int, int]]:
+    """Each true class, the class it is taken for, and in how many images, the most first."""
+    matrix = comparison.shipped.confusion_matrix
+    if matrix is None or len(matrix) > FEW_CLASSES:
+        return [(each.true, each.predicted, each.count) for each in comparison.shipped.confusions[:PAIRS]]
+    wrong = [(i, j, count) for i, row in enumerate(matrix) for j, count in enumerate(row) if count and i != j]
+    return sorted(wrong, key=lambda each: -each[2])
+
+
+def _class_rows(comparison: Comparison) -> list[ClassRow]:
+    """Every class, from the worst to the best recall; those without images last."""
+    rows = [_class_row(comparison.shipped, number) for number in range(len(comparison.classes))]
+    return sorted(rows, key=lambda row: 2.0 if row.rates.recall is None else row.rates.recall)
+
+
+def _class_row(head: ContenderResult, number: int) -> ClassRow:
+    rates = head.by_class[number]
+    wrong = [(each.count, each.predicted) for each in head.confusions if each.true == number]
+    if head.confusion_matrix is not None:
+        wrong = [(n, j) for j, n in enumerate(head.confusion_matrix[number]) if n and j != number]
+    count, predicted = max(wrong, key=lambda each: each[0], default=(0, 0))
+    return ClassRow(
+        number=number,
+        rates=rates,
+        interval=None if rates.recall is None else wilson(rates.recall, rates.support),
+        confused=Pair(true=number, predicted=predicted, count=count, mistakes=()) if count else None,
+    )
 
 
 def _title(comparison: Comparison) -> str:
-    images = f"{comparison.dataset}, {comparison.rows['test']:,} test images"
-    return f"{images}, {features_in_words(comparison.trunks)}"
+    return f"{comparison.dataset}, {tested(comparison)}, {features_in_words(comparison.trunks)}"
 
 
 def features_in_words(trunks: Sequence[TrunkSpec]) -> str:
@@ -109,16 +238,16 @@ def features_in_words(trunks: Sequence[TrunkSpec]) -> str:
     )
 
 
-def node_rows(comparison: Comparison) -> dict[str, tuple[str, ...]]:
-    """What a linear probe made of each node, of all side by side and of the selected, as NODE_COLUMNS has it."""
+def _node_rows(comparison: Comparison) -> list[tuple[Row, tuple[str, str]]]:
+    """What a linear probe made of each node, of all side by side and of the selected; log-loss and µs/image of each."""
     nodes, costs = comparison.nodes, comparison.network_us
     if nodes is None:
-        return {}
+        return []
     named = {each.nodes[0]: each for each in nodes.alone} | {"side by side": nodes.together, "selected": nodes.best}
-    return {
-        name: (f"{100 * each.accuracy:.1f}", f"{each.log_loss:.3f}", _cost(each.nodes, costs))
+    return [
+        ((name, each.accuracy, *wilson(each.accuracy, nodes.rows)), (f"{each.log_loss:.3f}", _cost(each.nodes, costs)))
         for name, each in named.items()
-    }
+    ]
 
 
 def _cost(nodes: Sequence[str], costs: Mapping[str, float | None]) -> str:
@@ -126,3 +255,18 @@ def _cost(nodes: Sequence[str], costs: Mapping[str, float | None]) -> str:
     of_networks = [us for name, us in costs.items() if any(node.startswith(f"{name}.") for node in nodes)]
     known = [us for us in of_networks if us is not None]
     return f"{sum(known):,.0f}" if len(known) == len(of_networks) else "–"
+
+
+def in_words(value: Json) -> str:
+    """A setting as people read it.
+
+    >>> in_words([0.3, 1, True, None])
+    '0.3, 1, yes, not set'
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(in_words, value)) or "none"
+    if value is None or value == "":
+        return "not set"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

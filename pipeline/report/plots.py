@@ -1,169 +1,200 @@
-"""Pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, searches, training."""
+"""Where numbers stand in a plot; `templates/plots.html` draws them, in the colours of the page."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
+from typing import Literal, Self
 
-import matplotlib
 import numpy as np
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from models.columns.nodes import NodeScores
 from models.networks.epochs import Epoch
 from models.trials import Tried
-from pipeline.report.simultaneous import Difference
-from pipeline.report.statistics import Scores, wilson
+from pipeline.report.curve import LabelCurve
+from pipeline.report.reliability import Reliability
 
-INK, ACCENT, MUTED = "#1f2933", "#0b6e4f", "#7b8794"
-LONGEST_NAME = 24
+templates = Environment(loader=PackageLoader("pipeline", "report/templates"), autoescape=True, trim_blocks=True)
+templates.lstrip_blocks = True
 
-ANNOTATED_CLASSES = 20
-"""Up to this many classes a confusion matrix writes its counts and names; beyond, only its colours are readable."""
+STEPS = (1, 2, 5, 10)
 
-
-@contextmanager
-def _plain_style() -> Iterator[None]:
-    """Matplotlib's defaults and ours, whatever a person's matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.hashsalt": "treehead", "svg.fonttype": "none", "font.family": "sans-serif"})
-        yield
+Points = Sequence[tuple[float, float]]
+Kind = Literal["line", "steps", "dashed", "dots", "muted", "band"]
 
 
-@_plain_style()
-def accuracy_plot(heads: Mapping[str, Scores]) -> Markup:
-    """Accuracy of each head with its interval, the best at the top."""
-    figure, axes = _row_figure(len(heads))
-    values = [(head.accuracy, head.accuracy_low, head.accuracy_high) for head in heads.values()]
-    _draw_intervals(axes, list(heads), values)
-    axes.set_xlabel("accuracy on the test images, 95 % interval")
-    return _svg(figure)
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """An axis from `low` to `high`; where it is `logarithmic` both are beyond 0.
+
+    >>> scale = Scale(low=0.5, high=1.0)
+    >>> scale.at(0.75), scale.ticks
+    (50.0, [0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    """
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    @classmethod
+    def over(cls, values: Iterable[float], *, logarithmic: bool = False) -> Self:
+        """One with room for all `values` that can stand on it, and a little more."""
+        known = [value for value in values if _stands(value, logarithmic)] or [1.0]
+        if logarithmic:
+            return cls(low=min(known) / 1.1, high=max(known) * 1.1, logarithmic=True)
+        room = 0.05 * (max(known) - min(known)) or 0.01
+        return cls(low=min(known) - room, high=max(known) + room)
+
+    def has(self, value: float) -> bool:
+        """Whether `value` can stand on it at all."""
+        return _stands(value, self.logarithmic)
+
+    def at(self, value: float) -> float:
+        """Where `value` stands, in per cent of the way."""
+        low, high, here = (math.log(each) if self.logarithmic else each for each in (self.low, self.high, value))
+        return round(100 * (here - low) / (high - low), 2)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round numbers along the axis, a handful."""
+        if self.logarithmic:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
+            for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+                numbers = [round(step * 10.0**power, 10) for power in powers for step in steps]
+                found = [number for number in numbers if self.low <= number <= self.high]
+                if len(found) > 2:
+                    return found
+        step = next(step for step in _round_steps(self.high - self.low) if (self.high - self.low) / step <= 5)
+        first, last = math.ceil(round(self.low / step, 6)), math.floor(round(self.high / step, 6))
+        return [round(step * number, 10) for number in range(first, last + 1)]
 
 
-@_plain_style()
-def difference_plot(differences: Sequence[Difference]) -> Markup:
-    """Paired differences with their intervals; what crosses zero cannot be told apart."""
-    figure, axes = _row_figure(len(differences))
-    values = [(pair.difference, pair.low, pair.high) for pair in differences]
-    _draw_intervals(axes, [f"{pair.first} − {pair.second}" for pair in differences], values)
-    axes.axvline(0, color=MUTED, linewidth=1)
-    axes.set_xlabel("difference in accuracy on the same images, 95 % of all pairs together")
-    return _svg(figure)
+def _stands(value: float, logarithmic: bool) -> bool:
+    return math.isfinite(value) and not (logarithmic and value <= 0)
 
 
-@_plain_style()
-def node_plot(nodes: NodeScores) -> Markup:
-    """Accuracy of a linear probe on each node, on all side by side, and on those that are worth their place."""
-    scores = (*nodes.alone, nodes.together, nodes.best)
-    figure, axes = _row_figure(len(scores))
-    values = [(score.accuracy, *wilson(score.accuracy, nodes.rows)) for score in scores]
-    _draw_intervals(axes, [*(score.nodes[0] for score in nodes.alone), "side by side", "selected"], values)
-    axes.set_xlabel("accuracy on images that the probe has not seen, 95 % interval")
-    return _svg(figure)
+def _round_steps(length: float) -> list[float]:
+    power = 10.0 ** (math.floor(math.log10(length)) - 1)
+    return [power * step * larger for larger in (1, 10) for step in STEPS]
 
 
-@_plain_style()
-def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
-    """A confusion matrix, true classes down, predicted across, coloured by the share of each true class."""
-    counts = np.asarray(matrix)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    few = len(classes) <= ANNOTATED_CLASSES
-    side = 1.6 + 0.38 * len(classes) if few else 6.0
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true")
-    if few:
-        names = [_plain(name) for name in classes]
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shares[row, column] > 0.5 else INK
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return _svg(figure)
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Points (x, y) of a plot and how they are drawn; a band's go along its lower edge and back along the upper."""
+
+    kind: Kind
+    points: Points
+    name: str = ""
 
 
-@_plain_style()
-def search_plot(trials: Sequence[Tried]) -> Markup:
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """What is drawn, over axes that have room for all of it.
+
+    `logarithmic` has the letters of axes that are, `shares` of those whose numbers stand in per cent.
+    """
+
+    name: str
+    x_name: str
+    y_name: str
+    marks: tuple[Marks, ...]
+    logarithmic: str = ""
+    shares: str = ""
+
+    @cached_property
+    def x(self) -> Scale:
+        """The axis across."""
+        return Scale.over((x for marks in self.marks for x, _ in marks.points), logarithmic="x" in self.logarithmic)
+
+    @cached_property
+    def y(self) -> Scale:
+        """The axis upwards."""
+        return Scale.over((y for marks in self.marks for _, y in marks.points), logarithmic="y" in self.logarithmic)
+
+    def path(self, marks: Marks) -> list[tuple[float, float]]:
+        """Where the points of `marks` stand, in per cent from the left and the top; what cannot stand is not drawn."""
+        return [(self.x.at(x), 100 - self.y.at(y)) for x, y in marks.points if self.x.has(x) and self.y.has(y)]
+
+
+def reliability_plot(found: Reliability) -> Plot:
+    """How often what is said with a probability is right; on the dashed line as often as it says."""
+    bins = [(each.confidence, each.accuracy) for each in found.bins if each.images]
+    least = min(map(min, bins))
+    return Plot(
+        name="Share that is right by the probability that was given",
+        x_name="probability given",
+        y_name="right",
+        marks=(
+            Marks(kind="dashed", points=[(least, least), (1, 1)], name="as it should be"),
+            Marks(kind="line", points=bins),
+            Marks(kind="dots", points=bins, name="images of a like probability"),
+        ),
+        shares="xy",
+    )
+
+
+def curve_plots(name: str, curve: LabelCurve) -> tuple[Plot, Plot]:
+    """Accuracy and log-loss by how many images were learnt from, with bands; the grey dot is what twice would bring."""
+    return (_curve_plot(name, curve, "accuracy"), _curve_plot(name, curve, "log_loss"))
+
+
+def _curve_plot(name: str, curve: LabelCurve, what: str) -> Plot:
+    points = (*curve.points, *([curve.twice] if curve.twice else []))
+    low, middle, high = (
+        [(float(point.images), float(getattr(point, what + end))) for point in points] for end in ("_low", "", "_high")
+    )
+    known = len(curve.points)
+    return Plot(
+        name=f"{what.replace('_', '-')} of {name} by images learnt from",
+        x_name="images learnt from",
+        y_name=what.replace("_", "-"),
+        marks=(
+            Marks(kind="band", points=[*low, *reversed(high)], name="95 % band"),
+            Marks(kind="line", points=middle[:known]),
+            Marks(kind="dots", points=middle[:known], name="measured"),
+            Marks(kind="dashed", points=middle[known - 1 :]),
+            Marks(kind="muted", points=middle[known:], name="to be expected of twice as many" if curve.twice else ""),
+        ),
+        logarithmic="x",
+        shares="y" if what == "accuracy" else "",
+    )
+
+
+def search_plot(name: str, trials: Sequence[Tried]) -> Plot:
     """Validation log-loss of each of the settings tried, in order, and the lowest so far; what was pruned is muted."""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    for state, colour in (("pruned", MUTED), ("complete", ACCENT)):
-        dots = [(trial.number, _drawn(trial.loss)) for trial in trials if trial.state == state]
-        axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", color=colour, markersize=4, label=state)
-    losses = [_drawn(trial.loss) if trial.state == "complete" else np.nan for trial in trials]
-    axes.plot(np.fmin.accumulate(losses), color=ACCENT, drawstyle="steps-post", linewidth=1, label="lowest so far")
-    axes.axhline(losses[0], color=MUTED, linestyle="--", linewidth=1, label="as given")
-    axes.set(xlabel="settings tried", ylabel="validation log-loss", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.yaxis.set_major_formatter("{x:.3g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    return _svg(figure)
+    losses = [(trial.number, np.nan if trial.loss is None else trial.loss) for trial in trials]  # beyond all numbers
+    complete = np.array([trial.state == "complete" for trial in trials])
+    lowest = np.fmin.accumulate(np.where(complete, [loss for _, loss in losses], np.nan))
+    return Plot(
+        name=f"Validation log-loss of the settings tried for {name}",
+        x_name="settings tried",
+        y_name="validation log-loss",
+        marks=(
+            Marks(kind="dashed", points=[losses[0], (losses[-1][0], losses[0][1])], name="as given"),
+            Marks(kind="steps", points=list(enumerate(lowest.tolist())), name="lowest so far"),
+            Marks(kind="muted", points=list(compress(losses, ~complete)), name="given up"),
+            Marks(kind="dots", points=list(compress(losses, complete)), name="tried"),
+        ),
+        logarithmic="y",
+    )
 
 
-@_plain_style()
-def history_plot(history: list[Epoch]) -> Markup:
-    """Losses and validation accuracy of each epoch, one above the other."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    losses, accuracy = figure.subplots(2, sharex=True)
-    numbers = [epoch.epoch for epoch in history]
-    losses.plot(numbers, [epoch.loss for epoch in history], color=MUTED, label="training, of what it sees")
-    losses.plot(numbers, [epoch.validation_loss for epoch in history], color=ACCENT, label="validation")
-    losses.set(ylabel="loss")
-    losses.legend(frameon=False, fontsize=8)
-    accuracy.plot(numbers, [epoch.validation_accuracy for epoch in history], color=ACCENT)
-    accuracy.set(xlabel="epoch", ylabel="validation accuracy")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (losses, accuracy):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e4e7eb")
-    return _svg(figure)
-
-
-def _drawn(loss: float | None) -> float:
-    """Where a loss is drawn; nowhere if it went beyond all numbers."""
-    return np.nan if loss is None else loss
-
-
-def _row_figure(rows: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 0.9 + 0.4 * rows), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.grid(axis="x", color="#e4e7eb")
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _draw_intervals(axes: Axes, names: list[str], values: list[tuple[float, float, float]]) -> None:
-    """A dot and a whisker a row, the first at the top; `values` are (value, low, high)."""
-    for row, (value, low, high) in enumerate(values):
-        axes.plot([low, high], [row, row], color=ACCENT, linewidth=2)
-        axes.plot(value, row, "o", color=ACCENT)
-        axes.annotate(f"{100 * value:.2f}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-
-
-def _plain(name: str) -> str:
-    """Show a class's name as it is: a dollar sign begins no formula, and a long name ends in an ellipsis."""
-    shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-    return shown.replace("$", r"\$")
-
-
-def _svg(figure: Figure) -> Markup:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
+def history_plot(history: Sequence[Epoch]) -> Markup:
+    """Losses and validation accuracy of each epoch, one above the other, as SVG."""
+    loss = [(epoch.epoch, epoch.loss) for epoch in history]
+    validation = [(epoch.epoch, epoch.validation_loss) for epoch in history]
+    right = [(epoch.epoch, epoch.validation_accuracy) for epoch in history]
+    losses = (
+        Marks(kind="dashed", points=loss, name="training, of what it sees"),
+        Marks(kind="line", points=validation, name="validation"),
+    )
+    accuracy = (Marks(kind="line", points=right),)
+    plots = (
+        Plot(name="Loss by epoch", x_name="epoch", y_name="loss", marks=losses),
+        Plot(name="Accuracy by epoch", x_name="epoch", y_name="validation accuracy", marks=accuracy, shares="y"),
+    )
+    return Markup(templates.get_template("history.svg").render(plots=plots))

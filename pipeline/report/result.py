@@ -14,6 +14,7 @@ from features.trunk.spec import TrunkSpec
 from models.columns.nodes import NodeScores
 from models.trials import Tried
 from pipeline.errors import ResultError
+from pipeline.provenance import Provenance
 from pipeline.report.curve import Curves
 from pipeline.report.mistakes import Mistake
 from pipeline.report.reliability import Reliability
@@ -85,9 +86,11 @@ class Comparison:
     microseconds. The contenders were tested on `images`: on the test split where `folds` is 0, else on each image that
     may be learnt from, by those who learnt from the other folds. A guess at the class that has most of them would be
     right in `largest_class` (share). `class_counts` has each split's images of each class. None stands for what was not
-    measured. `heads` come best first, `differences` and
-    `log_loss_differences` have each pair of them once; `failed` says why by name. `recommended` is the one to
-    ship, `mistakes` are its own, the most confident first, `curves` say what more labels would bring.
+    measured. `heads` come best first, `differences` and `log_loss_differences` have each pair of them once; `failed`
+    says why by name. `recommended` is the one to ship, `given_test` what it makes, where the others were
+    judged in folds, of a test split that was given, `mistakes` are its own, the most confident first (see
+    `find_mistakes` for which), `curves` say what more labels would bring. `made` says when, with what and by which
+    command.
 
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
@@ -118,12 +121,14 @@ class Comparison:
     log_loss_differences: tuple[Difference, ...]
     verdict: tuple[str, ...]
     recommended: Recommendation
+    given_test: Scores | None
     mistakes: tuple[Mistake, ...]
     curves: Curves
     tuning: Tuning
     nodes: NodeScores | None
     network_us: Mapping[str, float | None]
     failed: Mapping[str, str]
+    made: Provenance
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -164,6 +169,11 @@ class Comparison:
     def best(self) -> str:
         """The name of the head with the highest accuracy; of several, of the first."""
         return next(iter(self.heads))
+
+    @property
+    def shipped(self) -> ContenderResult:
+        """The result of the recommended head."""
+        return self[self.recommended.name]
 
     def __getitem__(self, name: str) -> ContenderResult:
         """The result of a head; raises ResultError for one that was not compared."""

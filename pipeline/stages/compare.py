@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,61 +11,29 @@ from numpy.typing import NDArray
 
 from features.errors import FeaturesError
 from features.locks import locked
-from features.storage import Json, digest
+from features.sources.source import Source
 from features.table.joined import JoinedTable, order_of
-from features.table.table import Rows
 from models.columns.nodes import NodeScores
 from models.columns.workspace import Workspace
 from models.errors import ModelsError
-from models.heads.head import Classifier, Probabilities
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
 from pipeline.config import CompareConfig, RunConfig
-from pipeline.console import as_options, remark, result, warn
+from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
-from pipeline.report.page import summary_table, write_report
-from pipeline.report.reliability import reliability
-from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
-from pipeline.report.shipping import recommend
-from pipeline.report.simultaneous import compare_all
-from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
-from pipeline.report.verdict import ruled_out, verdict
+from pipeline.provenance import about, command_line
+from pipeline.report.page import answer, pictured, summary_table, write_report
+from pipeline.report.pictures import thumbnails
+from pipeline.report.result import Comparison
 from pipeline.stages.finetune import plans_beside, run_retraining
-from pipeline.stages.heads import Trained, make_heads, train_heads
+from pipeline.stages.folds import ALL, LEARNT, run_folds
+from pipeline.stages.heads import make_heads, train_heads
+from pipeline.stages.measure import Contest, measure
 from pipeline.stages.nodes import best_nodes, run_nodes
 from pipeline.stages.search import find_settings
-from pipeline.stages.tables import check_testable, make_table, open_run, us_by_network, us_per_image
-
-PREDICT_REPEATS = 3
+from pipeline.stages.tables import check_testable, make_table, open_run, us_by_network
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contest:
-    """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
-
-    `network_us` is what features of each network cost an image, also of those that were not selected.
-    """
-
-    table: JoinedTable
-    trained: Mapping[str, Trained]
-    tuning: Tuning
-    nodes: NodeScores | None
-    network_us: Mapping[str, float | None]
-    failed: Mapping[str, str]
-
-    @property
-    def folder_name(self) -> str:
-        """`<table>-<8 hex>`, another for all that a report shows but times and paths."""
-        what: Json = {
-            "format": FORMAT,
-            "classifiers": sorted(item.path.parent.name for item in self.trained.values()),
-            "tuning": {name: [asdict(trial) for trial in trials] for name, trials in self.tuning.items()},
-            "nodes": asdict(self.nodes) if self.nodes else None,
-            "failed": self.failed,
-        }
-        return f"{self.table.name}-{digest(what)[:8]}"
 
 
 def run_compare(config: CompareConfig) -> None:
@@ -77,9 +44,9 @@ def run_compare(config: CompareConfig) -> None:
         comparison = _found(folder, contest)
         if comparison is None:
             comparison = measure(contest)
-            write_report(folder / REPORT, comparison)
+            write_report(folder / REPORT, comparison, _pictures(comparison, contest.source))
             comparison.write(folder)
-    _show(comparison, folder, contest.trained[comparison.best].path)
+    _show(comparison, folder, contest.trained[comparison.recommended.name].path)
 
 
 def prepare(config: CompareConfig) -> Contest:
@@ -88,18 +55,36 @@ def prepare(config: CompareConfig) -> Contest:
     learning, features, run = config.learning, config.learning.features, config.learning.features.run
     heads = make_heads([name for name in names if name != NETWORK], config.settings, run)
     opened = open_run(features)
+    test_given = "test" not in opened.source.drawn
+    folds = config.folds_of(len(opened.source.items), test_given=test_given)
     plans = plans_beside(opened, config.network, run.seed) if NETWORK in names else {}
     table = make_table(opened, run)
     check_testable(table)
-    nodes, network_us = run_nodes(table, run), us_by_network(table)
+    whole, nodes, network_us = table, run_nodes(table, run), us_by_network(table)
     if learning.selects(table.trunks):
         table = best_nodes(table, nodes)
     with Workspace() as workspace:
         candidates = find_settings(heads, table, workspace, learning)
         weights = opened.weights_of(table)
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
+    out_of_fold = {}
+    if folds:
+        splits = LEARNT if test_given else ALL
+        out_of_fold = run_folds([each.head for each in candidates], whole, learning, folds=folds, splits=splits)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
-    contest = Contest(table=table, trained=trained, tuning=tuning, nodes=nodes, network_us=network_us, failed={})
+    contest = Contest(
+        table=table,
+        source=opened.source if config.pictures else None,
+        made=about({"command": command_line()}, opened.device),
+        trained=trained,
+        tuning=tuning,
+        nodes=nodes,
+        network_us=network_us,
+        failed={},
+        folds=folds,
+        out_of_fold=out_of_fold,
+        test_given=test_given,
+    )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
 
@@ -138,95 +123,11 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
     return comparison
 
 
-def measure(contest: Contest) -> Comparison:
-    """Score each head on the test rows, and each pair of heads against one another."""
-    table, test = contest.table, contest.table.read("test")
-    guess = log_loss_of_guess(table)
-    predicted: dict[str, Probabilities] = {}
-    heads: dict[str, ContenderResult] = {}
-    for name, item in contest.trained.items():
-        probabilities, us = _predictions(item, table, test)
-        predicted[name] = probabilities
-        heads[name] = _head_result(item, probabilities, test.y, us, guess)
-    heads = dict(sorted(heads.items(), key=lambda each: each[1].accuracy, reverse=True))
-    names, groups = list(heads), table.alike("test")
-    right = np.array([predicted[name].argmax(axis=1) == test.y for name in names]).T
-    likely = np.array([log_likelihoods(predicted[name], test.y) for name in names]).T
-    differences, by_log_loss = compare_all(names, right, groups), compare_all(names, likely, groups)
-    features_us = us_per_image(table)
-    return Comparison(
-        dataset=table.dataset,
-        classes=table.classes,
-        table=table.name,
-        trunks=table.trunks,
-        transfer_learning=table.is_transfer_learning,
-        rows=table.rows,
-        unreadable=table.errors,
-        test_duplicates=table.test_duplicates(),
-        features_us_per_image=features_us,
-        folds=0,
-        images=len(test),
-        largest_class=float(np.bincount(test.y).max() / len(test)),
-        class_counts=_class_counts(table),
-        heads=heads,
-        differences=differences,
-        log_loss_differences=by_log_loss,
-        verdict=verdict(heads, differences, by_log_loss, len(test)),
-        recommended=recommend(heads, ruled_out(differences), ruled_out(by_log_loss), features_us),
-        mistakes=(),
-        curves={},
-        tuning=contest.tuning,
-        nodes=contest.nodes,
-        network_us=contest.network_us,
-        failed=contest.failed,
-    )
-
-
-def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:
-    """Probabilities of the test rows of `table`, and the microseconds an image that they take, None if not known."""
-    if item.table is table:
-        return _timed_predictions(item.head, test.x)
-    rows = item.table.read("test")  # a retrained network's own, in another order; its features are its predictions
-    probabilities, us = _timed_predictions(item.head, rows.x[order_of(test.keys, rows.keys, item.table.folder)])
-    own_us = us_per_image(item.table)
-    return probabilities, None if own_us is None else us + own_us
-
-
-def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probabilities, float]:
-    """Probabilities of the test rows, and the fastest of a few runs in microseconds an image."""
-    seconds = []
-    for _ in range(PREDICT_REPEATS):
-        start = time.perf_counter()
-        probabilities = head.predict_proba(x)
-        seconds.append(time.perf_counter() - start)
-    return probabilities, min(seconds) / len(x) * 1e6
-
-
-def _head_result(
-    item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None, guess: float
-) -> ContenderResult:
-    card = item.card
-    counted = count_predicted(probabilities.argmax(axis=1), y, len(card.classes))
-    return ContenderResult(
-        **asdict(score(probabilities, y)),
-        **{each.name: getattr(counted, each.name) for each in fields(counted)},
-        fit_seconds=card.fit_seconds,
-        tune_seconds=item.tune_seconds,
-        bytes=card.bytes,
-        sha256=card.sha256,
-        file=str(item.path),
-        parameters=card.parameters,
-        learned=card.learned,
-        predict_us_per_image=us,
-        worse_than_guess=card.validation["log_loss"] >= guess,
-        reliability=reliability(probabilities, y),
-    )
-
-
-def _class_counts(table: JoinedTable) -> dict[str, tuple[int, ...]]:
-    """How many images each class has in each split."""
-    classes = len(table.classes)
-    return {split: tuple(np.bincount(table.labels(split), minlength=classes).tolist()) for split in table.rows}
+def _pictures(comparison: Comparison, source: Source | None) -> dict[str, str] | None:
+    """What the page shows, by key; None where it is to show none."""
+    if source is None:
+        return None
+    return thumbnails(source, pictured(comparison), comparison.trunks[0])
 
 
 def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
@@ -234,11 +135,12 @@ def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
     return index.loc[index["split"] == "test", "key"].to_numpy()
 
 
-def _show(comparison: Comparison, folder: Path, best: Path) -> None:
+def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
     if comparison.test_duplicates:
         warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
     summary_table(comparison)
-    for line in comparison.verdict:
-        result(line)
-    result(f"classifier: {best}")
+    for line in (*answer(comparison), *comparison.recommended.reasons, *comparison.verdict):
+        result_prose(line)
+    result(f"classifier: {shipped}")
     result(f"report: {folder / REPORT}")
+    result(f"next: {shlex.join(['treehead', 'predict', str(shipped), 'photo.jpg'])}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from features.devices import resolve_device
 from features.locks import locked
 from features.table.joined import JoinedTable
-from models.card import Card, classifier_folder, load_classifier, read_card, load_unseen, save_classifier
+from models.card import Card, classifier_folder, load_classifier, load_unseen, read_card, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.head import Classifier, Head
 from models.heads.registry import HeadSettings, make_head

@@ -5,7 +5,8 @@ what is in `first` was made so by commit 7758c95, whose format is not read any m
 metrics.json is a comparison that commit 7758c95 wrote of 85 small images of noise, one unreadable, one there twice:
 `treehead compare --dataset photos --image-size 64 --node features.4,avgpool --heads knn,xgb,linear --max-bad 0.1
 --tune 3 --select-node --device cpu --weights random`. Its figures by class were written anew from its
-confusion matrices, in the present format, what it says of all nodes is that of one, and it was sealed.
+confusion matrices, in the present format, what it says of all nodes is that of one, its mistakes and
+what made it are made up, and it was sealed.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from benchmarks.config import (
+    BenchCurveConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
     BenchTrunksConfig,
@@ -17,6 +18,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
+_CURVE = BenchCurveConfig()
 
 
 @app.command
@@ -55,6 +57,14 @@ def trunks(datasets: Datasets, config: Annotated[BenchTrunksConfig, Flat] = _TRU
     from benchmarks.trunks import run_bench_trunks
 
     run_bench_trunks(datasets, config)
+
+
+@app.command
+def curve(datasets: Datasets, config: Annotated[BenchCurveConfig, Flat] = _CURVE) -> None:
+    """Pretend that half of the images are all: whether what curves foretell of twice as many is what comes of them."""
+    from benchmarks.curve import run_bench_curve
+
+    run_bench_curve(datasets, config)
 
 
 @app.command

@@ -1,10 +1,11 @@
-"""Pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, searches, training."""
+"""Pictures, as SVG text: accuracies and differences with their intervals, confusion matrices, and what is learnt."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from models.columns.nodes import NodeScores
 from models.networks.epochs import Epoch
 from models.trials import Tried
+from pipeline.report.curve import Curves
 from pipeline.report.simultaneous import Difference
 from pipeline.report.statistics import Scores, wilson
 
@@ -127,6 +129,30 @@ def history_plot(history: list[Epoch]) -> Markup:
     for axes in (losses, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e7eb")
+    return _svg(figure)
+
+
+@_plain_style()
+def curve_plot(curves: Curves) -> Markup:
+    """Accuracy and log-loss by images to learn from, with bands, and dashed what twice of them would bring."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    panes = figure.subplots(1, 2)
+    for axes, what in zip(panes, ("accuracy", "log_loss"), strict=True):
+        for (name, curve), colour in zip(curves.items(), cycle((ACCENT, INK, MUTED)), strict=False):
+            points = [*curve.points, *filter(None, [curve.twice])]
+            images, known = [point.images for point in points], slice(len(curve.points))
+            values, low, high = ([getattr(point, f"{what}{end}") for point in points] for end in ("", "_low", "_high"))
+            axes.fill_between(images, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(images[known], values[known], "o-", color=colour, markersize=4, label=name)
+            axes.plot(images[-2:], values[-2:], "o--", color=colour, markersize=4, markerfacecolor="white", zorder=1)
+        axes.set(xlabel="images to learn from", ylabel=what.replace("_", "-"), xscale="log")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e7eb")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    panes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.legend(*panes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return _svg(figure)
 
 

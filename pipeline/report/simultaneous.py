@@ -80,7 +80,7 @@ def compare_all(
     >>> [(pair.first, pair.second, pair.certain) for pair in compare_all(("linear", "mlp", "xgb"), right)]
     [('linear', 'mlp', False), ('linear', 'xgb', True), ('mlp', 'xgb', True)]
     """
-    n, means, offsets = len(scores), scores.mean(axis=0), _offsets(scores, groups)
+    n, means, offsets = len(scores), scores.mean(axis=0), offsets_of(scores, groups)
     pairs = list(combinations(range(len(names)), 2))
     critical = _critical(offsets, pairs)
     found = []
@@ -103,7 +103,7 @@ def compare_all(
     return tuple(found)
 
 
-def _offsets(scores: NDArray[np.float64] | NDArray[np.bool_], groups: NDArray[np.intp] | None) -> NDArray[np.float64]:
+def offsets_of(scores: NDArray[np.float64] | NDArray[np.bool_], groups: NDArray[np.intp] | None) -> NDArray[np.float64]:
     """(g, k): what each draw adds to the means' distance from their expectation, times n; squares sum to variances."""
     offsets = scores - scores.mean(axis=0)
     if groups is not None:

@@ -18,18 +18,20 @@ from features.table.table import Rows
 from models.columns.nodes import NodeScores
 from models.columns.workspace import Workspace
 from models.errors import ModelsError
-from models.heads.head import Classifier, Probabilities
+from models.heads.head import Classifier, Head, Probabilities
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
 from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, warn
 from pipeline.errors import ResultError
+from pipeline.report.curve import worth
 from pipeline.report.page import summary_table, write_report
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
 from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import compare_all
 from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
 from pipeline.report.verdict import verdict
+from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.heads import Trained, make_heads, train_heads
 from pipeline.stages.nodes import best_nodes, run_nodes
@@ -45,7 +47,8 @@ REPORT = "report.html"
 class Contest:
     """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
 
-    `network_us` is what features of each network cost an image, also of those that were not selected.
+    `network_us` is what features of each network cost an image, also of those that were not selected. `heads` are those
+    on the table as they were before they learnt, of which there may be a label `curve`.
     """
 
     table: JoinedTable
@@ -54,6 +57,8 @@ class Contest:
     nodes: NodeScores | None
     network_us: Mapping[str, float | None]
     failed: Mapping[str, str]
+    heads: Mapping[str, Head]
+    curve: bool
 
     @property
     def folder_name(self) -> str:
@@ -64,6 +69,7 @@ class Contest:
             "tuning": {name: [asdict(trial) for trial in trials] for name, trials in self.tuning.items()},
             "nodes": asdict(self.nodes) if self.nodes else None,
             "failed": self.failed,
+            "curve": self.curve,
         }
         return f"{self.table.name}-{digest(what)[:8]}"
 
@@ -75,7 +81,7 @@ def run_compare(config: CompareConfig) -> None:
     with locked(folder):
         comparison = _found(folder, contest)
         if comparison is None:
-            comparison = measure(contest)
+            comparison = _with_curve(measure(contest), contest, config.learning.features.run)
             write_report(folder / REPORT, comparison)
             comparison.write(folder)
     _show(comparison, folder, contest.trained[comparison.best].path)
@@ -98,7 +104,16 @@ def prepare(config: CompareConfig) -> Contest:
         weights = opened.weights_of(table)
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
-    contest = Contest(table=table, trained=trained, tuning=tuning, nodes=nodes, network_us=network_us, failed={})
+    contest = Contest(
+        table=table,
+        trained=trained,
+        tuning=tuning,
+        nodes=nodes,
+        network_us=network_us,
+        failed={},
+        heads={candidate.head.name: candidate.head for candidate in candidates},
+        curve=config.curve,
+    )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
 
@@ -120,6 +135,15 @@ def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Conte
         warn(f"{NETWORK} failed, the others go on: {reason}")
         return replace(contest, failed={NETWORK: reason})
     return replace(contest, trained={**contest.trained, NETWORK: retrained})
+
+
+def _with_curve(comparison: Comparison, contest: Contest, run: RunConfig) -> Comparison:
+    """The comparison with what more labels would bring, if that was asked for."""
+    if not contest.curve:
+        return comparison
+    heads = {name: (head, comparison[name].fit_seconds) for name, head in contest.heads.items()}
+    curves = curve_beside(heads, comparison.recommended.name, contest.table, run.out)
+    return replace(comparison, curves=curves)
 
 
 def _found(folder: Path, contest: Contest) -> Comparison | None:
@@ -238,5 +262,7 @@ def _show(comparison: Comparison, folder: Path, best: Path) -> None:
     summary_table(comparison)
     for line in comparison.verdict:
         result(line)
+    for name, curve in comparison.curves.items():
+        result(f"{name}: {worth(curve, len(comparison.classes))}")
     result(f"classifier: {best}")
     result(f"report: {folder / REPORT}")

@@ -1,7 +1,7 @@
 """`python -m benchmarks curve`: whether label curves foretell what comes of twice the images.
 
-Half of the images that may be learnt from are taken for all, and then half of these. What their curve foretells of twice
-as many is held against what comes of a head that learns from those, on the same test images.
+Half of the images that may be learnt from are taken for all, and then half of these. What their curve foretells of
+twice as many is held against what comes of a head that learns from those, on the same test images.
 """
 
 from __future__ import annotations
@@ -81,39 +81,40 @@ def run_bench_curve(datasets: list[str], config: BenchCurveConfig) -> None:
 
 def _of_set(dataset: str, config: BenchCurveConfig) -> list[Forecast]:
     heads, table = prepare(config.of(dataset))
-    return [
-        forecast
-        for head in heads
-        for seed in range(config.seeds)
-        for forecast in _of(head, table, seed, config.run.out)
-    ]
+    seeds = range(config.seeds)
+    return [each for head in heads for seed in seeds for each in _of(head, table, seed, config.run.out)]
 
 
 def _of(head: Head, table: FoldedTable, seed: int, out: Path) -> Iterator[Forecast]:
     """A forecast for each time that the images of `table` are halved, but of those that are too few."""
+    larger = table
+    for halving in range(HALVINGS):
+        smaller = part_of(larger, shares_of(larger, np.random.default_rng([seed, halving])), 0.5)
+        curve, (accuracy, log_loss) = measure_curve(head, smaller, out), _came(head, larger, out)
+        if curve.gain:
+            now = curve.points[-1]
+            yield Forecast(
+                dataset=table.dataset,
+                head=head.name,
+                seed=seed,
+                images=now.images,
+                accuracy=_measure(curve.gain, "accuracy", accuracy - now.accuracy, 100),
+                log_loss=_measure(curve.gain, "log_loss", now.log_loss - log_loss, 1),
+            )
+        larger = smaller
+
+
+def _came(head: Head, table: FoldedTable, out: Path) -> tuple[float, float]:
+    """Accuracy and log-loss on the test rows once `head` has learnt from all others."""
     with Workspace() as workspace:
-        test, folder, larger = table.read("test"), kept_in(head, table, out), table
-        for halving in range(HALVINGS):
-            smaller = part_of(larger, shares_of(larger, np.random.default_rng([seed, halving])), 0.5)
-            curve, came = measure_curve(head, smaller, out), scores_of(head, larger, test, workspace, folder)
-            if curve.gain:
-                now = curve.points[-1]
-                yield Forecast(
-                    dataset=table.dataset,
-                    head=head.name,
-                    seed=seed,
-                    images=now.images,
-                    accuracy=_measure(
-                        curve.gain, "accuracy", 100 * (1 - float(came["wrong"].mean()) - now.accuracy), 100
-                    ),
-                    log_loss=_measure(curve.gain, "log_loss", now.log_loss - float(came["loss"].mean(dtype=float)), 1),
-                )
-            larger = smaller
+        scores = scores_of(head, table, table.read("test"), workspace, kept_in(head, table, out))
+    return 1 - float(scores["wrong"].mean()), float(scores["loss"].mean(dtype=float))
 
 
 def _measure(gain: Gain, what: str, came: float, scale: float) -> Measure:
+    """Of a gain as a share or in nats, times `scale`."""
     foretold, low, high = (scale * getattr(gain, f"{what}{end}") for end in ("", "_low", "_high"))
-    return Measure(foretold=foretold, low=low, high=high, came=came)
+    return Measure(foretold=foretold, low=low, high=high, came=scale * came)
 
 
 def _row(dataset: str, head: str, found: Sequence[Forecast]) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ Curves = Mapping[str, LabelCurve]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class AtSize:
     """What came of some draws of so many `images`, on n test images.
 
     `wrong` (draws, n) says which images were wrong, `loss` (draws, n) has each one's log-loss in nats.
@@ -91,7 +91,7 @@ class Tested:
     loss: NDArray[np.float32]
 
 
-def label_curve(tested: Sequence[Tested], groups: NDArray[np.intp]) -> LabelCurve:
+def label_curve(tested: Sequence[AtSize], groups: NDArray[np.intp]) -> LabelCurve:
     """The curve through LEAST_SIZES or more, the smallest first; the last is of all images, and so of one draw.
 
     Test images of one of `groups` (n,), numbered from 0, are alike.
@@ -136,7 +136,8 @@ class _Errors:
         self._means: NDArray[np.float64] = of_images.mean(axis=0)
         self._smooth = (self._means + half) / (1 + 2 * half)
         offsets = offsets_of(of_images, groups) / len(of_images) / self._smooth
-        self._by_images = offsets.T @ offsets + np.diag((half / self._smooth) ** 2)
+        self._least = (half / self._smooth) ** 2
+        self._by_images = offsets.T @ offsets + np.diag(self._least)
         of_draws = np.array([each.mean(axis=1, dtype=float).var(ddof=1) for each in errors[:-1]])
         shares, apart = of_draws / self._smooth[:-1] ** 2, 1 - np.array(images[:-1]) / images[-1]
         self._one_draw = float(np.median(shares / apart))
@@ -178,7 +179,7 @@ class _Errors:
         A size weighs by what it alone is uncertain by: test images that are hard are hard for all.
         """
         alone = np.diag(self._by_images) + self._by_images[-1, -1] - 2 * self._by_images[-1]
-        weights = 1 / (self._by_draws + alone / 2)
+        weights = 1 / (self._by_draws + alone / 2 + self._least)
         weights[:left_out] = 0
         from_mean = self._sizes - np.average(self._sizes, weights=weights)
         slope: NDArray[np.float64] = weights * from_mean / (weights @ from_mean**2)

@@ -30,7 +30,7 @@ from models.heads.head import Head
 from pipeline.config import CurveConfig
 from pipeline.console import progress, remark, result, result_table
 from pipeline.errors import PipelineError
-from pipeline.report.curve import LEAST_SIZES, NO_CURVE, Curves, LabelCurve, Point, Tested, label_curve, worth
+from pipeline.report.curve import LEAST_SIZES, NO_CURVE, AtSize, Curves, LabelCurve, Point, label_curve, worth
 from pipeline.report.plots import curve_plot
 from pipeline.report.statistics import log_likelihoods
 from pipeline.stages.heads import make_heads
@@ -111,7 +111,7 @@ def measure_curve(head: Head, table: FoldedTable, out: Path) -> LabelCurve:
             for view in views:
                 scores.append(scores_of(head, view, test, workspace, folder))
                 advance(1, f"{images:,} images")
-            tested.append(Tested(images=images, **{name: np.stack([each[name] for each in scores]) for name in KEPT}))
+            tested.append(AtSize(images=images, **{name: np.stack([each[name] for each in scores]) for name in KEPT}))
     remark(f"label curve: {what}, {DRAWS} draws of each size, in {time.perf_counter() - start:.1f} s")
     return label_curve(tested, table.alike("test"))
 

@@ -180,7 +180,7 @@ class CompareConfig:
     heads: Annotated[str, _HEADS] = "xgb,linear,mlp,hybrid"
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
     network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
-    curve: Annotated[bool, Parameter(negative="--no-curve")] = True
+    curve: Annotated[bool, _HEADS, Parameter(negative="--no-curve")] = True
 
     def __post_init__(self) -> None:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):

@@ -13,7 +13,7 @@ SETTINGS = --out "$(OUT)" \
 	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(NODE),--node "$(NODE)") \
 	$(if $(DEVICE),--device "$(DEVICE)") $(ARGS)
 
-.PHONY: help setup features xgb compare predict finetune pretrain bench test test-all browser lint check clean
+.PHONY: help setup features xgb compare curve predict finetune pretrain bench test test-all browser lint check clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,6 +35,9 @@ xgb: $(READY) ## boosted trees on the feature table
 
 compare: $(READY) ## trees against the linear and the neural head, with a report
 	@$(BIN)/treehead compare $(SETTINGS)
+
+curve: $(READY) ## what more labels would bring
+	@$(BIN)/treehead curve $(SETTINGS)
 
 predict: $(READY) ## classify IMAGE (a file or a folder) with the trees
 	@test -n "$(IMAGE)" || { echo "make predict needs an image: make predict IMAGE=photo.jpg" >&2; exit 2; }
@@ -72,6 +75,6 @@ check: lint test-all ## lint and all tests: what CI runs
 
 clean: ## remove the tables, classifiers, searches, comparisons and trunks in OUT, and caches; .venv stays
 	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
-	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/pretrain" "$(OUT)/images" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/curve" "$(OUT)/pretrain" "$(OUT)/images" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
 	@rm -f "$(OUT)/.treehead"
 	@rmdir "$(OUT)" 2>/dev/null || true

@@ -6,6 +6,7 @@ from cyclopts import App, Parameter
 
 from benchmarks.config import (
     BenchCalibrationConfig,
+    BenchCurveConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
     BenchTrunksConfig,
@@ -19,6 +20,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION = BenchCalibrationConfig()
+_CURVE = BenchCurveConfig()
 
 
 @app.command
@@ -65,6 +67,13 @@ def calibration(datasets: Datasets, config: Annotated[BenchCalibrationConfig, Fl
     from benchmarks.calibration import run_bench_calibration
 
     run_bench_calibration(datasets, config)
+
+
+def curve(datasets: Datasets, config: Annotated[BenchCurveConfig, Flat] = _CURVE) -> None:
+    """Pretend that half of the images are all: whether what curves foretell of twice as many is what comes of them."""
+    from benchmarks.curve import run_bench_curve
+
+    run_bench_curve(datasets, config)
 
 
 @app.command

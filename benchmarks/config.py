@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
 from models.checks import check_ranges
 from pipeline.bench.config import BenchConfig
-from pipeline.config import CompareConfig, FeaturesConfig, LearningConfig, RunConfig
+from pipeline.config import CompareConfig, CurveConfig, FeaturesConfig, LearningConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -138,6 +138,30 @@ class BenchCalibrationConfig:
         """The comparison that has a data set's heads, as nothing set has it."""
         learning = LearningConfig(features=FeaturesConfig(dataset=dataset, run=self.run))
         return CompareConfig(learning=learning, heads=self.heads)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchCurveConfig:
+    """The benchmark of label curves.
+
+    Attributes:
+        heads: Heads whose curves are drawn, separated by commas.
+        seeds: How often half of the images are drawn anew.
+    """
+
+    heads: str = "linear,xgb"
+    seeds: int = 3
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"seeds": (1, 1000)})
+        self.of("digits").head_names()
+
+    def of(self, dataset: str) -> CurveConfig:
+        """The curves of a data set."""
+        features = FeaturesConfig(dataset=dataset, run=self.run)
+        return CurveConfig(learning=LearningConfig(features=features), heads=self.heads)
 
 
 @Parameter(name="*")

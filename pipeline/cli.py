@@ -29,6 +29,7 @@ from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.config import (
     IMAGES,
     CompareConfig,
+    CurveConfig,
     FeaturesConfig,
     FinetuneConfig,
     PredictConfig,
@@ -41,7 +42,7 @@ from pipeline.errors import PipelineError
 from pipeline.release import release
 from pipeline.surroundings import check_folders, prepare, unwinding
 
-GO_ON = ("features", "xgb", "compare", "finetune", "pretrain")
+GO_ON = ("features", "xgb", "compare", "curve", "finetune", "pretrain")
 """The commands that go on, when called again, from where they were interrupted."""
 
 _GOES_ON = "interrupted: what was finished is kept, and the same command goes on from there"
@@ -68,7 +69,7 @@ app.command(bench)
 Flat = Parameter(name="*")
 
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
-_FINETUNE, _PRETRAIN = FinetuneConfig(), PretrainConfig()
+_CURVE, _FINETUNE, _PRETRAIN = CurveConfig(), FinetuneConfig(), PretrainConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
 _SHOW = ScreenConfig()
 
@@ -119,6 +120,16 @@ def compare(config: Annotated[CompareConfig, Flat] = _COMPARE, show: Show = _SHO
         from pipeline.stages.compare import run_compare
 
     run_compare(config)
+
+
+@app.command(help_epilogue=_examples("curve photos", "curve photos --heads linear,xgb"))
+def curve(config: Annotated[CurveConfig, Flat] = _CURVE, show: Show = _SHOW) -> None:
+    """Say what more labels would bring: heads that learn from ever more images, and a forecast for twice as many."""
+    of = config.learning.features
+    with _loading(show, "curve", of.dataset, of.trunk.backbone):
+        from pipeline.stages.curve import run_curve
+
+    run_curve(config)
 
 
 @app.command(

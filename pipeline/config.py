@@ -4,6 +4,7 @@ Their annotations are no strings, as they would be with `annotations` of `__futu
 those of inherited fields in the module of the class that inherits them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,10 +143,40 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurveConfig:
+    """The label curve: what more labels would bring.
+
+    Attributes:
+        heads: Heads to draw the curve of, separated by commas: those that have a group of settings below.
+    """
+
+    learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
+    heads: Annotated[str, _HEADS] = "linear"
+    settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
+
+    def __post_init__(self) -> None:
+        self.head_names()
+
+    def head_names(self) -> list[str]:
+        """The heads asked for, each once; raises ConfigError for one that there is not."""
+        return _head_names(self.heads, tuple(HEADS))
+
+
+def _head_names(asked: str, choices: Sequence[str]) -> list[str]:
+    """The names in `asked`, each once; raises ConfigError for one that is not among `choices`."""
+    names = list(dict.fromkeys(filter(None, map(str.strip, asked.split(",")))))
+    unknown = [name for name in names if name not in choices]
+    if unknown or not names:
+        raise ConfigError(f"unknown head {', '.join(unknown) or asked!r}: expected some of {', '.join(choices)}")
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """The comparison stage.
 
     Attributes:
+        curve: Say what more labels would bring, where its fits take little time.
         heads: Heads to compare, separated by commas: those that have a group of settings below.
         folds: Test heads on each image, by heads that have learnt from the other folds, so many; 0 tests on the test
             split alone. Unless given, 5 for less than 2,000 images without a test split of their own.
@@ -159,6 +190,7 @@ class CompareConfig:
     pictures: Annotated[bool, Parameter(negative="--no-pictures", group=_RUN)] = True
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
     network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
+    curve: Annotated[bool, _HEADS, Parameter(negative="--no-curve")] = True
 
     def __post_init__(self) -> None:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):
@@ -179,14 +211,8 @@ class CompareConfig:
 
     def head_names(self) -> list[str]:
         """The heads asked for, each once; raises ConfigError for one that there is not, and for the network alone."""
-        asked = filter(None, map(str.strip, self.heads.split(",")))
-        names = list(dict.fromkeys(NETWORK if name == FORMER_NETWORK else name for name in asked))
-        choices = (*HEADS, NETWORK)
-        unknown = [name for name in names if name not in choices]
-        if unknown or not names:
-            raise ConfigError(
-                f"unknown head {', '.join(unknown) or self.heads!r}: expected some of {', '.join(choices)}"
-            )
+        today = re.sub(rf"\b{FORMER_NETWORK}\b", NETWORK, self.heads)
+        names = _head_names(today, (*HEADS, NETWORK))
         if self.network != RetrainSettings() and NETWORK not in names:
             raise ConfigError(f"--network.… came, but --heads {self.heads} has no network: add it")
         if names == [NETWORK]:

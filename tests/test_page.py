@@ -9,7 +9,7 @@ import pytest
 
 from features.storage import Json
 from models.networks.settings import NETWORK
-from pipeline.report.curve import LabelCurve, Point
+from pipeline.report.curve import Gain, LabelCurve, Point
 from pipeline.report.mistakes import Alike, Mistake
 from pipeline.report.page import COLUMNS, WORSE, answer, summary_table, write_report
 from pipeline.report.reliability import Answered, Bin, Conformal, Reliability
@@ -68,7 +68,10 @@ def reliable(comparison: Comparison) -> Comparison:
         for images, accuracy in ((21, 0.6), (42, 0.72), (84, 0.8))
     )
     heads = {name: replace(head, reliability=found) for name, head in comparison.heads.items()}
-    return replace(comparison, heads=heads, curves={"xgb": LabelCurve(points=(low, high), twice=twice)})
+    gain = Gain(
+        accuracy=0.08, accuracy_low=0.02, accuracy_high=0.14, log_loss=0.08, log_loss_low=0.02, log_loss_high=0.14
+    )
+    return replace(comparison, heads=heads, curves={"xgb": LabelCurve(points=(low, high), twice=twice, gain=gain)})
 
 
 def many_classes(comparison: Comparison, count: int) -> Comparison:

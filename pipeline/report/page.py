@@ -16,6 +16,7 @@ from features.storage import Json, replacing
 from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
+from pipeline.report.curve import worth
 from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, PAIRS, Mistake
 from pipeline.report.plots import Scale, curve_plots, reliability_plot, search_plot, templates
 from pipeline.report.result import Comparison, ContenderResult
@@ -140,6 +141,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         classes_shown=CLASSES_SHOWN,
         reliability_plot=reliability_plot,
         curve_plots=curve_plots,
+        worth=worth,
         search_plot=search_plot,
         node_rows=[row for row, _ in nodes],
         node_more=[more for _, more in nodes],

@@ -197,4 +197,9 @@ def history_plot(history: Sequence[Epoch]) -> Markup:
         Plot(name="Loss by epoch", x_name="epoch", y_name="loss", marks=losses),
         Plot(name="Accuracy by epoch", x_name="epoch", y_name="validation accuracy", marks=accuracy, shares="y"),
     )
-    return Markup(templates.get_template("history.svg").render(plots=plots))
+    return drawn(plots)
+
+
+def drawn(plots: Sequence[Plot]) -> Markup:
+    """Plots one above the other, as SVG."""
+    return Markup(templates.get_template("plots.svg").render(plots=plots))

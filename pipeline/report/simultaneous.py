@@ -95,7 +95,7 @@ def compare_all(
     if len(names) < 2:
         return ()
     n, (first, second) = len(scores), np.triu_indices(len(names), 1)
-    means, covariance, draws = _moments(scores, groups)
+    means, covariance, draws = moments_of(scores, groups)
     observed = means[first] - means[second]
     variances = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
     variances[variances < ROUNDING * np.diag(covariance).max()] = 0  # the two agree on every image
@@ -118,10 +118,10 @@ def compare_all(
     )
 
 
-def _moments(
+def moments_of(
     scores: NDArray[np.float64] | NDArray[np.bool_], groups: NDArray[np.intp] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """The contenders' means (k,), the covariance of these (k, k), and by how many draws it is known."""
+    """The means (k,) of (n, k) scores, the covariance of these (k, k), and by how many draws it is known."""
     rows = np.ascontiguousarray(scores.T, np.float64)
     means = rows.mean(axis=1)
     offsets = rows - means[:, None]

@@ -22,9 +22,11 @@ from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
 from pipeline.provenance import about, command_line
+from pipeline.report.curve import worth
 from pipeline.report.page import answer, pictured, summary_table, write_report
 from pipeline.report.pictures import thumbnails
 from pipeline.report.result import Comparison
+from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.folds import ALL, LEARNT, run_folds
 from pipeline.stages.heads import make_heads, train_heads
@@ -43,7 +45,7 @@ def run_compare(config: CompareConfig) -> None:
     with locked(folder):
         comparison = _found(folder, contest)
         if comparison is None:
-            comparison = measure(contest)
+            comparison = _with_curve(measure(contest), contest, config.learning.features.run)
             write_report(folder / REPORT, comparison, _pictures(comparison, contest.source))
             comparison.write(folder)
     _show(comparison, folder, contest.trained[comparison.recommended.name].path)
@@ -84,6 +86,7 @@ def prepare(config: CompareConfig) -> Contest:
         folds=folds,
         out_of_fold=out_of_fold,
         test_given=test_given,
+        heads={candidate.head.name: candidate.head for candidate in candidates} if config.curve else {},
     )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
@@ -106,6 +109,14 @@ def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Conte
         warn(f"{NETWORK} failed, the others go on: {reason}")
         return replace(contest, failed={NETWORK: reason})
     return replace(contest, trained={**contest.trained, NETWORK: retrained})
+
+
+def _with_curve(comparison: Comparison, contest: Contest, run: RunConfig) -> Comparison:
+    """The comparison with what more labels would bring, if that was asked for."""
+    if not contest.heads:
+        return comparison
+    heads = {name: (head, comparison[name].fit_seconds) for name, head in contest.heads.items()}
+    return replace(comparison, curves=curve_beside(heads, comparison.recommended.name, contest.table, run.out))
 
 
 def _found(folder: Path, contest: Contest) -> Comparison | None:
@@ -141,6 +152,8 @@ def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
     summary_table(comparison)
     for line in (*answer(comparison), *comparison.recommended.reasons, *comparison.verdict):
         result_prose(line)
+    for name, curve in comparison.curves.items():
+        result_prose(f"{name}: {worth(curve, len(comparison.classes))}")
     result(f"classifier: {shipped}")
     result(f"report: {folder / REPORT}")
     result(f"next: {shlex.join(['treehead', 'predict', str(shipped), 'photo.jpg'])}")

@@ -15,7 +15,7 @@ from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable, order_of
 from features.table.table import Rows
 from models.columns.nodes import NodeScores
-from models.heads.head import Classifier, Probabilities
+from models.heads.head import Classifier, Head, Probabilities
 from models.unseen import Unseen
 from pipeline.provenance import Provenance
 from pipeline.report.mistakes import find_mistakes
@@ -37,7 +37,8 @@ class Contest:
 
     `network_us` is what features of each network cost an image, also of those that were not selected; `source` has the
     images that the report shows, None where it is to show none; `made` is of this run. Where `folds` is above 0 the
-    contenders are judged by what they said `out_of_fold`, and a test split that was `test_given` is looked at last.
+    contenders are judged by what they said `out_of_fold`, and a test split that was `test_given` is looked at last. Of
+    one of `heads`, as they were before they learnt, there will be a label curve.
     """
 
     table: JoinedTable
@@ -51,6 +52,7 @@ class Contest:
     folds: int
     out_of_fold: Mapping[str, Unseen]
     test_given: bool
+    heads: Mapping[str, Head]
 
     @property
     def folder_name(self) -> str:
@@ -62,6 +64,7 @@ class Contest:
             "nodes": asdict(self.nodes) if self.nodes else None,
             "failed": self.failed,
             "folds": self.folds,
+            "curve": bool(self.heads),
             "pictures": self.source is not None,
         }
         return f"{self.table.name}-{digest(what)[:8]}"

@@ -69,6 +69,7 @@ def calibration(datasets: Datasets, config: Annotated[BenchCalibrationConfig, Fl
     run_bench_calibration(datasets, config)
 
 
+@app.command
 def curve(datasets: Datasets, config: Annotated[BenchCurveConfig, Flat] = _CURVE) -> None:
     """Pretend that half of the images are all: whether what curves foretell of twice as many is what comes of them."""
     from benchmarks.curve import run_bench_curve

@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 from benchmarks.config import (
     BenchCalibrationConfig,
     BenchCurveConfig,
+    BenchFewConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
     BenchTrunksConfig,
@@ -20,7 +21,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION = BenchCalibrationConfig()
-_CURVE = BenchCurveConfig()
+_CURVE, _FEW = BenchCurveConfig(), BenchFewConfig()
 
 
 @app.command
@@ -67,6 +68,14 @@ def calibration(datasets: Datasets, config: Annotated[BenchCalibrationConfig, Fl
     from benchmarks.calibration import run_bench_calibration
 
     run_bench_calibration(datasets, config)
+
+
+@app.command
+def few(datasets: Datasets, config: Annotated[BenchFewConfig, Flat] = _FEW) -> None:
+    """Measure what heads make of few images, beside scikit-learn's logistic regression."""
+    from benchmarks.few import run_bench_few
+
+    run_bench_few(datasets, config)
 
 
 @app.command

@@ -166,6 +166,36 @@ class BenchCurveConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchFewConfig:
+    """The benchmark of few images.
+
+    Attributes:
+        images: Images of each class to learn from, separated by commas.
+        draws: How often they are drawn.
+        heads: Heads that learn from them, separated by commas.
+    """
+
+    images: str = "5,10,20,50"
+    draws: int = 5
+    heads: str = "linear,xgb,mlp,hybrid"
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"draws": (1, 1000)})
+        if not all(count.strip().isdecimal() and int(count) > 1 for count in self.images.split(",")):
+            raise ConfigError(f"--images {self.images!r} came: expected numbers above 1, separated by commas")
+
+    def counts(self) -> list[int]:
+        """Images of each class."""
+        return [int(count) for count in self.images.split(",")]
+
+    def of(self, dataset: str) -> LearningConfig:
+        """What heads learn from that is made of a data set."""
+        return LearningConfig(features=FeaturesConfig(dataset=dataset, run=self.run))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class BenchVerdictConfig:
     """The benchmark of the verdict.
 

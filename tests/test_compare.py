@@ -201,7 +201,7 @@ def test_a_head_that_is_no_better_than_a_guess_is_said_to_be(
         (validation / before).rename(validation / after)
     assert treehead("compare", "--dataset", split_photos, *SMALL, "--heads", "knn") == 0
     output = capsys.readouterr()
-    assert "! knn is no better on validation images than a guess by the classes' frequencies (log-loss" in output.err
+    assert "! knn is no better on unseen images than a guess by the classes' frequencies (log-loss" in output.err
     assert "the guess 1.099): take another head, or give it more images" in output.err
     assert "knn !" in output.out
     metrics = json.loads(next(Path("artifacts").glob("compare/*/metrics.json")).read_text())

@@ -83,5 +83,5 @@ def test_what_is_not_known_does_not_count() -> None:
     alone = recommend({"linear": contender(0.2, worse_than_guess=True)}, (), (), None)
     assert alone.reasons[1:] == (
         "It takes 10.0 MB, 50.0 s to fit.",
-        "On validation images it is no better than a guess by the classes' frequencies.",
+        "On unseen images it is no better than a guess by the classes' frequencies.",
     )

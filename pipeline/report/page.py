@@ -27,7 +27,7 @@ COLUMNS = ("accuracy %", "95 % interval", "F1 %", "log-loss", "fit s", "µs/imag
 """What `cells` has: F1 is the macro mean (of classes that have test images), µs/image the prediction from features, for
 the retrained network from image files, MB the file that it reads."""
 
-WORSE = "! on validation images no better than a guess by the classes' frequencies (log-loss)"
+WORSE = "! on unseen images no better than a guess by the classes' frequencies (log-loss)"
 """What the mark beside a head's name means."""
 
 CLASSES_SHOWN = 40
@@ -67,7 +67,7 @@ def marked(name: str, head: ContenderResult) -> str:
     return f"{name} !" if head.worse_than_guess else name
 
 
-def answer(comparison: Comparison) -> tuple[str, str]:
+def answer(comparison: Comparison) -> tuple[str, ...]:
     """Which head to ship and how often it is right, and how often one would be without looking, in a sentence each."""
     shipped, largest = comparison.shipped, comparison.classes[_largest(comparison)]
     interval = f"95 % interval {100 * shipped.accuracy_low:.1f} to {shipped.accuracy_high:.1%}"
@@ -75,7 +75,18 @@ def answer(comparison: Comparison) -> tuple[str, str]:
         f"Ship {comparison.recommended.name}: right in {shipped.accuracy:.1%} ({interval}), "
         f"tested on {tested(comparison)}.",
         f"Always saying the largest class ({largest}) would be right in {comparison.largest_class:.1%}.",
+        *on_given_test(comparison),
     )
+
+
+def on_given_test(comparison: Comparison) -> list[str]:
+    """What the shipped classifier makes of a test split that was given and that no fold has touched, in a sentence."""
+    scores = comparison.given_test
+    if scores is None:
+        return []
+    interval = f"95 % interval {100 * scores.accuracy_low:.1f} to {scores.accuracy_high:.1%}"
+    given = f"{comparison.rows['test']:,} test images that were given"
+    return [f"Of the {given}, it has {scores.accuracy:.1%} right ({interval})."]
 
 
 def tested(comparison: Comparison) -> str:
@@ -142,6 +153,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         reliability_plot=reliability_plot,
         curve_plots=curve_plots,
         worth=worth,
+        on_given_test=on_given_test(comparison),
         search_plot=search_plot,
         node_rows=[row for row, _ in nodes],
         node_more=[more for _, more in nodes],

@@ -54,7 +54,7 @@ def recommend(
         reasons.append(f"Ruled out: {', '.join(out)}.")
     reasons.append(f"It takes {', '.join(each.said for each in costs[name])}.")
     if heads[name].worse_than_guess:
-        reasons.append("On validation images it is no better than a guess by the classes' frequencies.")
+        reasons.append("On unseen images it is no better than a guess by the classes' frequencies.")
     return Recommendation(name=name, reasons=tuple(reasons))
 
 

@@ -61,7 +61,8 @@ def prepare(config: CompareConfig) -> Contest:
     folds = config.folds_of(len(opened.source.items), test_given=test_given)
     plans = plans_beside(opened, config.network, run.seed) if NETWORK in names else {}
     table = make_table(opened, run)
-    check_testable(table)
+    if not folds:
+        check_testable(table)
     whole, nodes, network_us = table, run_nodes(table, run), us_by_network(table)
     if learning.selects(table.trunks):
         table = best_nodes(table, nodes)

@@ -24,7 +24,7 @@ from features.storage import Json, digest, replacing, write_json
 from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
 from features.table.table import Rows
-from models.columns.workspace import Workspace
+from models.columns.workspace import FEW_ROWS, FOLDS, Workspace
 from models.fitted import array_of
 from models.heads.head import Head
 from pipeline.config import CurveConfig
@@ -94,10 +94,17 @@ def curve_beside(heads: Mapping[str, tuple[Head, float]], recommended: str, tabl
     """
     for name in dict.fromkeys((recommended, "linear")):
         head, seconds = heads.get(name, (None, 0.0))
-        if head and seconds * (1 + DRAWS * sum(SHARES[:-1])) <= MOST_SECONDS:
+        if head and seconds * _fits(sum(table.rows[split] for split in get_args(LearningSplit))) <= MOST_SECONDS:
             return {name: measure_curve(head, FoldedTable.of(table), out)}
     remark(f"label curve: left out, it would take more than {MOST_SECONDS} s (see treehead curve)")
     return {}
+
+
+def _fits(images: int) -> float:
+    """How many fits on all of so many images take as long as a curve; below FEW_ROWS a fit is of all tries."""
+    sizes = [images * share for share in SHARES]
+    tries = [FOLDS + 1 if size < FEW_ROWS <= images else 1 for size in sizes]
+    return sum(count * share * draws for count, share, draws in zip(tries, SHARES, (*[DRAWS] * 4, 1), strict=True))
 
 
 def measure_curve(head: Head, table: FoldedTable, out: Path) -> LabelCurve:

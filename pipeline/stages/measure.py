@@ -106,7 +106,7 @@ def measure(contest: Contest) -> Comparison:
         transfer_learning=table.is_transfer_learning,
         rows=table.rows,
         unreadable=table.errors,
-        test_duplicates=table.test_duplicates(),
+        test_duplicates=table.test_duplicates() if contest.test_given or not contest.folds else 0,
         features_us_per_image=features_us,
         folds=contest.folds,
         images=len(y),

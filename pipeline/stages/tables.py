@@ -87,22 +87,14 @@ def say_images(source: Source) -> None:
 
 
 def make_table(opened: Opened, run: RunConfig) -> JoinedTable:
-    """Make the feature tables of what is opened, one a node, or find them finished.
-
-    A warning says where the test will be a weak one.
-    """
+    """Make the feature tables of what is opened, one a node, or find them finished."""
     trunks = [cut_trunk(loaded, opened.trunk, opened.device) for loaded in opened.networks]
     for loaded in opened.networks:
         if not loaded.weights.pretrained:
             name = loaded.backbone.name
             warn(f"random weights: {name} has learnt nothing, so this is no transfer learning (see --weights)")
     say_images(opened.source)
-    table = extract_table(opened.source, trunks, run)
-    if table.rows.get("test"):
-        counts = np.bincount(table.labels("test"), minlength=len(table.classes))
-        for line in few_test_images(dict(zip(table.classes, map(int, counts), strict=True))):
-            warn(line)
-    return table
+    return extract_table(opened.source, trunks, run)
 
 
 def extract_table(
@@ -131,9 +123,12 @@ def extract_table(
 
 
 def check_testable(table: JoinedTable) -> None:
-    """Raise PipelineError for a table without test rows."""
+    """Raise PipelineError for a table without test rows; a warning says where the test will be a weak one."""
     if not table.rows.get("test"):
         raise PipelineError(f"{table.folder} has no test rows: give the data set test images")
+    counts = np.bincount(table.labels("test"), minlength=len(table.classes))
+    for line in few_test_images(dict(zip(table.classes, map(int, counts), strict=True))):
+        warn(line)
 
 
 def us_per_image(table: JoinedTable) -> float | None:

@@ -306,3 +306,12 @@ def test_components_of_many_rows_are_fitted_on_some(monkeypatch: pytest.MonkeyPa
     assert pipeline_of(head).named_steps["knn"].n_samples_fit_ == 150 + 60
     assert pipeline_of(head).named_steps["knn"].get_params()["n_jobs"] is None
     assert accuracy(head, table.read("test").x, table.read("test").y) > 0.9
+
+
+def test_a_signal_that_comes_while_trees_take_their_rows_ends_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("models.heads.boosted._Columns.of_training_rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fitted("xgb", toy_table())

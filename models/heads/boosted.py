@@ -225,15 +225,27 @@ class _Batches(xgboost.DataIter):
     ) -> None:
         super().__init__(cache_prefix=cache, release_data=True)
         self._rows, self._columns = rows, columns
+        self._interrupted: KeyboardInterrupt | None = None
         self.reset()
 
     def next(self, input_data: Callable[..., object]) -> bool:
-        """Give the next rows; False where there are none left."""
-        for part, batch in self._batches:
-            x = self._columns(part, batch)
-            input_data(data=x if x.is_cuda else x.numpy(), label=self._rows.labels[part])
-            return True
+        """Give the next rows; False where there are none left, or where a signal has come: XGBoost would swallow it."""
+        try:
+            for part, batch in self._batches:
+                x = self._columns(part, batch)
+                input_data(data=x if x.is_cuda else x.numpy(), label=self._rows.labels[part])
+                return True
+        except KeyboardInterrupt as error:
+            self._interrupted = error
         return False
+
+    def matrix(self, kind: type[xgboost.DMatrix], **how: Any) -> xgboost.DMatrix:
+        """All rows, quantised; raises KeyboardInterrupt where a signal came in between."""
+        try:
+            return kind(self, **how)
+        finally:
+            if self._interrupted:
+                raise self._interrupted
 
     def reset(self) -> None:
         """Begin again."""
@@ -276,7 +288,8 @@ def _matrices(chosen: Chosen, columns: _Columns, max_bin: int, folder: Path | No
     """What trees learn from, and what they are judged by if there is any, quantised alike; on disk in `folder`."""
     kind = xgboost.ExtMemQuantileDMatrix if folder else xgboost.QuantileDMatrix
     learn, judge = (str(folder / name) if folder else None for name in ("train", "validation"))
-    matrix = kind(_Batches(chosen.train, columns.of_training_rows, learn), max_bin=max_bin)
+    matrix = _Batches(chosen.train, columns.of_training_rows, learn).matrix(kind, max_bin=max_bin)
     if not len(chosen.validation):
         return [matrix]
-    return [matrix, kind(_Batches(chosen.validation, columns.of_other_rows, judge), max_bin=max_bin, ref=matrix)]
+    judged = _Batches(chosen.validation, columns.of_other_rows, judge)
+    return [matrix, judged.matrix(kind, max_bin=max_bin, ref=matrix)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from benchmarks.config import BenchCalibrationConfig, on_few
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
-from models.heads.head import Probabilities
+from models.heads.head import Head, Probabilities
 from pipeline.console import remark, result, result_table
 from pipeline.provenance import about
 from pipeline.report.reliability import COVERAGE, conformal, reliability
@@ -26,6 +27,12 @@ DRAWS = 20
 OFF, ENOUGH = 0.01, 300
 """How far coverage may be off, with so many test images or more."""
 
+WORSE = 1.01
+"""What log-loss may be multiplied by where probabilities are calibrated, at most."""
+
+OVER_BEST, ENOUGH_WRONG = 1.1, 10
+"""What the log-loss may be of the least, at most, where so many images are wrong: of fewer, the least is their luck."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
@@ -33,7 +40,8 @@ class Figures:
 
     `error` is the calibration error with its interval, `coverage` how often conformal sets hold the right class, of
     which they have `classes`. `over_best` is the log-loss as a multiple of that of the same probabilities at the
-    `temperature` that suits these very images best: None where all are right, so that none is best.
+    `temperature` that suits these very images best: None where all are right, so that none is best. `before` is the
+    log-loss without calibration, None of what is not calibrated; `wrong` counts the images that are.
     """
 
     dataset: str
@@ -41,6 +49,8 @@ class Figures:
     images: int
     accuracy: float
     log_loss: float
+    before: float | None
+    wrong: int
     error: float
     error_low: float
     error_high: float
@@ -61,9 +71,10 @@ def run_bench_calibration(datasets: list[str], config: BenchCalibrationConfig) -
     figures = {"heads": [asdict(each) for each in found]}
     write_json(folder / "calibration.json", asdict(about(asdict(config), device)) | figures)
     _show(found)
-    missed = [each for each in found if each.images >= ENOUGH and abs((each.coverage or 0) - COVERAGE) > OFF]
-    result(f"{len(found) - len(missed)} of {len(found)} cover as often as they say, or have too few images to tell")
-    if missed:
+    broken = [line for each in found for line in _broken(each)]
+    for line in broken:
+        result(line)
+    if broken:
         sys.exit(1)
 
 
@@ -71,13 +82,17 @@ def _measure(dataset: str, config: BenchCalibrationConfig) -> list[Figures]:
     remark(dataset)
     contest = prepare(config.of(dataset))
     test = contest.table.read("test")
-    return [
-        measure(contest.table.dataset, name, item.head.predict_proba(test.x), test.y)
-        for name, item in contest.trained.items()
-    ]
+    found = []
+    for name, item in contest.trained.items():
+        raw = item.head.build(item.head.arrays_).predict_proba(test.x) if isinstance(item.head, Head) else None
+        before = None if raw is None else score(raw.astype(np.float32), test.y).log_loss
+        found.append(measure(contest.table.dataset, name, item.head.predict_proba(test.x), test.y, before))
+    return found
 
 
-def measure(dataset: str, head: str, probabilities: Probabilities, y: NDArray[np.int32]) -> Figures:
+def measure(
+    dataset: str, head: str, probabilities: Probabilities, y: NDArray[np.int32], before: float | None = None
+) -> Figures:
     """What (n, k) probabilities of n test images (n,) are worth."""
     scores, trusted = score(probabilities, y), reliability(probabilities, y)
     sets = [each for seed in range(DRAWS) if (each := conformal(probabilities, y, seed=seed))]
@@ -88,6 +103,8 @@ def measure(dataset: str, head: str, probabilities: Probabilities, y: NDArray[np
         images=len(y),
         accuracy=scores.accuracy,
         log_loss=scores.log_loss,
+        before=before,
+        wrong=int((probabilities.argmax(axis=1) != y).sum()),
         error=trusted.error,
         error_low=trusted.error_low,
         error_high=trusted.error_high,
@@ -96,6 +113,17 @@ def measure(dataset: str, head: str, probabilities: Probabilities, y: NDArray[np
         temperature=temperature,
         over_best=temperature and scores.log_loss / _log_loss_at(np.log(temperature), probabilities, y),
     )
+
+
+def _broken(figures: Figures) -> Iterator[str]:
+    """What is promised and does not hold, in a line each."""
+    of = f"{figures.head} on {figures.dataset}"
+    if figures.images >= ENOUGH and abs((figures.coverage or 0) - COVERAGE) > OFF:
+        yield f"{of}: sets cover {figures.coverage or 0:.1%}"
+    if figures.before and figures.log_loss > WORSE * figures.before:
+        yield f"{of}: calibration makes a log-loss of {figures.log_loss:.4f} out of {figures.before:.4f}"
+    if figures.wrong >= ENOUGH_WRONG and (figures.over_best or 0) > OVER_BEST:
+        yield f"{of}: the log-loss is {figures.over_best:.2f} times the least"
 
 
 def best_temperature(probabilities: Probabilities, y: NDArray[np.int32]) -> float | None:
@@ -113,12 +141,24 @@ def _log_loss_at(log_temperature: float, probabilities: Probabilities, y: NDArra
 
 
 def _show(found: list[Figures]) -> None:
-    names = ("images", "head", "accuracy %", "log-loss", "of best", "error %", "95 % interval", "covered %", "classes")
+    names = (
+        "images",
+        "head",
+        "accuracy %",
+        "before",
+        "log-loss",
+        "of best",
+        "error %",
+        "95 % interval",
+        "covered %",
+        "classes",
+    )
     rows = [
         (
             f"{each.dataset}, {each.images:,}",
             each.head,
             f"{100 * each.accuracy:.2f}",
+            "–" if each.before is None else f"{each.before:.4f}",
             f"{each.log_loss:.4f}",
             f"{each.over_best:.3f}" if each.over_best else "all right",
             f"{100 * each.error:.1f}",

@@ -137,7 +137,7 @@ class BenchCalibrationConfig:
     def of(self, dataset: str) -> CompareConfig:
         """The comparison that has a data set's heads, as nothing set has it."""
         learning = LearningConfig(features=FeaturesConfig(dataset=dataset, run=self.run))
-        return CompareConfig(learning=learning, heads=self.heads)
+        return CompareConfig(learning=learning, heads=self.heads, folds=0)
 
 
 @Parameter(name="*")

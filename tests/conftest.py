@@ -160,9 +160,10 @@ def no_cached_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def two_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rows are learnt from in two folds, which takes half the time of five."""
+def in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows are learnt from in two folds, and label curves are of two draws, which takes half the time of five."""
     monkeypatch.setattr("models.columns.workspace.FOLDS", 2)
+    monkeypatch.setattr("pipeline.stages.curve.DRAWS", 2)
 
 
 @pytest.fixture(params=[TORCH, ONNXRUNTIME])

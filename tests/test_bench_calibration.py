@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import calibration
-from benchmarks.calibration import best_temperature, measure
+from benchmarks.calibration import _broken, best_temperature, measure
 from models.heads.head import Probabilities
 from tests.conftest import Run
 
@@ -41,6 +42,13 @@ def test_what_overconfidence_costs() -> None:
     assert bad.coverage == pytest.approx(0.9, abs=0.01)
 
 
+def test_what_is_promised_is_checked() -> None:
+    assert list(_broken(measure("set", "head", *at(1.0)))) == []
+    assert "the log-loss is" in next(_broken(measure("set", "head", *at(3.0))))
+    good = measure("set", "head", *at(1.0))
+    assert "calibration makes a log-loss" in next(_broken(replace(good, before=0.9 * good.log_loss)))
+
+
 def test_it_measures_the_heads_of_a_comparison(
     benchmark: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,9 +56,9 @@ def test_it_measures_the_heads_of_a_comparison(
     command = ("calibration", "digits", "--train-limit", 60, "--heads", "linear,knn", "--device", "cpu")
     assert benchmark(*command) == 0
     output = capsys.readouterr().out
-    assert "2 of 2 cover as often as they say" in output
+    assert "sets cover" not in output
     written = json.loads(Path("artifacts/bench/calibration.json").read_text())
     assert [(each["dataset"], each["head"]) for each in written["heads"]] == [("digits", "linear"), ("digits", "knn")]
     monkeypatch.setattr(calibration, "COVERAGE", 0.5)
     assert benchmark(*command) == 1
-    assert "0 of 2 cover as often as they say" in capsys.readouterr().out
+    assert "linear on digits: sets cover 9" in capsys.readouterr().out

@@ -121,10 +121,10 @@ class _Learner:
         """What so many make of the validation rows, (m, k)."""
         distances, nearest = self._nearest
         votes = _votes(distances[:, :neighbours])
-        shares = np.zeros((len(votes), classes), np.float32)
+        shares = np.zeros((len(votes), classes))
         votes /= votes.sum(axis=1, keepdims=True)
         np.add.at(shares, (np.arange(len(votes))[:, None], self.labels[nearest[:, :neighbours]]), votes)
-        return shares
+        return shares.astype(np.float32)
 
 
 def _neighbours(rows: NDArray[np.float32], labels: NDArray[np.int32], neighbours: int) -> KNeighborsClassifier:

@@ -71,8 +71,8 @@ def load_comparison(path: str | Path) -> Comparison:
     >>> comparison = load_comparison("comparison")
     >>> comparison.to_pandas()[["accuracy", "log_loss"]].round(2)
             accuracy  log_loss
-    linear       1.0       0.0
-    knn          1.0       0.0
+    linear       1.0      0.03
+    knn          1.0      0.00
     """
     from pipeline.report.result import Comparison
 

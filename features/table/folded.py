@@ -25,13 +25,14 @@ class FoldedTable(JoinedTable):
 
     `keys` (n,) and `splits` (n,) are of all rows, training rows of that table first, then validation and test rows.
 
+    >>> from features.table.table import FeatureTable
     >>> table = FoldedTable.of(JoinedTable([FeatureTable.open("table")]))
     >>> table.rows
     {'train': 33, 'validation': 4, 'test': 11}
     >>> folds = table.deal(3, ("train", "validation"), seed=0)
     >>> tested = table.with_splits(np.where(folds == 0, "test", np.where(folds > 0, "train", "")))
     >>> tested.rows
-    {'train': 25, 'test': 12}
+    {'train': 24, 'test': 13}
     """
 
     def __init__(self, table: JoinedTable, x: NDArray[np.float16], index: pd.DataFrame) -> None:

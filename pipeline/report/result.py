@@ -95,8 +95,8 @@ class Comparison:
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
     (['knn', 'linear'], 'linear')
-    >>> print(f"{comparison['knn'].accuracy:.0%} of {comparison.rows['test']} images")
-    100% of 11 images
+    >>> print(f"{comparison['knn'].accuracy:.0%} of {comparison.images} images, {comparison.folds} folds")
+    100% of 48 images, 5 folds
     >>> comparison.difference("knn", "linear").certain
     False
     >>> comparison.to_pandas()[["accuracy", "log_loss"]].shape

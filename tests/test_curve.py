@@ -117,6 +117,12 @@ def table() -> FoldedTable:
     return FoldedTable(MemoryTable(parts, ("a", "b", "c", "d", "e")), features, pd.concat(rows, ignore_index=True))
 
 
+@pytest.fixture(autouse=True)
+def five_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are."""
+    monkeypatch.setattr("pipeline.stages.curve.DRAWS", 5)
+
+
 def knn(seed: int = 0) -> Head:
     return make_head("knn", seed=seed, device=CPU)
 

@@ -46,9 +46,10 @@ class FoldedTable(JoinedTable):
     @classmethod
     def of(cls, table: JoinedTable, splits: Sequence[str] = SPLITS) -> Self:
         """The rows of some `splits` of a table, read once, in the splits that they have there."""
-        parts = [rows for split in splits if table.rows.get(split) for rows in table.batches(split)]
-        index = table.index().set_index("key").loc[np.concatenate([rows.keys for rows in parts])]
-        return cls(table, np.concatenate([rows.x.astype(np.float16) for rows in parts]), index.reset_index())
+        x = [rows.x.astype(np.float16) for split in splits if table.rows.get(split) for rows in table.batches(split)]
+        index = table.index()
+        parts = [index[index["split"] == split] for split in splits]  # each in the order in which its rows are read
+        return cls(table, np.concatenate(x), pd.concat(parts, ignore_index=True))
 
     @property
     def dims(self) -> tuple[int, ...]:

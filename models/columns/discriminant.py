@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from models.columns.moments import Frame, Moments, fold_of, moments_of_folds
 from models.columns.workspace import StoredRows
+from models.errors import SettingsError
 from models.fitted import as_fitted
 
 FOLDS = 5
@@ -112,7 +113,10 @@ def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments])
     x = [whole.frame.of(train.rows(numbers)) for numbers in rows]
 
     def loss(shrinkage: float) -> float:
-        scores = [solve(whole.without(folds[fold]), shrinkage).scores(x[fold]) for fold in judged]
+        try:
+            scores = [solve(whole.without(folds[fold]), shrinkage).scores(x[fold]) for fold in judged]
+        except SettingsError:  # too little for the rows of the other folds
+            return inf
         return float(calibrated(np.concatenate(scores), labels, (-7, 3)).mean())
 
     return {shrinkage: loss(shrinkage) for shrinkage in SHRINKAGES}

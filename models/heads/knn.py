@@ -113,7 +113,7 @@ class _Learner:
 
     @cached_property
     def _nearest(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        model = _neighbours(self.rows, self.labels, 1)
+        model = _neighbours(self.rows, np.zeros_like(self.labels), 1)  # of more classes than rows it would warn
         distances, nearest = model.kneighbors(_reduced(self.pca, self._unseen), n_neighbors=self._most)
         return np.asarray(distances, np.float32), np.asarray(nearest, np.intp)
 

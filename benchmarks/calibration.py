@@ -13,7 +13,8 @@ from scipy.optimize import minimize_scalar
 from benchmarks.config import BenchCalibrationConfig, on_few
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
-from models.heads.head import Head, Probabilities
+from models.heads.calibration import sharpened
+from models.heads.head import Probabilities
 from pipeline.console import remark, result, result_table
 from pipeline.provenance import about
 from pipeline.report.reliability import COVERAGE, conformal, reliability
@@ -84,9 +85,9 @@ def _measure(dataset: str, config: BenchCalibrationConfig) -> list[Figures]:
     test = contest.table.read("test")
     found = []
     for name, item in contest.trained.items():
-        raw = item.head.build(item.head.arrays_).predict_proba(test.x) if isinstance(item.head, Head) else None
-        before = None if raw is None else score(raw.astype(np.float32), test.y).log_loss
-        found.append(measure(contest.table.dataset, name, item.head.predict_proba(test.x), test.y, before))
+        said, sharpness = item.head.predict_proba(test.x), item.head.learned_.get("sharpness")
+        before = score(sharpened(said, 1 / sharpness), test.y).log_loss if sharpness else None
+        found.append(measure(contest.table.dataset, name, said, test.y, before))
     return found
 
 

@@ -45,7 +45,7 @@ def measure_memory(job: MemoryJob) -> PeakMemory:
     with Workspace() as workspace:
         head.fit(table, workspace, lambda _: None)
     peak = peak_bytes()
-    columns, rows = head.build(head.arrays_).named_steps["xgb"].n_features_in_, table.rows["train"]
+    columns, rows = head.model_.named_steps["xgb"].n_features_in_, table.rows["train"]
     return PeakMemory(rows=rows, peak_bytes=peak, quantised_bytes=quantised_bytes(columns, rows))
 
 

@@ -141,10 +141,10 @@ def resealed(card: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, r"is of format 99, expected 4: train it again"),
-        ({"classes": "ab"}, r"is no card of format 4 \(classes: .*\): train it again"),
-        ({"fit_seconds": "1"}, r"is no card of format 4 \(fit_seconds: .*number\)"),
-        ({"colour": "red"}, r"is no card of format 4 \(colour: .*\)"),
+        ({"format": 99}, r"is of format 99, expected 5: train it again"),
+        ({"classes": "ab"}, r"is no card of format 5 \(classes: .*\): train it again"),
+        ({"fit_seconds": "1"}, r"is no card of format 5 \(fit_seconds: .*number\)"),
+        ({"colour": "red"}, r"is no card of format 5 \(colour: .*\)"),
         ({"head": "forest"}, r"a card of the head 'forest' came, expected one of xgb, linear, .*: use the release"),
     ],
 )
@@ -180,14 +180,18 @@ def test_saving_says_which_device_trained(tmp_path: Path) -> None:
 
 SAVES = """
 import pathlib, sys
-from models.card import load_classifier, save_classifier
+from models.card import load_classifier, load_unseen, save_classifier
 from models.heads.registry import make_head
 from tests.conftest import CPU
 from tests.test_card import saved
 from tests.test_heads import fit, toy_table
 
 folder, *names = sys.argv[1:]
-heads = {name: load_classifier(saved(name, pathlib.Path(folder)))[0] for name in names}
+heads = {}
+for name in names:
+    path = saved(name, pathlib.Path(folder))
+    heads[name], card = load_classifier(path)
+    heads[name].unseen_ = load_unseen(path, card)
 if names[-1] == "hybrid":  # as it is where its parts are found trained
     table, hybrid = toy_table(), make_head("hybrid", seed=0, device=CPU)
     hybrid.take([heads[part.name] for part in hybrid.parts])
@@ -201,7 +205,7 @@ def test_the_same_training_writes_the_same_bytes_in_any_order(tmp_path: Path) ->
         environment = {**os.environ, "PYTHONHASHSEED": run, "PYTHONPATH": str(Path(__file__).parent.parent)}
         subprocess.run([sys.executable, "-c", SAVES, tmp_path / run, *names], env=environment, check=True)
     files = [path for path in sorted((tmp_path / "1").iterdir()) if path.suffix != ".json"]
-    kinds = ("joblib", "safetensors")
+    kinds = ("joblib", "safetensors", "parquet")
     assert {path.name for path in files} == {*(f"{name}.{kind}" for name in HEADS for kind in kinds), "xgb.ubj"}
     for path in files:
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name

@@ -43,7 +43,7 @@ def test_a_kept_classifier_is_read_without_this_project(folder: Path) -> None:
 
 
 def test_a_classifier_of_the_first_release_is_to_be_trained_again() -> None:
-    with pytest.raises(ClassifierError, match=r"xgb.json is of format 3, expected 4: train it again"):
+    with pytest.raises(ClassifierError, match=r"xgb.json is of format 3, expected 5: train it again"):
         load_classifier(FIRST / "xgb.joblib")
 
 

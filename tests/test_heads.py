@@ -95,10 +95,8 @@ def fitted(name: str, table: JoinedTable, settings: HeadSettings = DEFAULTS, see
 
 
 def pipeline_of(head: Head) -> Pipeline:
-    """What a head has learnt, without its calibration."""
-    model = head.build(head.arrays_)
-    assert isinstance(model, Pipeline)
-    return model
+    assert isinstance(head.model_, Pipeline)
+    return head.model_
 
 
 def trees(table: JoinedTable, settings: XgbSettings) -> Head:

@@ -86,7 +86,7 @@ def test_a_fit_starts_where_the_one_before_ended(workspace: Workspace) -> None:
 def test_the_head_is_one_linear_model_of_all_shrinkages(workspace: Workspace) -> None:
     settings = LinearSettings(shrinkages=(1.0, 0.5), penalties=(PENALTY,))
     head = LinearHead(settings, seed=0, device=CPU).fit(rounded_table(), workspace, lambda _: None)
-    assert isinstance(head.build(head.arrays_).named_steps["linear"], LogisticRegression)
+    assert isinstance(head.model_.named_steps["linear"], LogisticRegression)
     assert head.learned_["penalties"] == {"1": PENALTY, "0.5": PENALTY}
     assert set(head.learned_["weights"]) == {"1", "0.5"}
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import xgboost
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
@@ -88,6 +87,10 @@ class BoostedHead(ColumnsHead):
             learnt["discriminants"] = discriminants.weights.cpu().numpy()
         return {**learnt, "trees": trees}, probabilities
 
+    def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
+        """See Head."""
+        return {**arrays, "trees": _scaled(arrays["trees"], sharpness)}
+
     def build(self, arrays: Arrays) -> Pipeline:
         columns = int(array_of(arrays, "columns", np.int64))
         steps: list[tuple[str, SelectKBest | Pipeline]] = [("columns", chosen_columns(arrays, columns))]
@@ -103,8 +106,7 @@ class BoostedHead(ColumnsHead):
 
     def unfitted(self, model: Any) -> Any:
         """See Head; its objective is that of a classifier which has not seen yet how many classes there are."""
-        prefix = "estimator__" if isinstance(model, CalibratedClassifierCV) else ""
-        return super().unfitted(model).set_params(**{f"{prefix}xgb__objective": XGBClassifier().objective})
+        return super().unfitted(model).set_params(xgb__objective=XGBClassifier().objective)
 
     def _learner(self, chosen: Chosen, classes: int, files: ExitStack) -> _Learner:
         settings = self.settings
@@ -176,6 +178,26 @@ class BoostedHead(ColumnsHead):
             path.write_bytes(self.arrays_["trees"].tobytes())
         else:
             super().save(path, suffix)
+
+
+def _scaled(trees: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """Trees, as UBJSON, whose margins are `factor` times as high: the first ones add what the base is short of."""
+    booster = xgboost.Booster(model_file=bytearray(trees))
+    base = _with_leaves(booster, lambda leaf, _: 0.0)
+    nothing = xgboost.DMatrix(np.zeros((1, booster.num_features()), np.float32))
+    start = np.ravel(base.predict(nothing, output_margin=True))
+    more = (factor - 1) * start.astype(np.float64)
+    scaled = _with_leaves(booster, lambda leaf, tree: factor * leaf + (more[tree] if tree < len(more) else 0.0))
+    return np.array(scaled.save_raw("ubj"))
+
+
+def _with_leaves(booster: xgboost.Booster, leaf_of: Callable[[float, int], float]) -> xgboost.Booster:
+    """The same trees, each leaf what `leaf_of` makes of it and of its tree's number; a round has one for each class."""
+    model = json.loads(booster.save_raw("json"))
+    for number, tree in enumerate(model["learner"]["gradient_booster"]["model"]["trees"]):
+        pairs = zip(tree["left_children"], tree["split_conditions"], strict=True)
+        tree["split_conditions"] = [leaf_of(value, number) if left == -1 else value for left, value in pairs]
+    return xgboost.Booster(model_file=bytearray(json.dumps(model).encode()))
 
 
 def _least_weight(classes: int) -> float:

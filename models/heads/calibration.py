@@ -7,22 +7,15 @@ that are all right make nobody certain. It is kept where rows that it was not fi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import sklearn.calibration
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from models.fitted import as_fitted
-
-_parts: Any = sklearn.calibration  # temperature came with scikit-learn 1.8, and the stubs do not know it yet
-
 FOLDS = 5
 
 LEAST = 1e-12
-"""Probabilities are not held to be smaller than this: scikit-learn adds as much before it takes the logarithm."""
+"""Probabilities are not held to be smaller than this."""
 
 
 def smoothing(rows: int) -> float:
@@ -52,24 +45,11 @@ def fit_sharpness(probabilities: NDArray[np.float32], y: NDArray[np.int32]) -> f
 
 
 def sharpened(probabilities: NDArray[np.float32], sharpness: float) -> NDArray[np.float32]:
-    """Probabilities (n, k) raised to the power `sharpness`, each row's sum 1, as `calibrated` says them."""
+    """Probabilities (n, k) raised to the power `sharpness`, each row's sum 1: what logits times it would say."""
     if sharpness == 1:
         return probabilities
     powers: NDArray[np.float32] = np.exp(log_softmax(sharpness * _logits(probabilities), axis=1)).astype(np.float32)
     return powers
-
-
-def calibrated(model: Any, unfitted: Any, sharpness: float) -> sklearn.calibration.CalibratedClassifierCV:
-    """A fitted `model`, its probabilities sharpened, as scikit-learn would have fitted it on folds of `unfitted`."""
-    scaling = as_fitted(_parts._TemperatureScaling(), beta_=np.float64(sharpness))
-    classifier = _parts._CalibratedClassifier(model, [scaling], classes=model.classes_, method="temperature")
-    whole: sklearn.calibration.CalibratedClassifierCV = as_fitted(
-        _parts.CalibratedClassifierCV(unfitted, method="temperature", cv=FOLDS, ensemble=False),
-        classes_=model.classes_,
-        calibrated_classifiers_=[classifier],
-        n_features_in_=model.n_features_in_,
-    )
-    return whole
 
 
 def _fitted(logits: NDArray[np.float64], y: NDArray[np.int32]) -> float:

@@ -15,7 +15,6 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import Pipeline
@@ -27,7 +26,7 @@ from models.columns.selection import select_best
 from models.columns.workspace import Lessons, Workspace
 from models.errors import ClassifierError
 from models.fitted import Arrays, array_of
-from models.heads.calibration import calibrated, fit_sharpness, sharpened
+from models.heads.calibration import fit_sharpness, sharpened
 from models.heads.settings import ColumnsSettings, Settings
 from models.unseen import Unseen
 
@@ -52,7 +51,7 @@ Probabilities = NDArray[np.float32]
 JsonObject = dict[str, Any]
 """What JSON can hold, by name, as it stands on the card."""
 
-Model = Pipeline | VotingClassifier | CalibratedClassifierCV
+Model = Pipeline | VotingClassifier
 """What a head learns: a classifier of scikit-learn's and xgboost's objects, its classes numbered from 0."""
 
 DATA = ".safetensors"
@@ -60,9 +59,6 @@ DATA = ".safetensors"
 
 UNSEEN = ".parquet"
 """The suffix of the file with what a head said of rows that it had not seen."""
-
-SHARPNESS = "sharpness"
-"""The array with the power to which a head's probabilities are raised, see `calibration`."""
 
 PREDICT_ROWS = 4096
 """Rows that are predicted at a time, so that the steps between features and probabilities need little memory."""
@@ -111,7 +107,7 @@ class Head(Classifier):
 
     Subclasses hold their settings in a frozen dataclass. `parts` are the heads that it is made of; most have none.
     `learned_` has `validation_log_loss` among the rest: a search for settings goes by it. What it learns are `arrays_`,
-    and `model_` is made of them, by `made_of` alone: after training, after reading, and for the joblib. `unseen_` is
+    and `model_` is made of them, by `build` alone: after training, after reading, and for the joblib. `unseen_` is
     what it said of rows that it had not seen when they were judged.
     """
 
@@ -164,21 +160,24 @@ class Head(Classifier):
         """A model that `build` has made as scikit-learn had it before fitting."""
         return clone(model)
 
-    def made_of(self, arrays: Arrays) -> Model:
-        """The model that `arrays` hold, its probabilities as sharp as they say; raises as `build`."""
-        model, sharpness = self.build(arrays), float(array_of(arrays, SHARPNESS, np.float64))
-        return model if sharpness == 1 else calibrated(model, self.unfitted(model), sharpness)
+    def sharper(self, arrays: Arrays, sharpness: float) -> Arrays | None:
+        """What was learnt, its logits times `sharpness`; None of a head that has none, or has chosen their scale."""
+        return None
 
     def settle(self, arrays: Arrays, unseen: Unseen) -> None:
-        """Take what was learnt, and what it says of rows that it has not seen, which calibrates it."""
+        """Take what was learnt, and what it says of rows that it has not seen, by which it is calibrated."""
         sharpness = fit_sharpness(unseen.probabilities, unseen.labels)
-        self.unseen_ = replace(unseen, probabilities=sharpened(unseen.probabilities, sharpness))
-        self.learn({**arrays, SHARPNESS: np.array(sharpness)})
+        sharper = None if sharpness == 1 else self.sharper(arrays, sharpness)
+        if sharper is not None:
+            unseen = replace(unseen, probabilities=sharpened(unseen.probabilities, sharpness))
+            self.learned_ |= {"sharpness": sharpness}
+        self.unseen_ = unseen
+        self.learn(sharper or arrays)
 
     def learn(self, arrays: Arrays) -> None:
         """Take what was learnt; raises ValueError where that is no model."""
         self.arrays_ = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        self.model_ = self.made_of(self.arrays_)
+        self.model_ = self.build(self.arrays_)
 
     def predict_proba(self, x: NDArray[np.float32]) -> Probabilities:
         """See Classifier; raises ClassifierError for features of another width than it learnt from."""
@@ -197,7 +196,7 @@ class Head(Classifier):
         elif suffix == UNSEEN:
             self.unseen_.write(path)
         else:
-            joblib.dump(self.made_of(self.arrays_), path, compress=3)
+            joblib.dump(self.build(self.arrays_), path, compress=3)
 
     def restore(self, path: Path) -> None:
         """See Classifier; `classes_` must be as many as the file's."""
@@ -216,6 +215,7 @@ class ColumnsHead(Head):
     """A head that learns from the best columns of a table; saved as a scikit-learn Pipeline that chooses them first."""
 
     settings: ColumnsSettings
+    model_: Pipeline
 
     @property
     def columns(self) -> int:

@@ -82,7 +82,7 @@ class HybridHead(Head):
         """See Head. `estimators` are yet to be fitted, as a fit leaves them, and `estimators_` have learnt."""
         weights = array_of(arrays, "weights", np.float64, len(self.parts))
         used = [part for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
-        fitted = {part.name: part.made_of(below(part.name, arrays)) for part in used}
+        fitted = {part.name: part.build(below(part.name, arrays)) for part in used}
         if len({(len(model.classes_), model.n_features_in_) for model in fitted.values()}) != 1:
             raise ValueError("parts of other classes or other columns than one another's")
         templates = [(part.name, part.unfitted(fitted[part.name])) for part in used]

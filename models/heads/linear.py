@@ -20,10 +20,9 @@ from features.table.joined import JoinedTable
 from models.columns.moments import Frame, moments_of_folds
 from models.columns.workspace import Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted
-from models.heads.head import SHARPNESS, ColumnsHead, OnStep, Probabilities, Step, chosen_columns
+from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
-from models.unseen import Unseen
 
 
 class LinearHead(ColumnsHead):
@@ -36,7 +35,7 @@ class LinearHead(ColumnsHead):
         return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 
     def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
-        """See ColumnsHead. What all shrinkages together say has the scale that suits unseen rows best."""
+        """See ColumnsHead. The weights of the shrinkages give it the scale that suits unseen rows best."""
         settings, learners = self.settings, [_Learner(each, classes, self.device) for each in lessons.tries]
         tried = [self._best(shrinkage, learners, lessons.labels, on_step) for shrinkage in settings.shrinkages]
         shares = blend_logits([best.logits for best in tried], lessons.labels)
@@ -57,14 +56,9 @@ class LinearHead(ColumnsHead):
         learnt = {"weights": blend.weights.cpu().numpy(), "bias": blend.bias.cpu().numpy()}
         return {"places": lessons.last.places, **learnt}, softmax(logits, axis=1).astype(np.float32)
 
-    def settle(self, arrays: Arrays, unseen: Unseen) -> None:
-        """See Head; the weights of the shrinkages have chosen on these very rows how sharp it is."""
-        self.unseen_ = unseen
-        self.learn({**arrays, SHARPNESS: np.array(1.0)})
-
     def softmax(self) -> Softmax:
         """What was learnt, for all columns of the table; those that were not chosen weigh nothing."""
-        weights = self.build(self.arrays_).named_steps["columns"].inverse_transform(self.arrays_["weights"])
+        weights = self.model_.named_steps["columns"].inverse_transform(self.arrays_["weights"])
         return Softmax(weights=torch.from_numpy(weights), bias=torch.from_numpy(self.arrays_["bias"]))
 
     def build(self, arrays: Arrays) -> Pipeline:

@@ -80,6 +80,12 @@ class MlpHead(ColumnsHead):
     def _learner(self, chosen: Chosen, classes: int, shrinkage: float) -> _Learner:
         return _Learner(self.settings, chosen, classes, shrinkage, self.seed, self.device)
 
+    def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
+        """See Head."""
+        last = len(self.settings.hidden)
+        factor = np.float32(sharpness)
+        return {**arrays, **{name: factor * arrays[name] for name in (f"coefs.{last}", f"intercepts.{last}")}}
+
     def build(self, arrays: Arrays) -> Pipeline:
         """See Head; of two classes the last layer holds the difference."""
         coefs, intercepts = _dense(arrays)

@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -18,7 +19,7 @@ from models.columns.workspace import Workspace
 from models.errors import DataError, StudyError
 from models.heads.boosted import BoostedHead
 from models.heads.head import Head
-from models.heads.mlp import MlpHead
+from models.heads.mlp import _Learner
 from models.heads.registry import HEADS, Range, make_head
 from models.heads.settings import XgbSettings
 from models.search import study_name
@@ -100,11 +101,11 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, monkeypatch:
     whole = searched(tmp_path / "whole", trees(), 5)
     learn, fits = BoostedHead._fit, []
 
-    def stop_at_once_and_later(head: BoostedHead, *arguments: Any) -> None:
+    def stop_at_once_and_later(head: BoostedHead, *arguments: Any) -> Any:
         fits.append(head.settings)
         if len(fits) in (1, 4):
             raise KeyboardInterrupt
-        learn(head, *arguments)
+        return learn(head, *arguments)
 
     monkeypatch.setattr(BoostedHead, "_fit", stop_at_once_and_later)
     for _ in range(2):
@@ -142,7 +143,7 @@ def test_what_lags_behind_is_pruned_and_counted(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_loss_beyond_all_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MlpHead, "_log_loss", lambda *_: float("nan"))
+    monkeypatch.setattr(_Learner, "_say", lambda self: np.full((len(self._unseen), 3), np.nan, np.float32))
     head = make_head("mlp", seed=0, device=CPU)
     found = searched(tmp_path, head, 1)
     assert found.tried[0].loss is None
@@ -248,7 +249,7 @@ def test_compare_draws_the_search_of_every_head(
     report = Path(found[1])
     assert "The search" in report.read_text()
     assert "tune s" in report.read_text()
-    assert report.read_text().count("<svg") == 3
+    assert report.read_text().count("<svg") == 3 + 1 + 2, "searches, reliability, the label curve"
     metrics = json.loads(report.with_name("metrics.json").read_text())
     assert {name: [trial["number"] for trial in trials] for name, trials in metrics["tuning"].items()} == {
         name: [0, 1] for name in ("xgb", "linear", "mlp")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf, isnan
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class MlpHead(ColumnsHead):
             for epoch in range(1, self.settings.epochs + 1):
                 logits = np.concatenate([learner.go_on() for learner in learners])
                 loss = -float(log_softmax(logits, axis=1)[np.arange(len(logits)), lessons.labels].mean())
+                loss = inf if isnan(loss) else loss
                 if best is None or loss < best.loss:
                     best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
                 on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", best.loss))

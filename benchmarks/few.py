@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import ttest_rel
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -33,19 +35,19 @@ SCALERS = {"logistic, unit length": Normalizer, "logistic, standardised": Standa
 CHOSEN = "chosen"
 """The head that had the lowest log-loss on images that it had not seen."""
 
-NO_WORSE = 1.005
-"""A mean is not behind another where it is off by less than this factor: the fifth draw of a set moves it by more."""
+LUCK = 0.05
+"""One is behind another where the draws differ by more than luck does so often (one-sided paired t test)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Mean accuracy (share) and log-loss (nats) on the test images, over the draws of so many images of each class."""
+    """Accuracy (share) and log-loss (nats) on the test images, for each draw of so many images of each class."""
 
     dataset: str
     of_class: int
     learner: str
-    accuracy: float
-    log_loss: float
+    accuracy: tuple[float, ...]
+    log_loss: tuple[float, ...]
 
 
 def run_bench_few(datasets: list[str], config: BenchFewConfig) -> None:
@@ -59,7 +61,13 @@ def run_bench_few(datasets: list[str], config: BenchFewConfig) -> None:
         folder / "few.json", asdict(about(asdict(config), device)) | {"figures": [asdict(each) for each in found]}
     )
     rows = [
-        (each.dataset, str(each.of_class), each.learner, f"{100 * each.accuracy:.1f}", f"{each.log_loss:.3f}")
+        (
+            each.dataset,
+            str(each.of_class),
+            each.learner,
+            f"{100 * np.mean(each.accuracy):.1f}",
+            f"{np.mean(each.log_loss):.3f}",
+        )
         for each in found
     ]
     result_table(("set", "of a class", "", "accuracy %", "log-loss"), rows, words=3, title=f"{config.draws} draws")
@@ -79,13 +87,9 @@ def _of_set(dataset: str, config: BenchFewConfig, device: torch.device) -> Itera
                 tried.append(_on(_part(table, count, draw), config, device))
                 advance(1, f"{count} of a class")
             for learner in tried[0]:
-                accuracy, log_loss = np.mean([each[learner] for each in tried], axis=0)
+                accuracy, log_loss = zip(*(each[learner] for each in tried), strict=True)
                 yield Figures(
-                    dataset=table.dataset,
-                    of_class=count,
-                    learner=learner,
-                    accuracy=float(accuracy),
-                    log_loss=float(log_loss),
+                    dataset=table.dataset, of_class=count, learner=learner, accuracy=accuracy, log_loss=log_loss
                 )
 
 
@@ -128,14 +132,14 @@ def _heads(table: JoinedTable, config: BenchFewConfig, device: torch.device) -> 
 
 
 def _behind(found: Sequence[Figures]) -> Iterator[str]:
-    """Where linear or the chosen head is behind the better of scikit-learn's, in a line each."""
+    """Where linear or the chosen head is behind one of scikit-learn's, in a line each."""
     cells: dict[tuple[str, int], dict[str, Figures]] = {}
     for each in found:
         cells.setdefault((each.dataset, each.of_class), {})[each.learner] = each
     for (dataset, count), by_name in cells.items():
-        least = min(by_name[name].log_loss for name in SCALERS)
-        most = max(by_name[name].accuracy for name in SCALERS)
-        for name in ("linear", CHOSEN):
-            ours = by_name[name]
-            if ours.log_loss > NO_WORSE * least or NO_WORSE * ours.accuracy < most:
-                yield f"{dataset}, {count} of a class: {name} is behind"
+        for ours, theirs in product(("linear", CHOSEN), SCALERS):
+            one, other = by_name[ours], by_name[theirs]
+            if ttest_rel(one.log_loss, other.log_loss, alternative="greater").pvalue < LUCK:
+                yield f"{dataset}, {count} of a class: {ours} is behind {theirs} in log-loss"
+            if ttest_rel(one.accuracy, other.accuracy, alternative="less").pvalue < LUCK:
+                yield f"{dataset}, {count} of a class: {ours} is behind {theirs} in accuracy"

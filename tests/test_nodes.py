@@ -119,7 +119,8 @@ def test_select_narrows_the_table_and_the_report_shows_all_nodes(
     assert nodes["together"]["nodes"] == ["alexnet.features.4", "alexnet.avgpool"]
     page = report.read_text()
     assert "Networks and nodes" in page
-    assert f"<td>{100 * nodes['together']['accuracy']:.1f}</td><td>{nodes['together']['log_loss']:.3f}</td>" in page
+    assert "side by side</th>" in page
+    assert f"<td>{nodes['together']['log_loss']:.3f}</td>" in page
     (scores,) = tmp_path.glob("artifacts/models/*/nodes-*.json")
     scores.write_text("{}")
     assert f"{scores.name} is damaged (rows: Field required" in refused(treehead, capsys, *command)

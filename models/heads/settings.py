@@ -108,7 +108,7 @@ class LinearSettings(ColumnsSettings):
     head: ClassVar[str] = "linear"
 
     shrinkages: tuple[float, ...] = (1.0, 0.3, 0.03)
-    penalties: tuple[float, ...] = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+    penalties: tuple[float, ...] = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     iterations: int = 100
 
     def __post_init__(self) -> None:

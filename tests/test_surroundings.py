@@ -108,7 +108,7 @@ def test_the_main_path(name: str, folder: Path, tmp_path: Path) -> None:
     assert re.search(r"^photos/oak/200.png,(oak|caf.+),\d", said.stdout, re.MULTILINE)
     (report,) = tmp_path.glob("*/compare/*/report.html")
     assert report.parts[-4] == OUT
-    assert report.read_text(encoding="utf-8").count("<section") == 8
+    assert report.read_text(encoding="utf-8").count("<section") == 10
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "compare --help"])

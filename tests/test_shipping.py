@@ -44,9 +44,9 @@ def test_whoever_is_ruled_out_by_either_measure_is_not_shipped() -> None:
 @pytest.mark.parametrize(
     ("costs", "said"),
     [
-        ({"bytes": 900_000}, "0.9 MB, not 10.0 MB"),
+        ({"bytes": 900_000}, "900 kB, not 10.0 MB"),
         ({"fit_seconds": 4.0, "tune_seconds": 0.0}, "4.0 s to fit, not 50.0 s to fit"),
-        ({"bytes": 900_000, "fit_seconds": 44.0}, "0.9 MB, not 10.0 MB"),
+        ({"bytes": 900_000, "fit_seconds": 44.0}, "900 kB, not 10.0 MB"),
     ],
 )
 def test_one_that_costs_less_than_a_tenth_is_shipped_instead(costs: dict[str, float], said: str) -> None:

@@ -71,7 +71,8 @@ def _costs(name: str, head: ContenderResult, features_us: float | None) -> list[
     if us is not None and name != NETWORK:
         us = None if features_us is None else us + features_us
     image = [] if us is None else [_Cost("image", us, f"{us:,.0f} µs an image")]
-    file = _Cost("file", head.bytes, f"{head.bytes / 1e6:,.1f} MB")
+    size = f"{head.bytes / 1e6:,.1f} MB" if head.bytes >= 1e6 else f"{head.bytes / 1e3:,.0f} kB"
+    file = _Cost("file", head.bytes, size)
     return [*image, file, _Cost("fit", seconds, f"{seconds:,.1f} s to fit")]
 
 

@@ -80,8 +80,9 @@ def test_every_regime(treehead: Run, split_photos: Path, regime: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("regime", "epoch"), [("finetune", 2), ("two-phase", 2), ("two-phase", 4), ("lp-ft", 3)])
 def test_killed_in_an_epoch_it_ends_as_if_it_had_not_been(
-    treehead: Run, split_photos: Path, regime: str, epoch: int
+    treehead: Run, split_photos: Path, regime: str, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("models.columns.workspace.FOLDS", 5)  # as in the other process, which is killed
     command = ("finetune", str(split_photos), *SMALL, "--batch-images", "8", "--epochs", "6", "--regime", regime)
     assert treehead(*command, "--out", "whole") == 0
     kill_in_epoch(epoch, *command)

@@ -69,10 +69,10 @@ def load_comparison(path: str | Path) -> Comparison:
     Raises ResultError where it is missing, damaged or of another format.
 
     >>> comparison = load_comparison("comparison")
-    >>> comparison.to_pandas()[["accuracy", "log_loss"]].round(2)
-            accuracy  log_loss
-    linear       1.0      0.03
-    knn          1.0      0.00
+    >>> comparison.to_pandas()[["accuracy", "macro_f1"]]
+            accuracy  macro_f1
+    linear       1.0       1.0
+    knn          1.0       1.0
     """
     from pipeline.report.result import Comparison
 

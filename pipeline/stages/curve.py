@@ -101,7 +101,7 @@ def curve_beside(heads: Mapping[str, tuple[Head, float]], recommended: str, tabl
 
 
 def _fits(images: int) -> float:
-    """How many fits on all of so many images take as long as a curve; below FEW_ROWS a fit is of FOLDS tries and a last."""
+    """How many fits on all of so many images take as long as a curve; below FEW_ROWS a fit is of FOLDS tries."""
     sizes = [images * share for share in SHARES]
     tries = [FOLDS if size < FEW_ROWS <= images else 1 for size in sizes]  # a try has less to learn from
     return sum(count * share * draws for count, share, draws in zip(tries, SHARES, (*[DRAWS] * 4, 1), strict=True))

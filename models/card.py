@@ -51,8 +51,7 @@ class Card:
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
     can be built from again, see `weights_of`; `files` has the record of each file by name, first that of the one that
-    people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged, and
-    the log-loss of a guess by the classes' frequencies.
+    people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged.
     """
 
     head: str

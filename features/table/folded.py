@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from features.sources.source import SPLITS
 from features.table.joined import JoinedTable
-from features.table.table import BATCH_ROWS, Rows
+from features.table.table import BATCH_ROWS, Indexed, Rows
 
 LEFT_OUT = ""
 """The split of rows that are in none."""
@@ -20,7 +20,7 @@ ALONE = -1
 """The fold of a row that is the only one of its class: whatever tested it would not know the class."""
 
 
-class FoldedTable(JoinedTable):
+class FoldedTable(Indexed, JoinedTable):
     """The rows of another table, as float16 in memory, each in the split that it is given. Use `of`.
 
     `keys` (n,) and `splits` (n,) are of all rows, training rows of that table first, then validation and test rows.
@@ -89,22 +89,6 @@ class FoldedTable(JoinedTable):
         chosen = np.flatnonzero(self.splits == split)
         for start in range(0, len(chosen), size):
             yield self._rows(chosen[start : start + size])
-
-    def labels(self, split: str) -> NDArray[np.int32]:
-        """The labels of a split, (n,), in the order of `read`."""
-        labels: NDArray[np.int32] = self._index.loc[self.splits == split, "label"].to_numpy(np.int32, copy=True)
-        return labels
-
-    def test_duplicates(self) -> int:
-        """How many test images are, byte for byte, training or validation images as well."""
-        index = self.index()
-        test = index["split"] == "test"
-        return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
-
-    def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
-        numbers: NDArray[np.intp] = pd.factorize(self._index.loc[self.splits == split, "sha256"])[0]
-        return numbers
 
     def index(self) -> pd.DataFrame:
         """`key`, `split`, `label` and `sha256` of every row that is in a split."""

@@ -10,6 +10,7 @@ Shards hold the same bytes for the same inputs. Rows are found by key, never by 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,31 @@ class Rows:
         return len(self.y)
 
 
-class FeatureTable:
+class Indexed(ABC):
+    """What the `index` of a table tells by itself, without the features."""
+
+    @abstractmethod
+    def index(self) -> pd.DataFrame:
+        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`."""
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The labels of a split, (n,), in the order of `read`."""
+        index = self.index()
+        return index.loc[index["split"] == split, "label"].to_numpy(np.int32, copy=True)
+
+    def test_duplicates(self) -> int:
+        """How many test images are, byte for byte, training or validation images as well."""
+        index = self.index()
+        test = index["split"] == "test"
+        return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
+
+    def alike(self, split: str) -> NDArray[np.intp]:
+        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        index = self.index()
+        return pd.factorize(index.loc[index["split"] == split, "sha256"])[0]
+
+
+class FeatureTable(Indexed):
     """A complete table on disk, read back as arrays, in batches, or as pandas. Use `open`.
 
     `rows` counts the rows of each split, `errors` what could not be read; `identity` is the SHA-256 of its manifest.
@@ -119,11 +144,6 @@ class FeatureTable:
                         self._check_finite(rows)
                         yield rows
 
-    def labels(self, split: str) -> NDArray[np.int32]:
-        """The labels of a split, (n,), in the order of `read`, without its features."""
-        index = self.index()
-        return index.loc[index["split"] == split, "label"].to_numpy(np.int32, copy=True)
-
     def to_pandas(self, split: str | None = None) -> pd.DataFrame:
         """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""
         splits = [split] if split else list(self.rows)
@@ -152,17 +172,6 @@ class FeatureTable:
         index = pd.concat(parts, ignore_index=True)
         self._check_index(index)
         return index
-
-    def test_duplicates(self) -> int:
-        """How many test images are, byte for byte, training or validation images as well."""
-        index = self.index()
-        test = index["split"] == "test"
-        return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
-
-    def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
-        index = self.index()
-        return pd.factorize(index.loc[index["split"] == split, "sha256"])[0]
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""

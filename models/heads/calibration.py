@@ -40,7 +40,7 @@ def fit_sharpness(probabilities: NDArray[np.float32], y: NDArray[np.int32]) -> f
     for fold in np.unique(folds):
         kept, held = folds != fold, folds == fold
         sharpness = _fitted(logits[kept], y[kept]) if kept.any() else 1.0
-        gain[held] = _losses(logits[held], y[held]) - _losses(sharpness * logits[held], y[held])
+        gain[held] = log_losses(logits[held], y[held]) - log_losses(sharpness * logits[held], y[held])
     return _fitted(logits, y) if gain.mean() > 0 else 1.0
 
 
@@ -67,6 +67,7 @@ def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     return logits
 
 
-def _losses(logits: NDArray[np.float64], y: NDArray[np.int32]) -> NDArray[np.float64]:
+def log_losses(logits: NDArray[np.floating], y: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Each row's log-loss, (n,), of logits (n, k)."""
     losses: NDArray[np.float64] = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
     return losses

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -20,6 +20,7 @@ from features.table.joined import JoinedTable
 from models.columns.moments import Frame, moments_of_folds
 from models.columns.workspace import Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted
+from models.heads.calibration import log_losses
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
@@ -45,7 +46,7 @@ class LinearHead(ColumnsHead):
             models = [whole.learn(best.shrinkage, best.penalties, settings.iterations) for best in tried]
         blend = _mean(models, shares)
         logits = np.tensordot(shares, np.stack([best.logits for best in tried]), axes=1)
-        loss = _log_loss(logits, lessons.labels)
+        loss = float(log_losses(logits, lessons.labels).mean())
         on_step(Step(f"all shrinkages, validation log-loss {loss:.4f}", loss))
         penalties = {f"{best.shrinkage:g}": best.penalties[-1] for best in tried}
         self.learned_ = {
@@ -87,7 +88,7 @@ class LinearHead(ColumnsHead):
         paths = zip(*(learner.path(shrinkage, penalties, iterations) for learner in learners), strict=True)
         for number, (penalty, models) in enumerate(zip(penalties, paths, strict=True), start=1):
             logits = np.concatenate([learner.say(model) for learner, model in zip(learners, models, strict=True)])
-            loss = _log_loss(logits, labels)
+            loss = float(log_losses(logits, labels).mean())
             on_step(Step(f"shrinkage {shrinkage:g}, L2 {penalty:g}, validation log-loss {loss:.4f}", None))
             if best and loss >= best.loss:
                 break
@@ -136,10 +137,6 @@ class _Learner:
         """Logits (m, k) of the validation rows."""
         logits: NDArray[np.float64] = model.logits(self._unseen).double().cpu().numpy()
         return logits
-
-
-def _log_loss(logits: NDArray[np.float64], y: NDArray[np.int32]) -> float:
-    return -float(log_softmax(logits, axis=1)[np.arange(len(y)), y].mean())
 
 
 def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:

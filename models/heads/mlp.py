@@ -16,7 +16,7 @@ from math import ceil, inf, isnan
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.neural_network import MLPClassifier
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.pipeline import Pipeline
@@ -26,9 +26,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from features.table.joined import JoinedTable
-from models.columns.moments import Frame, moments_of_folds
+from models.columns.moments import Frame, Moments, Whitening, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted, below
+from models.heads.calibration import log_losses
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import MlpSettings
 
@@ -57,11 +58,13 @@ class MlpHead(ColumnsHead):
 
     def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
         best: _Best | None = None
+        moments = [self._moments(chosen, classes) for chosen in lessons.tries]
         for shrinkage in self.settings.shrinkages:
-            learners = [self._learner(chosen, classes, shrinkage) for chosen in lessons.tries]
+            pairs = zip(lessons.tries, moments, strict=True)
+            learners = [self._learner(chosen, classes, each.whitening(shrinkage)) for chosen, each in pairs]
             for epoch in range(1, self.settings.epochs + 1):
                 logits = np.concatenate([learner.go_on() for learner in learners])
-                loss = -float(log_softmax(logits, axis=1)[np.arange(len(logits)), lessons.labels].mean())
+                loss = float(log_losses(logits, lessons.labels).mean())
                 loss = inf if isnan(loss) else loss
                 if best is None or loss < best.loss:
                     best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
@@ -69,7 +72,8 @@ class MlpHead(ColumnsHead):
         assert best  # there is one epoch at least
         layers = best.layers
         if lessons.whole:
-            learner = self._learner(lessons.whole, classes, best.shrinkage)
+            whitening = self._moments(lessons.whole, classes).whitening(best.shrinkage)
+            learner = self._learner(lessons.whole, classes, whitening)
             for _ in range(best.epoch):
                 learner.go_on()
             layers = learner.layers()
@@ -78,8 +82,12 @@ class MlpHead(ColumnsHead):
         learnt = {"places": lessons.last.places, "loss": np.array(best.loss), **seen, **layers}
         return learnt, softmax(best.logits, axis=1)
 
-    def _learner(self, chosen: Chosen, classes: int, shrinkage: float) -> _Learner:
-        return _Learner(self.settings, chosen, classes, shrinkage, self.seed, self.device)
+    def _moments(self, chosen: Chosen, classes: int) -> Moments:
+        (moments,) = moments_of_folds(chosen.train, classes, 1, Frame.spanned(chosen.train, self.device))
+        return moments
+
+    def _learner(self, chosen: Chosen, classes: int, whitening: Whitening) -> _Learner:
+        return _Learner(self.settings, chosen, classes, whitening, self.seed, self.device)
 
     def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
         """See Head."""
@@ -137,11 +145,10 @@ class _Learner:
     """A network that learns from the training rows of `chosen`, whitened, an epoch at a time."""
 
     def __init__(
-        self, settings: MlpSettings, chosen: Chosen, classes: int, shrinkage: float, seed: int, device: torch.device
+        self, settings: MlpSettings, chosen: Chosen, classes: int, whitening: Whitening, seed: int, device: torch.device
     ) -> None:
-        (moments,) = moments_of_folds(chosen.train, classes, 1, Frame.spanned(chosen.train, device))
-        self._whitening = moments.whitening(shrinkage)
-        self._x, self._unseen = self._whitening.of(chosen.train), self._whitening.of(chosen.validation)
+        self._whitening = whitening
+        self._x, self._unseen = whitening.of(chosen.train), whitening.of(chosen.validation)
         self._y = torch.from_numpy(chosen.train.labels).long()
         self._batch_rows = max(LEAST_BATCH_ROWS, ceil(len(self._y) / settings.batches))
         self._seed, self._epoch, self._device = seed, 0, device

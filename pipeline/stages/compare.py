@@ -28,7 +28,7 @@ from pipeline.report.pictures import thumbnails
 from pipeline.report.result import Comparison
 from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining
-from pipeline.stages.folds import ALL, LEARNT, run_folds
+from pipeline.stages.folds import run_folds, splits_in_folds
 from pipeline.stages.heads import make_heads, train_heads
 from pipeline.stages.measure import Contest, measure
 from pipeline.stages.nodes import best_nodes, run_nodes
@@ -72,7 +72,7 @@ def prepare(config: CompareConfig) -> Contest:
         trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
     out_of_fold = {}
     if folds:
-        splits = LEARNT if test_given else ALL
+        splits = splits_in_folds(test_given=test_given)
         out_of_fold = run_folds([each.head for each in candidates], whole, learning, folds=folds, splits=splits)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
     contest = Contest(

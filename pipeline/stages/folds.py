@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from features.devices import resolve_device
 from features.locks import locked
-from features.sources.source import SPLITS
+from features.sources.source import SPLITS, LearningSplit
 from features.storage import Json, digest, replacing
 from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
@@ -28,8 +29,10 @@ FORMAT = 1
 VALIDATION_FOLDS = 10
 """One part in so many of what a fold may learn from steers it, where there are images enough."""
 
-LEARNT, ALL = ("train", "validation"), SPLITS
-"""The splits that are tested in folds: those to learn from where a test split was given, else all images."""
+
+def splits_in_folds(*, test_given: bool) -> tuple[str, ...]:
+    """The splits that are tested in folds: those to learn from where a test split was given, else all images."""
+    return get_args(LearningSplit) if test_given else SPLITS
 
 
 def run_folds(

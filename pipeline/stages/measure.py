@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from features.sources.source import SPLITS, Source
+from features.sources.source import Source
 from features.storage import Json, digest
 from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable, order_of
@@ -25,6 +25,7 @@ from pipeline.report.shipping import recommend
 from pipeline.report.simultaneous import compare_all
 from pipeline.report.statistics import Scores, count_predicted, log_likelihoods, log_loss_of_guess, score
 from pipeline.report.verdict import ruled_out, verdict
+from pipeline.stages.folds import splits_in_folds
 from pipeline.stages.heads import Trained
 from pipeline.stages.tables import us_per_image
 
@@ -136,7 +137,7 @@ def _on_test(contest: Contest, test: Rows, on_test: Mapping[str, tuple[Probabili
 def _out_of_fold(contest: Contest) -> Tested:
     """All images that folds have tested, in the order of the table."""
     first = next(iter(contest.out_of_fold.values()))
-    held = FoldedTable.of(contest.table, [split for split in SPLITS if split != "test" or not contest.test_given])
+    held = FoldedTable.of(contest.table, splits_in_folds(test_given=contest.test_given))
     view = held.with_splits(np.where(np.isin(held.keys, first.keys), "test", LEFT_OUT))
     rows = view.read("test")
     said = {

@@ -19,6 +19,7 @@ import pandas as pd
 
 from features.devices import writer_count
 from features.locks import locked
+from features.looks import LOOKS
 from features.loop import Batch, OnImages, batch_images, run_batches
 from features.outcomes import Reader, failures
 from features.sources.source import Source
@@ -192,15 +193,18 @@ def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterat
 def _write(making: list[_Tables], number: int, items: pd.DataFrame, batches: list[Batch]) -> list[float]:
     """Write shard `number` of every table that lacks it; returns the seconds it took for each trunk."""
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
-    good = [row for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason]
-    sha256 = pd.Series([outcome.sha256 for outcome in outcomes if not outcome.reason], index=good, dtype=object)
+    good = {row: outcome for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason}
+    told = [(each.sha256, each.bytes, each.width, each.height) for each in good.values()]
+    files = pd.DataFrame(told, index=list(good), columns=["sha256", "bytes", "width", "height"])
+    looks = pd.DataFrame(np.concatenate([batch.looks for batch in batches]), files.index, columns=list(LOOKS))
+    images = files.join(looks)
     errors = failures(items["key"], outcomes)
     seconds, node = [], 0
     for tables in making:
         start = time.perf_counter()
         for writer in tables.writers:
             if writer.bad_keys(number) is None:
-                writer.write(number, sha256, np.concatenate([batch.features[node] for batch in batches]), errors)
+                writer.write(number, images, np.concatenate([batch.features[node] for batch in batches]), errors)
             node += 1
         seconds.append(time.perf_counter() - start)
     return seconds

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from features.devices import exact_float32, forwards_at_once, is_out_of_memory, to_device, worker_count
 from features.errors import TrunkError
+from features.looks import look
 from features.outcomes import Outcome, Reader, decode_payload, read_payload
 from features.sources.decode import decode
 from features.sources.nvjpeg import decode_on_gpu
@@ -49,13 +50,14 @@ OnImages = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What became of n images, the features of the m good ones, and the seconds of each stage.
+    """What became of n images, features and `looks` of the m good ones, and the seconds of each stage.
 
-    `features` has one (m, dim) float16 array a node, trunk by trunk; `seconds` are those of what is done once,
-    `trunk_seconds` those of each trunk.
+    `features` has one (m, dim) float16 array a node, trunk by trunk; `looks` (m, 6) tells how images look to the first
+    trunk, see `features.looks`; `seconds` are those of what is done once, `trunk_seconds` those of each trunk.
     """
 
     outcomes: list[Outcome]
+    looks: NDArray[np.float32]
     features: list[NDArray[np.float16]]
     seconds: dict[str, float]
     trunk_seconds: list[dict[str, float]]
@@ -124,12 +126,18 @@ class _Pass:
         pixels = _stack_in_memory(payloads)
         images = self.squares(payloads, outcomes) if pixels is None else [pixels] * len(self.trunks)
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
+        if pixels is not None:
+            for place in places:
+                outcomes[place].height, outcomes[place].width = pixels.shape[-2:]
+        with self.watch("look"):
+            looks = look(images[0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
             for trunk, watch, part in zip(self.trunks, self.watches, images, strict=True):
                 features += _features(part, places, pixels is not None, trunk, watch)
         return Batch(
             outcomes=outcomes,
+            looks=looks,
             features=features,
             seconds=self.watch.seconds,
             trunk_seconds=[watch.seconds for watch in self.watches],
@@ -140,7 +148,7 @@ class _Pass:
         found: list[list[torch.Tensor] | None] = [None] * len(payloads)
         if self.by_gpu:
             with self.on_device:
-                found = self.squares_by_gpu(payloads)
+                found = self.squares_by_gpu(payloads, outcomes)
         for number, (payload, outcome) in enumerate(zip(payloads, outcomes, strict=True)):
             if payload is not None and found[number] is None:
                 found[number] = self.square(payload, outcome)
@@ -159,9 +167,11 @@ class _Pass:
         """One image decoded, so that only one is held in its own size at a time, and resized; None if it is damaged."""
         with self.watch("decode"):
             pixels = decode_payload(payload, outcome, self.trunks[0].spec)
-        return None if pixels is None else self.prepared(pixels)
+        return None if pixels is None else self.prepared(pixels, outcome)
 
-    def squares_by_gpu(self, payloads: list[Payload | None]) -> list[list[torch.Tensor] | None]:
+    def squares_by_gpu(
+        self, payloads: list[Payload | None], outcomes: list[Outcome]
+    ) -> list[list[torch.Tensor] | None]:
         """What nvJPEG decodes, resized on the GPU, a few files at a time; None for all else."""
         found: list[list[torch.Tensor] | None] = []
         for start in range(0, len(payloads), FILES_ON_GPU):
@@ -169,11 +179,15 @@ class _Pass:
             files = [payload if isinstance(payload, bytes) else b"" for payload in part]
             with self.watch("decode"):
                 decoded = decode_on_gpu(files, self.device, self.trunks[0].spec)
-            found += [None if pixels is None else self.prepared(pixels) for pixels in decoded]
+            found += [
+                None if pixels is None else self.prepared(pixels, outcome)
+                for pixels, outcome in zip(decoded, outcomes[start:], strict=False)
+            ]
         return found
 
-    def prepared(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """One image as each trunk takes it."""
+    def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
+        """One image as each trunk takes it; its size is noted."""
+        outcome.height, outcome.width = pixels.shape[-2:]
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):

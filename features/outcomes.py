@@ -25,9 +25,16 @@ Reader = Callable[[], Payload]
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of one image: the SHA-256 of its bytes; `reason` and `exception` where it has no features."""
+    """What became of one image; `reason` and `exception` where it has no features.
+
+    `sha256` is of its `bytes`, so many, and it is `width` and `height` pixels as it was decoded: a very large image is
+    halved on the way.
+    """
 
     sha256: str = ""
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
     reason: str = ""
     exception: str = ""
 
@@ -59,7 +66,8 @@ def read_payload(reader: Reader, outcome: Outcome) -> Payload | None:
     except MemoryError as error:
         outcome.fail(NO_MEMORY, error)
         return None
-    outcome.sha256 = hashlib.sha256(bytes(payload)).hexdigest()
+    content = bytes(payload)
+    outcome.sha256, outcome.bytes = hashlib.sha256(content).hexdigest(), len(content)
     return payload
 
 

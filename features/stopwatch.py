@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-STAGES = ("read", "decode", "transform", "forward", "copy", "write")
+STAGES = ("read", "decode", "look", "transform", "forward", "copy", "write")
 
 
 class Stopwatch:

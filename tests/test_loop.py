@@ -30,7 +30,7 @@ def test_images_in_memory_give_the_features_of_the_same_files(tiny_trunk: Trunk,
     (files,) = run_batches([tiny_trunk], [[path.read_bytes for path in paths]])
     (memory,) = run_batches([tiny_trunk], [[lambda array=array: array for array in arrays]])  # type: ignore[misc]
     assert np.array_equal(files.features[0], memory.features[0])
-    assert set(files.seconds) == {"read", "decode", "transform", "forward", "copy", "write"}
+    assert set(files.seconds) == {"read", "decode", "look", "transform", "forward", "copy", "write"}
 
 
 def test_threads_are_as_many_after_as_before(tiny_trunk: Trunk) -> None:

@@ -119,6 +119,10 @@ class JoinedTable:
                 raise _other_images(table.folder)
         return first
 
+    def images(self) -> pd.DataFrame:
+        """`key` of every row, and what it tells of its image, see `FeatureTable.images`."""
+        return self.tables[0].images()
+
 
 def order_of(keys: NDArray[np.object_], other: NDArray[np.object_], folder: Path) -> NDArray[np.intp]:
     """Where each of `keys` stands in `other`, those of the table in `folder`; raises TableError for other keys."""

@@ -21,7 +21,7 @@ from features.storage import (
 )
 from features.trunk.spec import TrunkSpec
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the meaning of a table's content changes, so that older tables are not taken for newer ones."""
 
 MANIFEST = "manifest.json"

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.looks import LOOKS
 from features.sources.source import UNLABELLED
 from features.storage import digest, from_json, replacing
 from features.table.ledger import LedgerEntry
@@ -26,6 +27,15 @@ LIKELY_IMAGES = 512
 """Beyond LEAST_IMAGES, one image in so many ends its shard."""
 
 ROW_GROUP = 512
+
+IMAGE_COLUMNS = {
+    "sha256": pa.string(),
+    "bytes": pa.int64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    **dict.fromkeys(LOOKS, pa.float32()),
+}
+"""What each row tells of its image besides the features: of its file, its size in pixels, and how it looks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +90,17 @@ def write_shard(
     path: Path,
     spec: TableSpec,
     shard: Shard,
-    sha256: pd.Series[str],
+    images: pd.DataFrame,
     features: NDArray[np.float16],
     errors: list[LedgerEntry],
 ) -> ShardSummary:
-    """Write a shard: `sha256` of the images that have `features`, (n, dim) float16, by their row in `shard.items`.
+    """Write a shard of the images that have `features`, (n, dim) float16.
+
+    `images` tells by their row in `shard.items` what of a table's columns the images alone decide, see IMAGE_COLUMNS.
 
     The shard carries its part of the ledger in its metadata, so that a finished shard need never be looked at again.
     """
-    rows = shard.items.loc[sha256.index].assign(sha256=sha256)
+    rows = shard.items.loc[images.index].join(images)
     counts = {str(name): int(count) for name, count in rows["split"].value_counts().items()}
     summary = ShardSummary(fingerprint=shard.fingerprint, rows=counts, errors=errors)
     schema = _schema(spec, summary)
@@ -132,7 +144,7 @@ def _schema(spec: TableSpec, summary: ShardSummary) -> pa.Schema:
         "key": pa.string(),
         "split": pa.string(),
         "label": pa.int32(),
-        "sha256": pa.string(),
+        **IMAGE_COLUMNS,
         "features": pa.list_(item, spec.dim),
     }
     metadata: dict[bytes | str, bytes | str] = {

@@ -1,6 +1,6 @@
 """The feature table: Parquet shards with one fixed-size-list column, a ledger of what could not be read, a manifest.
 
-    <folder>/part-00000.parquet …   key, split, label, sha256, features
+    <folder>/part-00000.parquet …   key, split, label, sha256, bytes, width, height, how the image looks, features
     <folder>/errors.parquet         key, reason, exception
     <folder>/manifest.json          written last: a folder without it is not a table yet
 
@@ -27,6 +27,7 @@ from features.sources.source import UNLABELLED
 from features.storage import FileRecord, digest
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
+from features.table.shard import IMAGE_COLUMNS
 
 BATCH_ROWS = 512
 
@@ -160,18 +161,23 @@ class FeatureTable(Indexed):
         Raises TableError for a shard that was changed or is of another table, a key that is there twice, a label that
         numbers no class, and splits that have not as many rows as the manifest says.
         """
-        columns = ["key", "split", "label", "sha256"]
+        index = self._columns("key", "split", "label", "sha256").fillna({"label": UNLABELLED})
+        index = index.astype({"label": "int32"})
+        self._check_index(index)
+        return index
+
+    def images(self) -> pd.DataFrame:
+        """Every row's `key`, and what it tells of its image, see IMAGE_COLUMNS; raises TableError as `index` does."""
+        return self._columns("key", *IMAGE_COLUMNS)
+
+    def _columns(self, *names: str) -> pd.DataFrame:
         parts = []
         for shard in self.shards:
             with reading(shard):
-                part = pq.read_table(self._checked(shard.name), columns=columns)
+                part = pq.read_table(self._checked(shard.name), columns=list(names))
             self._check_origin(shard, part.schema)
-            parts.append(
-                part.to_pandas(integer_object_nulls=True).fillna({"label": UNLABELLED}).astype({"label": "int32"})
-            )
-        index = pd.concat(parts, ignore_index=True)
-        self._check_index(index)
-        return index
+            parts.append(part.to_pandas(integer_object_nulls=True))
+        return pd.concat(parts, ignore_index=True)
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""

@@ -12,7 +12,7 @@ from features.storage import from_json, read_json, write_json
 
 TIMING = "timing.json"
 
-SHARED = ("read", "decode")
+SHARED = ("read", "decode", "look")
 """The stages that images go through once, however many networks they are for."""
 
 

@@ -62,12 +62,12 @@ class TableWriter:
         del self._finished[number]
 
     def write(
-        self, number: int, sha256: pd.Series[str], features: NDArray[np.float16], errors: list[LedgerEntry]
+        self, number: int, images: pd.DataFrame, features: NDArray[np.float16], errors: list[LedgerEntry]
     ) -> None:
         """Write shard `number`; see `write_shard`."""
         shard = self._shards[number]
         path = self.folder / shard.name
-        self._finished[number] = write_shard(path, self.spec, shard, sha256, features, errors)
+        self._finished[number] = write_shard(path, self.spec, shard, images, features, errors)
 
     def finish(self, max_bad: float) -> FeatureTable:
         """Write the ledger and, last, the manifest, and open the table.

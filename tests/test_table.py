@@ -49,9 +49,9 @@ def table(photos: Path, tmp_path: Path) -> FeatureTable:
 
 def test_schema_is_the_contract(table: FeatureTable) -> None:
     schema = pq.read_schema(table.folder / "part-00000.parquet")
-    assert schema.names == ["key", "split", "label", "sha256", "features"]
+    assert schema.names == ["key", "split", "label", "group", "stamp", "sha256", "features"]
     assert schema.field("features").type == pa.list_(pa.field("item", pa.float16(), nullable=False), 128)
-    assert not any(field.nullable for field in schema)
+    assert [field.name for field in schema if field.nullable] == ["group"]
     about = json.loads(schema.metadata[b"treehead"])
     assert about["trunk"]["backbone"] == "tiny"
     assert about["classes"] == ["blue", "green", "red"]

@@ -91,7 +91,7 @@ class FoldedTable(Indexed, JoinedTable):
             yield self._rows(chosen[start : start + size])
 
     def index(self) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256` of every row that is in a split."""
+        """As `Indexed.index` says, of every row that is in a split."""
         index: pd.DataFrame = self._index[self.splits != LEFT_OUT]
         return index
 

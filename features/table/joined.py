@@ -112,7 +112,7 @@ class JoinedTable:
         return self.tables[0].alike(split)
 
     def index(self) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256` of every row; raises TableError unless all tables have the same."""
+        """As `Indexed.index` says, of every row; raises TableError unless all tables have the same."""
         first, *others = (table.index() for table in self.tables)
         for table, index in zip(self.tables[1:], others, strict=True):
             if not index.equals(first):

@@ -1,6 +1,6 @@
 """The feature table: Parquet shards with one fixed-size-list column, a ledger of what could not be read, a manifest.
 
-    <folder>/part-00000.parquet …   key, split, label, sha256, features
+    <folder>/part-00000.parquet …   key, split, label, group, stamp, sha256, features
     <folder>/errors.parquet         key, reason, exception
     <folder>/manifest.json          written last: a folder without it is not a table yet
 
@@ -50,7 +50,7 @@ class Indexed(ABC):
 
     @abstractmethod
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`."""
+        """Every row's `key`, `split`, `label` (UNLABELLED for null), `group` (null: it stands alone) and `sha256`."""
 
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`."""
@@ -145,7 +145,7 @@ class FeatureTable(Indexed):
                         yield rows
 
     def to_pandas(self, split: str | None = None) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""
+        """What `index` has of every row, then one float32 column a feature, named f0 … ; all splits or one."""
         splits = [split] if split else list(self.rows)
         rows = [self.read(name) for name in splits]
         features = pd.DataFrame(
@@ -155,12 +155,12 @@ class FeatureTable(Indexed):
         return pd.concat([keys.merge(self.index(), on="key", how="left", validate="1:1"), features], axis=1)
 
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`, without its features.
+        """As `Indexed.index` says, without the features.
 
         Raises TableError for a shard that was changed or is of another table, a key that is there twice, a label that
         numbers no class, and splits that have not as many rows as the manifest says.
         """
-        columns = ["key", "split", "label", "sha256"]
+        columns = ["key", "split", "label", "group", "sha256"]
         parts = []
         for shard in self.shards:
             with reading(shard):

@@ -108,7 +108,7 @@ class JoinedTable:
         return self.tables[0].test_duplicates()
 
     def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        """A number for each row of a split, (n,), in the order of `read`, as `families` has them."""
         return self.tables[0].alike(split)
 
     def index(self) -> pd.DataFrame:

@@ -21,6 +21,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from features.errors import TableError
 from features.sources.source import UNLABELLED
@@ -64,9 +66,9 @@ class Indexed(ABC):
         return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
 
     def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        """A number for each row of a split, (n,), in the order of `read`, as `families` has them."""
         index = self.index()
-        return pd.factorize(index.loc[index["split"] == split, "sha256"])[0]
+        return families(index[index["split"] == split])
 
 
 class FeatureTable(Indexed):
@@ -219,6 +221,20 @@ class FeatureTable(Indexed):
                 f"{self.folder} has features that are infinite or not a number "
                 f"(first: {rows.keys[np.argmin(finite)]}): delete it and run again"
             )
+
+
+def families(index: pd.DataFrame) -> NDArray[np.intp]:
+    """A number from 0 for each row of an index, (n,): the same for images of the same bytes or of one group.
+
+    >>> families(pd.DataFrame({"sha256": list("abbcd"), "group": ["x", "x", "y", "y", None]}))
+    array([0, 0, 0, 0, 1])
+    """
+    (images, _), (groups, names) = (pd.factorize(index[name]) for name in ("sha256", "group"))
+    linked, count = groups >= 0, images.max(initial=-1) + 1
+    links = np.ones(linked.sum(), bool), (images[linked], count + groups[linked])
+    nodes = count + len(names)
+    _, found = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
+    return pd.factorize(found[images])[0]
 
 
 def close_table(folder: Path, spec: TableSpec, rows: Mapping[str, int], errors: int, shards: Sequence[str]) -> None:

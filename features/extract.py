@@ -194,10 +194,10 @@ def _write(making: list[_Tables], number: int, items: pd.DataFrame, batches: lis
     """Write shard `number` of every table that lacks it; returns the seconds it took for each trunk."""
     outcomes = [outcome for batch in batches for outcome in batch.outcomes]
     good = {row: outcome for row, outcome in zip(items.index, outcomes, strict=True) if not outcome.reason}
-    told = [(each.sha256, each.bytes, each.width, each.height) for each in good.values()]
-    files = pd.DataFrame(told, index=list(good), columns=["sha256", "bytes", "width", "height"])
-    looks = pd.DataFrame(np.concatenate([batch.looks for batch in batches]), files.index, columns=list(LOOKS))
-    images = files.join(looks)
+    looks = pd.DataFrame(np.concatenate([batch.looks for batch in batches]), list(good), columns=list(LOOKS))
+    told = {name: [getattr(each, name) for each in good.values()] for name in ("sha256", "bytes", "width", "height")}
+    thumbnails = [each.thumbnail.ravel() for each in good.values() if each.thumbnail is not None]
+    images = looks.assign(**told, thumbnail=pd.Series(thumbnails, looks.index, dtype=object))
     errors = failures(items["key"], outcomes)
     seconds, node = [], 0
     for tables in making:

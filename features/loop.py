@@ -126,10 +126,9 @@ class _Pass:
         pixels = _stack_in_memory(payloads)
         images = self.squares(payloads, outcomes) if pixels is None else [pixels] * len(self.trunks)
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
-        if pixels is not None:
-            for place in places:
-                outcomes[place].height, outcomes[place].width = pixels.shape[-2:]
         with self.watch("look"):
+            for place, image in zip(places, pixels if pixels is not None else (), strict=False):
+                outcomes[place].seen(image)
             looks = look(images[0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
@@ -186,8 +185,9 @@ class _Pass:
         return found
 
     def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
-        """One image as each trunk takes it; its size is noted."""
-        outcome.height, outcome.width = pixels.shape[-2:]
+        """One image as each trunk takes it; what the whole of it tells is noted."""
+        with self.watch("look"):
+            outcome.seen(pixels)
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):

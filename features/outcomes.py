@@ -8,9 +8,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from features.errors import DecodeError
+from features.near.thumbnail import thumbnail
 from features.sources.decode import DECODING, NO_MEMORY, decode
 from features.sources.formats.rules import Decoding
 from features.sources.source import Payload
@@ -27,16 +30,22 @@ Reader = Callable[[], Payload]
 class Outcome:
     """What became of one image; `reason` and `exception` where it has no features.
 
-    `sha256` is of its `bytes`, so many, and it is `width` and `height` pixels as it was decoded: a very large image is
-    halved on the way.
+    `sha256` is of its `bytes`, so many. It is `width` and `height` pixels as it was decoded: a very large image is
+    halved on the way. `thumbnail` is as `features.near.thumbnail` makes it.
     """
 
     sha256: str = ""
     bytes: int = 0
     width: int = 0
     height: int = 0
+    thumbnail: NDArray[np.uint8] | None = None
     reason: str = ""
     exception: str = ""
+
+    def seen(self, pixels: torch.Tensor) -> None:
+        """Note what (1 or 3, h, w) uint8 pixels tell of the whole image."""
+        self.height, self.width = pixels.shape[-2:]
+        self.thumbnail = thumbnail(pixels)
 
     def fail(self, reason: str, error: BaseException) -> None:
         """Note why there are no features; where an object lies in memory is no part of it."""

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -102,17 +101,6 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the bytes of `source`, without copying them where the file system can share them."""
-    with replacing(target) as scratch:
-        scratch.unlink()  # a link takes nothing's place
-        try:
-            scratch.hardlink_to(source)
-        except OSError:
-            with source.open("rb") as old, scratch.open("xb") as new:
-                shutil.copyfileobj(old, new)
 
 
 MARK = ".treehead"

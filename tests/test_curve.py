@@ -112,7 +112,7 @@ def table() -> FoldedTable:
         x[np.arange(len(y)), y] += 1.5
         keys = np.array([f"{split}{number}" for number in range(len(y))], object)
         parts[split] = Rows(keys=keys, x=x, y=y)
-        rows.append(pd.DataFrame({"key": keys, "split": split, "label": y, "sha256": keys}))
+        rows.append(pd.DataFrame({"key": keys, "split": split, "label": y, "sha256": keys, "group": None}))
     features = np.concatenate([part.x for part in parts.values()]).astype(np.float16)
     return FoldedTable(MemoryTable(parts, ("a", "b", "c", "d", "e")), features, pd.concat(rows, ignore_index=True))
 

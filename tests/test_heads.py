@@ -61,7 +61,7 @@ class MemoryTable(JoinedTable):
     def index(self) -> pd.DataFrame:
         parts = [pd.DataFrame({"key": r.keys, "split": split, "label": r.y}) for split, r in self.splits.items()]
         index = pd.concat(parts, ignore_index=True)
-        return index.assign(sha256=index["key"])
+        return index.assign(sha256=index["key"], group=None)
 
     def batches(self, split: str, size: int = 64) -> Iterator[Rows]:
         rows = self.splits[split]

@@ -113,3 +113,11 @@ def test_folds_make_intervals_wider() -> None:
 
 def test_one_contender_has_nobody_beside_it() -> None:
     assert compare_all(["linear"], likely(50, 1, seed=0) > 0) == ()
+
+
+def test_images_that_come_several_times_tell_what_they_tell_once() -> None:
+    right = np.random.default_rng(1).random((60, 3)) < (0.9, 0.85, 0.6)
+    once = compare_all(("a", "b", "c"), right)
+    often = compare_all(("a", "b", "c"), np.repeat(right, 5, axis=0), np.repeat(np.arange(60), 5))
+    for first, second in zip(once, often, strict=True):
+        assert (second.low, second.high) == pytest.approx((first.low, first.high))

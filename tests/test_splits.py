@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from features.errors import SourceError
 from features.sources.source import listing
-from features.sources.splits import complete_splits, missing_splits, split_table
+from features.sources.splits import check_groups, complete_splits, missing_splits, split_table
 
 steadily = settings(deadline=None, derandomize=True, max_examples=25)
 """The same examples in each run, and no limit on their time."""
@@ -205,3 +206,94 @@ def test_train_limit_leaves_the_test_split_whole() -> None:
 def test_train_limit_of_one_is_refused() -> None:
     with pytest.raises(SourceError, match=r"`train_limit=1` leaves nothing to learn from: give 2 or more"):
         complete_splits(unsplit(10), 1, 0)
+
+
+SIZES = st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=40), min_size=1, max_size=4)
+"""The sizes of each class's groups."""
+
+
+def grouped(sizes: list[list[int]], name: str = "patient-{:x}") -> pd.DataFrame:
+    """Images of classes in groups of these sizes, of which those of one image stand alone."""
+    rows = [
+        (f"{label}/{hash((label, number, image)) % 10**12:012d}.png", label, name.format(1000 * label + number), size)
+        for label, of_class in enumerate(sizes)
+        for number, size in enumerate(of_class)
+        for image in range(size)
+    ]
+    keys, labels, groups, count = (list(column) for column in zip(*rows, strict=True))
+    named = [group if size > 1 else None for group, size in zip(groups, count, strict=True)]
+    return listing(keys, ["train"] * len(keys), labels, groups=named)
+
+
+def torn(items: pd.DataFrame) -> int:
+    """How many groups are in several splits."""
+    return int((items.groupby("group")["split"].nunique() > 1).sum())
+
+
+@steadily
+@given(SIZES, st.one_of(st.none(), st.integers(2, 60)), st.booleans())
+def test_no_group_is_in_two_drawn_splits(sizes: list[list[int]], limit: int | None, across: bool) -> None:
+    items = grouped(sizes)
+    if across:  # groups that have images of several classes
+        items = items.assign(group=[f"g{crc32(key.encode()) % 7}" for key in items["key"]])
+    completed = complete_splits(items, limit, 0)
+    assert torn(completed) == 0
+    assert limit or split_of(completed).keys() == set(items["key"])
+
+
+@steadily
+@given(SIZES)
+def test_groups_meet_each_classs_share_as_far_as_they_are_small(sizes: list[list[int]]) -> None:
+    completed = complete_splits(grouped(sizes), None, 0)
+    for label, of_class in enumerate(sizes):
+        count = completed.query(f"label == {label}")["split"].value_counts()
+        assert set(count.index) == {"train", "validation", "test"}
+        wanted = 0.2 * sum(of_class)
+        slack = max(1.0, wanted / 2, max(of_class))
+        assert wanted - slack - 1 < count["test"] <= wanted + slack + 1
+
+
+def test_a_group_as_large_as_half_a_class_is_learnt_from() -> None:
+    completed = complete_splits(grouped([[100, *[1] * 100]]), None, 0)
+    count = completed["split"].value_counts()
+    assert set(completed.dropna(subset="group")["split"]) == {"train"}
+    assert 20 <= count["test"] <= 60
+    assert 8 <= count["validation"] <= 25
+
+
+@steadily
+@given(SIZES, st.integers(0, 39))
+def test_a_group_that_is_added_to_or_is_new_moves_few_others(sizes: list[list[int]], at: int) -> None:
+    items = grouped([[size + 1 for size in of_class] for of_class in sizes], "{:05d}")
+    extra = listing(["0/extra.png", "0/new.png"], ["train"] * 2, [0, 0], groups=[f"{at % len(sizes[0]):05d}", "99999"])
+    before = complete_splits(items, None, 0).groupby("group")["split"].first()
+    after = complete_splits(pd.concat([items, extra], ignore_index=True), None, 0).groupby("group")["split"].first()
+    moved = (after[before.index] != before).groupby(items.groupby("group")["label"].first()).sum()
+    assert moved.drop(0).sum() == 0  # other classes
+    assert moved[0] <= 2 + 0.15 * len(sizes[0])
+
+
+def test_names_of_groups_alone_decide() -> None:
+    sizes = [[5] * 40, [3] * 40]
+    items = grouped(sizes)
+    renamed = items.assign(key=[f"other {row}" for row in range(len(items))])
+    splits = [complete_splits(each, None, 0).groupby("group")["split"].first() for each in (items, renamed)]
+    assert splits[0].equals(splits[1])
+
+
+def test_a_class_in_one_group_cannot_be_learnt_and_tested() -> None:
+    items = listing(list("abcdefg"), ["train"] * 7, [0, 0, 0, 1, 1, 1, 2], groups=["p", "p", None, "q", "q", "q", None])
+    message = (
+        r"photos has all 3 images of the class 'oak' in the group 'q', so that it cannot be both learnt and tested: "
+        r"add images of other groups, give another `group`, or leave the class out"
+    )
+    with pytest.raises(SourceError, match=message):
+        check_groups("photos", items, ("ash", "oak", "yew"), ("test", "validation"))
+    check_groups("photos", items, ("ash", "oak", "yew"), ("validation",))  # its test images are given
+
+
+def test_groups_in_several_given_splits_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    items = listing(list("abcd"), ["train", "test", "train", "test"], [0, 1, 0, 1], groups=["p", "p", "q", None])
+    check_groups("photos", items, ("ash", "oak"), ())
+    assert caplog.messages == ["photos: 1 groups of images are in several of its splits (p): the test is too kind"]
+    assert split_of(complete_splits(items, None, 0, ("train", "test"))) == split_of(items)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import classification_report
 
 from pipeline.report.statistics import (
@@ -17,6 +18,7 @@ from pipeline.report.statistics import (
     log_likelihoods,
     log_loss_of_guess,
     score,
+    wilson,
 )
 from tests.test_heads import toy_table
 
@@ -30,6 +32,39 @@ def test_accuracy_has_wilsons_interval() -> None:
     assert scores.accuracy_low == pytest.approx(0.4902, abs=1e-4)
     assert scores.accuracy_high == pytest.approx(0.9433, abs=1e-4)
     assert scores.log_loss == pytest.approx(-0.8 * np.log(0.9) - 0.2 * np.log(0.1), abs=1e-5)
+
+
+def test_images_of_a_group_count_for_what_they_are_worth() -> None:
+    y, right = np.zeros(40, np.int32), np.repeat([True, True, True, False, True], 8)
+    probabilities = np.where(right[:, None], (0.9, 0.1), (0.2, 0.8)).astype(np.float32)
+    alone, alike = score(probabilities, y, np.arange(40)), score(probabilities, y, np.arange(40) // 8)
+    assert alone == score(probabilities, y)
+    assert alike.accuracy == alone.accuracy == 0.8
+    assert (alike.accuracy_low, alike.accuracy_high) == pytest.approx(wilson(0.8, 5))  # each group right or wrong
+    spread = score(probabilities, y, np.arange(40) % 8)
+    assert (spread.accuracy_low, spread.accuracy_high) == pytest.approx(wilson(0.8, 40))  # each group as all others
+    perfect = score(np.tile(np.array([[0.9, 0.1]], np.float32), (40, 1)), y, np.arange(40) // 8)
+    assert perfect.accuracy_low == pytest.approx(wilson(1.0, 5)[0])  # nothing says that they are not alike
+
+
+def test_intervals_hold_where_groups_are_alike() -> None:
+    random, groups = np.random.default_rng(0), np.repeat(np.arange(40), 10)
+    held = {"groups": 0, "alone": 0}
+    for _ in range(400):
+        chance = random.beta(4, 1, 40)[groups]  # 0.8 in the mean, correlated by 1/6 within a group
+        right = random.random(400) < chance
+        probabilities = np.where(right[:, None], (0.9, 0.1), (0.2, 0.8)).astype(np.float32)
+        for name, each in (("groups", groups), ("alone", None)):
+            scores = score(probabilities, np.zeros(400, np.int32), each)
+            held[name] += scores.accuracy_low <= 0.8 <= scores.accuracy_high
+    assert held["groups"] >= 0.92 * 400
+    assert held["alone"] < 0.88 * 400
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 7), (7, 7), (8, 10), (372, 400)])
+def test_wilsons_interval_is_scipys(right: int, images: int) -> None:
+    expected = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    assert wilson(right / images, images) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_log_loss_of_a_class_held_impossible_is_large_and_finite() -> None:

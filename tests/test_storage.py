@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import stat
@@ -16,7 +15,6 @@ from features.storage import (
     check_writable,
     digest,
     from_json,
-    link_or_copy,
     read_json,
     remove,
     replacing,
@@ -82,11 +80,10 @@ def test_a_file_that_is_written_is_on_the_disk_before_its_name(tmp_path: Path, m
     monkeypatch.setattr(os, "unlink", removed)
     write_json(tmp_path / "x.json", "some text")
     assert done[:3] == ["sync 12", "name", "sync folder"]
-    link_or_copy(tmp_path / "x.json", tmp_path / "y.json")
     done.clear()
     remove(tmp_path / "x.json")
     assert done == ["remove", "sync folder"]
-    assert [path.name for path in tmp_path.iterdir()] == ["y.json"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_others_put_in_the_way_is_neither_written_nor_followed(
@@ -117,20 +114,6 @@ def test_a_file_has_the_permissions_that_the_person_asks_for(tmp_path: Path) -> 
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == 0o640
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_link_or_a_copy_has_the_same_bytes(shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, "no links here")
-
-    if not shared:
-        monkeypatch.setattr(os, "link", refuse)
-    (tmp_path / "x").write_bytes(b"content")
-    link_or_copy(tmp_path / "x", tmp_path / "y")
-    assert (tmp_path / "y").read_bytes() == b"content"
-    assert (tmp_path / "y").samefile(tmp_path / "x") == shared
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
 
 
 def test_what_was_sealed_tells_any_change() -> None:

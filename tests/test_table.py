@@ -20,7 +20,7 @@ from features.sources.registry import open_source
 from features.storage import FileRecord, digest, sealed, write_json
 from features.table import shard
 from features.table.manifest import MANIFEST, SEAL
-from features.table.shard import IMAGE_COLUMNS
+from features.table.shard import IMAGE_COLUMNS, LISTED
 from features.table.table import FeatureTable
 from features.trunk.trunk import Trunk
 from tests.conftest import make_tiny_trunk, write_images
@@ -50,9 +50,9 @@ def table(photos: Path, tmp_path: Path) -> FeatureTable:
 
 def test_schema_is_the_contract(table: FeatureTable) -> None:
     schema = pq.read_schema(table.folder / "part-00000.parquet")
-    assert schema.names == ["key", "split", "label", *IMAGE_COLUMNS, "features"]
+    assert schema.names == [*LISTED, *IMAGE_COLUMNS, "features"]
     assert schema.field("features").type == pa.list_(pa.field("item", pa.float16(), nullable=False), 128)
-    assert not any(field.nullable for field in schema)
+    assert [field.name for field in schema if field.nullable] == ["group"]
     about = json.loads(schema.metadata[b"treehead"])
     assert about["trunk"]["backbone"] == "tiny"
     assert about["classes"] == ["blue", "green", "red"]

@@ -23,7 +23,7 @@ from features.sources.source import (
     check_listed,
     drop_unused_classes,
 )
-from features.sources.splits import complete_splits, missing_splits
+from features.sources.splits import check_groups, complete_splits, missing_splits
 
 ANYTHING = SourceOptions()
 
@@ -86,6 +86,8 @@ def open_source(
         return replace(source, items=source.items.assign(split=ALL).sort_values("key"))
     source = drop_unused_classes(source)
     check_labelled(dataset, source)
+    drawn = missing_splits(source.items, splits)
+    check_groups(dataset, source.items, source.classes, drawn)
     items = complete_splits(source.items, asked.train_limit, seed, splits)
     check_learnable(dataset, items, source.classes)
     for split in splits:
@@ -95,7 +97,7 @@ def open_source(
                 f"{dataset} has {count} training images, too few to leave any for {split}: "
                 "add images, or raise `train_limit`"
             )
-    return replace(source, items=items, drawn=missing_splits(source.items, splits))
+    return replace(source, items=items, drawn=drawn)
 
 
 def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:

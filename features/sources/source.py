@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,12 @@ class Source:
     """A set of labelled images, or, without `classes`, of images that have no labels.
 
     `items` has one row an image, columns `key` (str, unique, relative), `split` (one of SPLITS, or ALL), `label`
-    (int32, index into `classes`, or UNLABELLED) and `stamp` (str, changes when the image does; empty where it never
-    does). `read` takes a row's index label, and raises OSError for an image that cannot be read. `mirror_matters` says
-    that these are digits, letters or signs, which are others in the mirror. `layout` is a line on how the images were
-    found, for the person who named them; empty where there was nothing to find out. `drawn` are the splits that the set
-    did not have, and that were drawn from its training images.
+    (int32, index into `classes`, or UNLABELLED), `group` (str, the images that belong together; None: it stands alone)
+    and `stamp` (str, changes when the image does; empty where it never does). `read` takes a row's index label, and
+    raises OSError for an image that cannot be read. `mirror_matters` says that these are digits, letters or signs,
+    which are others in the mirror. `layout` is a line on how the images were found, for the person who named them;
+    empty where there was nothing to find out. `drawn` are the splits that the set did not have, and that were drawn
+    from its training images.
     """
 
     name: str
@@ -52,20 +53,25 @@ class Source:
     drawn: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 of the classes and of every image's key, split, label and stamp."""
-        listing = self.items[["key", "split", "label", "stamp"]].to_csv(index=False)
+        """SHA-256 of the classes and of every image's key, split, label, group and stamp."""
+        listing = self.items[["key", "split", "label", "group", "stamp"]].to_csv(index=False)
         return hashlib.sha256(repr(self.classes).encode() + listing.encode()).hexdigest()
 
 
 def listing(
-    keys: list[str], splits: list[str], labels: NDArray[np.int32] | list[int], stamps: list[str] | None = None
+    keys: list[str],
+    splits: list[str],
+    labels: NDArray[np.int32] | list[int],
+    stamps: list[str] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> pd.DataFrame:
-    """Assemble a source's `items`, rows in the order given; `stamps` default to empty."""
+    """Assemble a source's `items`, rows in the order given; `stamps` default to empty, `groups` to none."""
     return pd.DataFrame(
         {
             "key": pd.Series(keys, dtype=object),
             "split": pd.Series(splits, dtype=object),
             "label": np.asarray(labels, dtype=np.int32),
+            "group": pd.Series(list[Any](groups or [None] * len(keys)), dtype=object),
             "stamp": pd.Series(stamps or [""] * len(keys), dtype=object),
         }
     )

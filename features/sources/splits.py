@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import SourceError
+from features.errors import SourceError, some
 from features.sources.source import SPLITS
+
+logger = logging.getLogger(__name__)
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -39,10 +44,10 @@ def complete_splits(
     Each image has a draw (see `_draws`), and a class's images are put in its order: the first of them are test, the
     next validation, the others train. How many, is how many have a draw below the share, within the bounds of `_quota`:
     two images are enough for a test image, three for one of each split. docs/images.md says what comes of that when
-    images are added.
+    images are added. Where images have groups, whole groups are drawn, by their names (see `_GroupDraw`).
 
     >>> keys = [f"{number:04d}.jpg" for number in range(1000)]
-    >>> items = pd.DataFrame({"key": keys, "split": "train", "label": 0})
+    >>> items = pd.DataFrame({"key": keys, "split": "train", "label": 0, "group": None})
     >>> complete_splits(items, None, seed=0)["split"].value_counts().to_dict()
     {'train': 720, 'test': 200, 'validation': 80}
     >>> complete_splits(items[:14], None, seed=0)["split"].value_counts().to_dict()
@@ -53,15 +58,18 @@ def complete_splits(
     ranges = _ranges(missing_splits(items, splits))
     items = items.sort_values("key")  # all that sort after this are stable: images of one draw are in this order
     train = items.loc[items["split"] == "train", ["key", "label"]]
-    items = items.assign(draw=_draws(train, ranges))
+    grouped = bool(items["group"].notna().any())
+    unit = items["group"].fillna(items["key"])
+    items = items.assign(unit=unit, draw=_named(items.assign(key=unit))["draw"] if grouped else _draws(train, ranges))
+    move = _move_groups if grouped else _move
     if "test" in ranges:
-        _move(items, "test", TEST_SHARE, ranges)
+        move(items, "test", TEST_SHARE, ranges)
     if train_limit is not None:
         items = _limit_training(items, train_limit, seed)
     if "validation" in ranges:
-        _move(items, "validation", VALIDATION_SHARE, ranges)
+        move(items, "validation", VALIDATION_SHARE, ranges)
     items["split"] = pd.Categorical(items["split"], categories=SPLITS, ordered=True)
-    items = items.drop(columns="draw").sort_values("split", kind="stable")
+    items = items.drop(columns=["draw", "unit"]).sort_values("split", kind="stable")
     items["split"] = items["split"].astype(object)
     return items
 
@@ -70,6 +78,30 @@ def missing_splits(items: pd.DataFrame, splits: Sequence[str] = SPLITS) -> tuple
     """Those of `splits` that a source does not give, and that are drawn from its training images."""
     given = set(items["split"].unique())
     return tuple(split for split in ("test", "validation") if split in splits and split not in given)
+
+
+def check_groups(where: str, items: pd.DataFrame, classes: Sequence[str], drawn: Sequence[str]) -> None:
+    """Raise SourceError where a class cannot be both learnt and tested, as one group has all its images.
+
+    A warning says how many groups are in several splits, where these were given.
+    """
+    splits = items.groupby("group")["split"].nunique()
+    if (splits > 1).any():
+        logger.warning(
+            "%s: %d groups of images are in several of its splits (%s): the test is too kind",
+            where,
+            (splits > 1).sum(),
+            some(splits.index[splits > 1].tolist()),
+        )
+    train = items[items["split"] == "train"]
+    units = train["group"].fillna(train["key"]).groupby(train["label"]).agg(["size", "nunique", "first"])
+    held = units[(units["nunique"] == 1) & (units["size"] > 1)]
+    if "test" in drawn and not held.empty:
+        raise SourceError(
+            f"{where} has all {held['size'].iloc[0]} images of the class {classes[int(held.index[0])]!r} in the group "
+            f"{held['first'].iloc[0]!r}, so that it cannot be both learnt and tested: add images of other groups, give "
+            "another `group`, or leave the class out"
+        )
 
 
 def split_table(items: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -98,6 +130,70 @@ def _move(items: pd.DataFrame, split: str, share: float, ranges: dict[str, tuple
     others = len(ranges) if split == "test" else 1
     moved = by_class.cumcount().to_numpy() < _quota(size, drawn, share, others)
     items.loc[train.index[moved], "split"] = split
+
+
+def _move_groups(items: pd.DataFrame, split: str, share: float, ranges: dict[str, tuple[float, float]]) -> None:
+    """As `_move`, but whole groups, in place."""
+    train = items[items["split"] == "train"]
+    chosen = _GroupDraw(train, share, len(ranges) if split == "test" else 1).below(ranges[split][1])
+    items.loc[train.index[train["unit"].isin(chosen)], "split"] = split
+
+
+class _GroupDraw:
+    """Groups, and images that stand alone, drawn whole out of `train` (unit, label, draw).
+
+    They are taken by their draws, but of each class as near `share` of its images as is asked: to within twice chance's
+    standard deviation, or half the share where this is less, but one image at least. Groups too large for that stay in
+    train, unless a class has no other. Of each class a group is left for each of the `others`, first of all for train.
+    """
+
+    def __init__(self, train: pd.DataFrame, share: float, others: int) -> None:
+        sizes = train.groupby(["draw", "unit", "label"]).size()
+        self._parts: dict[str, dict[int, int]] = {}
+        self._draws: dict[str, float] = {}
+        for draw, unit, label, size in sizes.reset_index(name="size").itertuples(index=False):
+            self._parts.setdefault(unit, {})[label] = size
+            self._draws[unit] = draw
+        units = sizes.groupby("label").size()
+        wanted, squares = share * sizes.groupby("label").sum(), (sizes**2).groupby("label").sum()
+        slack = np.maximum(1, np.minimum(2 * np.sqrt(share * (1 - share) * squares), wanted / 2))
+        self._least = np.maximum(1, np.ceil(wanted - slack)).to_dict()
+        self._most = np.floor(wanted + slack).to_dict()
+        self._spare: dict[Any, int] = (units - np.clip(units - 1, 1, others)).to_dict()
+        self._taken: list[str] = []
+        self._images: Counter[int] = Counter()
+        self._units: Counter[int] = Counter()
+
+    def below(self, limit: float) -> list[str]:
+        """The names of those that are taken, of whom most have a draw below `limit`."""
+        for unit in self._parts:
+            if self._is_wanted(unit, limit) and self._fits(unit):
+                self._take(unit)
+        for label in [label for label, spare in self._spare.items() if spare and not self._images[label]]:
+            left = [unit for unit, part in self._parts.items() if label in part and self._may_go(unit)]
+            if left and not self._images[label]:
+                self._take(min(left, key=self._size))
+        return self._taken
+
+    def _is_wanted(self, unit: str, limit: float) -> bool:
+        return self._draws[unit] < limit or any(self._images[label] < self._least[label] for label in self._parts[unit])
+
+    def _fits(self, unit: str) -> bool:
+        part = self._parts[unit]
+        return self._may_go(unit) and all(
+            self._images[label] + size <= self._most[label] for label, size in part.items()
+        )
+
+    def _may_go(self, unit: str) -> bool:
+        return all(self._units[label] < self._spare[label] for label in self._parts[unit])
+
+    def _take(self, unit: str) -> None:
+        self._taken.append(unit)
+        self._images.update(self._parts[unit])
+        self._units.update(self._parts[unit].keys())
+
+    def _size(self, unit: str) -> int:
+        return sum(self._parts[unit].values())
 
 
 def _quota(size: _Counts, drawn: _Counts, share: float, others: int) -> _Counts:

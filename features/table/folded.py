@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from features.sources.source import SPLITS
 from features.table.joined import JoinedTable
-from features.table.table import BATCH_ROWS, Indexed, Rows
+from features.table.table import BATCH_ROWS, Indexed, Rows, families
 
 LEFT_OUT = ""
 """The split of rows that are in none."""
@@ -68,13 +68,12 @@ class FoldedTable(Indexed, JoinedTable):
     def deal(self, folds: int, among: Collection[str], seed: int) -> NDArray[np.intp]:
         """The fold, 0 to `folds` − 1, of each row whose split is `among` these, (n,); ALONE for all others.
 
-        Each class is spread evenly, and images of the same bytes are in one fold. A class that all is in one fold is
-        ALONE as well.
+        Images of the same bytes or of one group are in one fold (see `families`), and each class is spread as evenly as
+        that allows. A class that all is in one fold is ALONE as well.
         """
         rows = self._index.reset_index()[np.isin(self.splits, list(among))]
-        groups = rows.groupby("sha256", sort=False)["label"].first().sample(frac=1, random_state=seed)
-        groups = groups.sort_values(kind="stable")
-        dealt = rows["sha256"].map(pd.Series(np.arange(len(groups)) % folds, groups.index))
+        rows = rows.assign(family=families(rows))
+        dealt = rows["family"].map(_dealt(rows, folds, seed))
         spread = dealt.groupby(rows["label"]).transform("nunique") > 1
         found = np.full(len(self.keys), ALONE, np.intp)
         found[rows["index"]] = dealt.where(spread, ALONE)
@@ -91,7 +90,7 @@ class FoldedTable(Indexed, JoinedTable):
             yield self._rows(chosen[start : start + size])
 
     def index(self) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256` of every row that is in a split."""
+        """As `Indexed.index` says, of every row that is in a split."""
         index: pd.DataFrame = self._index[self.splits != LEFT_OUT]
         return index
 
@@ -99,3 +98,22 @@ class FoldedTable(Indexed, JoinedTable):
         rows = self._index.iloc[numbers]
         x = self._x[numbers].astype(np.float32)
         return Rows(keys=rows["key"].to_numpy(), x=x, y=rows["label"].to_numpy(np.int32))
+
+
+def _dealt(rows: pd.DataFrame, folds: int, seed: int) -> dict[int, int]:
+    """The fold of each family of `rows` (family, label): the one that has fewest images like its own, then fewest.
+
+    The largest of a class are dealt first, else in an order that `seed` decides.
+    """
+    by_family = rows.groupby("family", sort=False)["label"]
+    order = by_family.agg(["first", "size"]).sample(frac=1, random_state=seed)
+    order = order.sort_values(["first", "size"], ascending=[True, False], kind="stable")
+    labels = {family: np.unique(of, return_counts=True) for family, of in by_family}
+    held = np.zeros((folds, rows["label"].max() + 1), np.int64)
+    dealt = {}
+    for family in order.index:
+        classes, counts = labels[family]
+        fold = np.lexsort((held.sum(axis=1), held[:, classes] @ counts))[0]
+        held[fold, classes] += counts
+        dealt[family] = int(fold)
+    return dealt

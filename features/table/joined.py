@@ -108,11 +108,11 @@ class JoinedTable:
         return self.tables[0].test_duplicates()
 
     def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        """A number for each row of a split, (n,), in the order of `read`, as `families` has them."""
         return self.tables[0].alike(split)
 
     def index(self) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256` of every row; raises TableError unless all tables have the same."""
+        """As `Indexed.index` says, of every row; raises TableError unless all tables have the same."""
         first, *others = (table.index() for table in self.tables)
         for table, index in zip(self.tables[1:], others, strict=True):
             if not index.equals(first):
@@ -122,6 +122,10 @@ class JoinedTable:
     def images(self) -> pd.DataFrame:
         """`key` of every row, and what it tells of its image, see `FeatureTable.images`."""
         return self.tables[0].images()
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """A small grey picture of every row's image, see `FeatureTable.thumbnails`."""
+        return self.tables[0].thumbnails()
 
 
 def order_of(keys: NDArray[np.object_], other: NDArray[np.object_], folder: Path) -> NDArray[np.intp]:

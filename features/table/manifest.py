@@ -35,7 +35,7 @@ SHARD = re.compile(r"part-\d{5,}\.parquet")
 class TableSpec:
     """What a table is made of; two tables with the same `fingerprint` are the same table.
 
-    `source_sha256` covers every image's key, split, label and stamp (see `Source.digest`).
+    `source_sha256` covers every image's key, split, label, group and stamp (see `Source.digest`).
     """
 
     dataset: str
@@ -67,7 +67,11 @@ class TableSpec:
 
     def about_shards(self) -> dict[str, Json]:
         """What each shard says of itself; which images there are, and how the weights' file is called, is not in it."""
-        return self.without_source() | {"transfer_learning": self.trunk.pretrained}
+        return self.without_source() | {"format": FORMAT, "transfer_learning": self.trunk.pretrained}
+
+    def about_rows(self) -> dict[str, Json]:
+        """What rows of one image have in common in whichever tables they stand, whatever its split, label or group."""
+        return {name: value for name, value in self.about_shards().items() if name != "classes"}
 
     def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `storage.from_json` turns it back."""

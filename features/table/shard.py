@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.looks import LOOKS
+from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
 from features.storage import digest, from_json, replacing
 from features.table.ledger import LedgerEntry
@@ -34,8 +36,12 @@ IMAGE_COLUMNS = {
     "width": pa.int32(),
     "height": pa.int32(),
     **dict.fromkeys(LOOKS, pa.float32()),
+    "thumbnail": pa.list_(pa.field("item", pa.uint8(), nullable=False), SIDE * SIDE),
 }
 """What each row tells of its image besides the features: of its file, its size in pixels, and how it looks."""
+
+LISTED = ("key", "split", "label", "group", "stamp")
+"""The columns that the source decides; all others depend on the image and the trunk alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +102,30 @@ def write_shard(
 ) -> ShardSummary:
     """Write a shard of the images that have `features`, (n, dim) float16.
 
-    `images` tells by their row in `shard.items` what of a table's columns the images alone decide, see IMAGE_COLUMNS.
-
+    `images` tells, by their row in `shard.items`, what the images alone decide, see IMAGE_COLUMNS.
     The shard carries its part of the ledger in its metadata, so that a finished shard need never be looked at again.
     """
-    rows = shard.items.loc[images.index].join(images)
+    values = pa.array(features.reshape(-1), type=pa.float16())
+    columns = {name: pa.array(images[name].tolist(), type=kind) for name, kind in IMAGE_COLUMNS.items()}
+    columns["features"] = pa.FixedSizeListArray.from_arrays(values, type=_kinds(spec)["features"])
+    return _write(path, spec, replace(shard, items=shard.items.loc[images.index]), columns, errors)
+
+
+def copy_shard(path: Path, spec: TableSpec, shard: Shard, images: pa.Table) -> ShardSummary:
+    """Write a shard of rows that stand elsewhere: `images` has all columns but LISTED, in the order of its items."""
+    return _write(path, spec, shard, dict(zip(images.column_names, images.columns, strict=True)), [])
+
+
+def _write(
+    path: Path, spec: TableSpec, shard: Shard, images: Mapping[str, Any], errors: list[LedgerEntry]
+) -> ShardSummary:
+    """Write the rows of `shard.items`, whose other columns are `images`."""
+    rows = shard.items.assign(label=shard.items["label"].astype(object).where(shard.items["label"] != UNLABELLED, None))
     counts = {str(name): int(count) for name, count in rows["split"].value_counts().items()}
     summary = ShardSummary(fingerprint=shard.fingerprint, rows=counts, errors=errors)
     schema = _schema(spec, summary)
-    values = pa.array(features.reshape(-1), type=pa.float16())
-    columns = rows.assign(label=rows["label"].astype(object).where(rows["label"] != UNLABELLED, None))
-    arrays = [pa.array(columns[field.name].tolist(), type=field.type) for field in list(schema)[:-1]]
-    arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field("features").type))
+    listed = {name: pa.array(rows[name].tolist(), type=schema.field(name).type, from_pandas=True) for name in LISTED}
+    arrays = [(listed | dict(images))[name] for name in schema.names]
     with replacing(path) as scratch:
         pq.write_table(
             pa.Table.from_arrays(arrays, schema=schema),
@@ -134,23 +152,29 @@ def _ends_shard(key: str) -> bool:
 
 
 def _fingerprint(spec: TableSpec, items: pd.DataFrame) -> str:
-    listing = items[["key", "split", "label", "stamp"]].to_csv(index=False)
+    listing = items[list(LISTED)].to_csv(index=False)
     return digest({"format": FORMAT, "table": spec.without_source(), "items": listing})
 
 
-def _schema(spec: TableSpec, summary: ShardSummary) -> pa.Schema:
+def _kinds(spec: TableSpec) -> dict[str, Any]:
+    """The columns of a shard, in order."""
     item = pa.field("item", pa.float16(), nullable=False)
-    kinds = {
+    return {
         "key": pa.string(),
         "split": pa.string(),
         "label": pa.int32(),
+        "group": pa.string(),
+        "stamp": pa.string(),
         **IMAGE_COLUMNS,
         "features": pa.list_(item, spec.dim),
     }
+
+
+def _schema(spec: TableSpec, summary: ShardSummary) -> pa.Schema:
     metadata: dict[bytes | str, bytes | str] = {
         "treehead": json.dumps(spec.about_shards()),
         "treehead.shard": json.dumps(asdict(summary)),
     }
-    unlabelled = () if spec.classes else ("label",)
-    fields = [pa.field(name, kind, nullable=name in unlabelled) for name, kind in kinds.items()]
+    gaps = ("group",) if spec.classes else ("group", "label")
+    fields = [pa.field(name, kind, nullable=name in gaps) for name, kind in _kinds(spec).items()]
     return pa.schema(fields, metadata=metadata)

@@ -1,6 +1,6 @@
 """The feature table: Parquet shards with one fixed-size-list column, a ledger of what could not be read, a manifest.
 
-    <folder>/part-00000.parquet …   key, split, label, sha256, bytes, width, height, how the image looks, features
+    <folder>/part-00000.parquet …   key, split, label, group, stamp, sha256, bytes, size, looks, features
     <folder>/errors.parquet         key, reason, exception
     <folder>/manifest.json          written last: a folder without it is not a table yet
 
@@ -21,8 +21,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from features.errors import TableError
+from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
 from features.storage import FileRecord, digest
 from features.table.ledger import LEDGER, read_ledger, reading
@@ -51,7 +54,7 @@ class Indexed(ABC):
 
     @abstractmethod
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`."""
+        """Every row's `key`, `split`, `label` (UNLABELLED for null), `group` (null: it stands alone) and `sha256`."""
 
     def labels(self, split: str) -> NDArray[np.int32]:
         """The labels of a split, (n,), in the order of `read`."""
@@ -65,9 +68,9 @@ class Indexed(ABC):
         return int(index.loc[test, "sha256"].isin(index.loc[~test, "sha256"]).sum())
 
     def alike(self, split: str) -> NDArray[np.intp]:
-        """A number for each row of a split, (n,), in the order of `read`, the same for images of the same bytes."""
+        """A number for each row of a split, (n,), in the order of `read`, as `families` has them."""
         index = self.index()
-        return pd.factorize(index.loc[index["split"] == split, "sha256"])[0]
+        return families(index[index["split"] == split])
 
 
 class FeatureTable(Indexed):
@@ -146,7 +149,7 @@ class FeatureTable(Indexed):
                         yield rows
 
     def to_pandas(self, split: str | None = None) -> pd.DataFrame:
-        """`key`, `split`, `label` and `sha256`, then one float32 column a feature, named f0 … ; all splits or one."""
+        """What `index` has of every row, then one float32 column a feature, named f0 … ; all splits or one."""
         splits = [split] if split else list(self.rows)
         rows = [self.read(name) for name in splits]
         features = pd.DataFrame(
@@ -156,19 +159,28 @@ class FeatureTable(Indexed):
         return pd.concat([keys.merge(self.index(), on="key", how="left", validate="1:1"), features], axis=1)
 
     def index(self) -> pd.DataFrame:
-        """Every row's `key`, `split`, `label` (UNLABELLED for null) and `sha256`, without its features.
+        """As `Indexed.index` says, without the features.
 
         Raises TableError for a shard that was changed or is of another table, a key that is there twice, a label that
         numbers no class, and splits that have not as many rows as the manifest says.
         """
-        index = self._columns("key", "split", "label", "sha256").fillna({"label": UNLABELLED})
+        index = self._columns("key", "split", "label", "group", "sha256").fillna({"label": UNLABELLED})
         index = index.astype({"label": "int32"})
         self._check_index(index)
         return index
 
     def images(self) -> pd.DataFrame:
-        """Every row's `key`, and what it tells of its image, see IMAGE_COLUMNS; raises TableError as `index` does."""
-        return self._columns("key", *IMAGE_COLUMNS)
+        """Every row's `key`, and what it tells of its image but for the thumbnail; see IMAGE_COLUMNS."""
+        return self._columns("key", *(name for name in IMAGE_COLUMNS if name != "thumbnail"))
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """A small grey picture of every row's image, (n, s, s), in the order of `images`."""
+        parts = []
+        for shard in self.shards:
+            with reading(shard):
+                column = pq.read_table(self._checked(shard.name), columns=["thumbnail"])["thumbnail"]
+            parts.append(_matrix(column.combine_chunks()))
+        return np.concatenate(parts).reshape(-1, SIDE, SIDE)
 
     def _columns(self, *names: str) -> pd.DataFrame:
         parts = []
@@ -227,6 +239,20 @@ class FeatureTable(Indexed):
             )
 
 
+def families(index: pd.DataFrame) -> NDArray[np.intp]:
+    """A number from 0 for each row of an index, (n,): the same for images of the same bytes or of one group.
+
+    >>> families(pd.DataFrame({"sha256": list("abbcd"), "group": ["x", "x", "y", "y", None]}))
+    array([0, 0, 0, 0, 1])
+    """
+    (images, _), (groups, names) = (pd.factorize(index[name]) for name in ("sha256", "group"))
+    linked, count = groups >= 0, images.max(initial=-1) + 1
+    links = np.ones(linked.sum(), bool), (images[linked], count + groups[linked])
+    nodes = count + len(names)
+    _, found = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
+    return pd.factorize(found[images])[0]
+
+
 def close_table(folder: Path, spec: TableSpec, rows: Mapping[str, int], errors: int, shards: Sequence[str]) -> None:
     """Write the manifest of a table whose files are all in `folder`, `shards` in this order."""
     Manifest(
@@ -247,7 +273,7 @@ def _may_hold(metadata: Any, group: int, split: str) -> bool:
     return statistics is None or not statistics.has_min_max or statistics.min <= split <= statistics.max
 
 
-def _matrix(column: Any) -> NDArray[np.float16]:
+def _matrix(column: Any) -> NDArray[Any]:
     """The column as an (n, dim) array, without a copy."""
-    matrix: NDArray[np.float16] = column.flatten().to_numpy().reshape(len(column), -1)
+    matrix: NDArray[Any] = column.flatten().to_numpy().reshape(len(column), -1)
     return matrix

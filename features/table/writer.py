@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.storage import link_or_copy, remove
+from features.storage import remove, write_json
 from features.table.ledger import LedgerEntry, refuse_many, write_ledger
 from features.table.manifest import MANIFEST, TableSpec, recorded_shards
-from features.table.shard import ShardSummary, name_shards, read_summary, write_shard
+from features.table.reuse import EarlierRows
+from features.table.shard import ShardSummary, copy_shard, name_shards, read_summary, write_shard
 from features.table.table import FeatureTable, close_table
+from features.table.timing import TIMING, Timing
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +26,8 @@ logger = logging.getLogger(__name__)
 class TableWriter:
     """Writes the shards of one table that are not finished yet; `parts` are the source's items, shard by shard.
 
-    Shards of earlier tables of the same images and trunk are taken over where they hold the same rows. With `retry_bad`
-    no shard is finished that could not read all of its images.
+    What earlier tables of the same trunk have of its images is taken over from there. With `retry_bad` no shard is
+    finished that could not read all of its images.
     """
 
     def __init__(self, root: Path, spec: TableSpec, parts: Sequence[pd.DataFrame], *, retry_bad: bool) -> None:
@@ -39,12 +42,10 @@ class TableWriter:
         self._remove_damaged()
         for number, shard in enumerate(self._shards):
             self._take(number, self.folder / shard.name)
-        missing = {
-            shard.fingerprint: number for number, shard in enumerate(self._shards) if number not in self._finished
-        }
+        missing = [number for number in range(len(self._shards)) if number not in self._finished]
         if missing:
             self._reopen()
-            self._adopt(missing)
+            self._reuse(missing)
 
     @property
     def is_finished(self) -> bool:
@@ -102,15 +103,15 @@ class TableWriter:
         self._finished[number] = found
         return True
 
-    def _adopt(self, missing: dict[str, int]) -> None:
-        """Take over the shards in `missing`, fingerprint to number, that an earlier table has undamaged."""
-        earlier = [folder for folder in self.folder.parent.glob(f"{self.spec.stem}-*") if folder != self.folder]
-        for folder in sorted(earlier):
-            records = recorded_shards(folder)
-            for path in sorted(folder.glob("part-*.parquet")):
-                found, record = read_summary(path), records.get(path.name)
-                number = missing.get(found.fingerprint) if found else None
-                if number is None or number in self._finished or (record and not record.fits(path)):
-                    continue
-                if self._take(number, path):
-                    link_or_copy(path, self.folder / self._shards[number].name)
+    def _reuse(self, missing: Sequence[int]) -> None:
+        """Write those of the shards `missing` whose rows all stand in earlier tables, or elsewhere in this one."""
+        folders = sorted(self.folder.parent.glob(f"{self.spec.stem}-*"))
+        earlier = EarlierRows(self.spec, folders, pd.concat([self._shards[number].items for number in missing]))
+        for number in missing:
+            shard = self._shards[number]
+            images = earlier.of(shard.items)
+            if images is not None:
+                self._finished[number] = copy_shard(self.folder / shard.name, self.spec, shard, images)
+        timings = list(filter(None, map(Timing.read, [self.folder, *earlier.folders()])))
+        if self.is_finished and timings:
+            write_json(self.folder / TIMING, asdict(timings[0]))

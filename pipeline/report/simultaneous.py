@@ -100,7 +100,11 @@ def compare_all(
     variances = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
     variances[variances < ROUNDING * np.diag(covariance).max()] = 0  # the two agree on every image
     critical = _critical(covariance, variances, draws)
-    centres, errors = _intervals(observed, variances, n) if scores.dtype == np.bool_ else (observed, np.sqrt(variances))
+    centres, errors = observed, np.sqrt(variances)
+    if scores.dtype == np.bool_:
+        _, alone, _ = moments_of(scores, None)
+        alone = alone[first, first] + alone[second, second] - 2 * alone[first, second]
+        centres, errors = _intervals(observed, variances, effective_images(alone, variances, groups, n))
     errors = errors * sqrt(1 + folds / (folds - 1)) if folds else errors
     shown = (critical + ndtri(POWER)) * errors
     found = zip(first, second, observed, centres, critical * errors, shown, strict=True)
@@ -131,8 +135,25 @@ def moments_of(
     return means, offsets @ offsets.T * (draws / max(draws - 1, 1) / len(scores) ** 2), draws
 
 
+def effective_images(
+    alone: NDArray[np.float64], variances: NDArray[np.float64], groups: NDArray[np.intp] | None, n: int
+) -> NDArray[np.float64]:
+    """How many images that stand alone would tell means as well as `n` do, whose `groups` (n,) may be alike.
+
+    `alone` is what the means' variances would be without groups, `variances` what they are with them: the design effect
+    is their ratio (Rao and Scott 1992, Biometrics 48). It is held between none and that of groups all alike (Kish 1965,
+    Survey Sampling), which is also what is taken where no image differs.
+    """
+    if groups is None:
+        return np.full_like(variances, n)
+    least = n**2 / (np.bincount(groups) ** 2).sum()
+    shares = np.divide(alone, variances, out=np.zeros_like(alone), where=variances > 0)
+    worth: NDArray[np.float64] = np.clip(n * shares, least, n)
+    return worth
+
+
 def _intervals(
-    observed: NDArray[np.float64], variances: NDArray[np.float64], n: int
+    observed: NDArray[np.float64], variances: NDArray[np.float64], n: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the intervals of differences between shares that are right are centred, and their standard errors."""
     disagree = (n * (n * variances + observed**2) + 2) / (n + 2)

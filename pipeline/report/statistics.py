@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import sqrt
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, entropy
+from scipy.special import ndtri
+from scipy.stats import entropy
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from features.sources.source import LearningSplit
 from features.table.joined import JoinedTable
 from models.heads.head import Probabilities
-from pipeline.report.simultaneous import CONFIDENCE
+from pipeline.report.simultaneous import CONFIDENCE, effective_images, moments_of
 
 MATRIX_CLASSES = 100
 """Up to this many classes a confusion matrix is kept; it grows with their square."""
@@ -85,17 +87,20 @@ class Predicted:
         return self.macro.f1
 
 
-def score(probabilities: Probabilities, y: NDArray[np.int32]) -> Scores:
+def score(probabilities: Probabilities, y: NDArray[np.int32], groups: NDArray[np.intp] | None = None) -> Scores:
     """Score (n, k) probabilities against (n,) labels that number their columns; n is 1 or more.
+
+    Images of one of `groups` (n,) may be alike: the interval is that of as many images as they are worth.
 
     >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.7, 0.3]], np.float32)
     >>> scores = score(probabilities, np.array([0, 0, 1, 1], np.int32))
     >>> print(f"{scores.accuracy:.2f}, between {scores.accuracy_low:.2f} and {scores.accuracy_high:.2f}")
     0.75, between 0.30 and 0.95
     """
-    predicted = probabilities.argmax(axis=1)
-    accuracy = float(np.mean(predicted == y))
-    low, high = wilson(accuracy, len(y))
+    right = (probabilities.argmax(axis=1) == y)[:, None]
+    accuracy = float(right.mean())
+    variances, alone = (moments_of(right, each)[1][0] for each in (groups, None))
+    low, high = wilson(accuracy, effective_images(alone, variances, groups, len(y))[0])
     columns = np.arange(probabilities.shape[1])
     return Scores(
         accuracy=accuracy,
@@ -159,7 +164,8 @@ def log_loss_of_guess(table: JoinedTable) -> float:
     return float(entropy(counts))
 
 
-def wilson(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an accuracy (share) on so many images."""
-    interval = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson(accuracy: float, images: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (share) on so many images (1927, JASA 22)."""
+    extra = float(ndtri((1 + CONFIDENCE) / 2)) ** 2 / images
+    centre, margin = accuracy + extra / 2, sqrt(extra * (accuracy * (1 - accuracy) + extra / 4))
+    return max((centre - margin) / (1 + extra), 0.0), min((centre + margin) / (1 + extra), 1.0)

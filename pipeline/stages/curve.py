@@ -144,11 +144,15 @@ def part_of(table: FoldedTable, shares: NDArray[np.float64], share: float) -> Fo
 
 
 def shares_of(table: FoldedTable, random: np.random.Generator) -> NDArray[np.float64]:
-    """(n,) Beyond which share of the images that may be learnt from each row is among them; test rows always are."""
+    """(n,) Beyond which share of the images that may be learnt from each row is among them; test rows always are.
+
+    Images of one family come together: more images are those of more patients, say, not more of the same ones.
+    """
     shares = np.zeros(len(table.splits))
     for split in get_args(LearningSplit):
         rows = np.flatnonzero(table.splits == split)
         labels = pd.Series(table.labels(split)).sample(frac=1, random_state=random)
+        labels = labels.iloc[pd.factorize(table.alike(split)[labels.index])[0].argsort(kind="stable")]
         of_class = labels.groupby(labels)
         turn = of_class.cumcount()
         first = turn < (LEAST_OF_CLASS if split == "train" else 0)

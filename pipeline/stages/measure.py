@@ -75,7 +75,8 @@ class Contest:
 class Tested:
     """The images that contenders are judged by, and what each `said` of them, (n, k), by name.
 
-    Images of one of `groups` (n,) have the same bytes; `beside` has as training images those that may be like them.
+    Images of one of `groups` (n,) have the same bytes or belong together, see `families`; `beside` has as training
+    images those that may be like them.
     """
 
     rows: Rows
@@ -90,7 +91,9 @@ def measure(contest: Contest) -> Comparison:
     on_test = {name: _predictions(item, table, test) for name, item in contest.trained.items()}
     tested = _out_of_fold(contest) if contest.folds else _on_test(contest, test, on_test)
     said, y, guess = tested.said, tested.rows.y, log_loss_of_guess(table)
-    found = {name: _head_result(item, said[name], y, on_test[name][1], guess) for name, item in contest.trained.items()}
+    found = {
+        name: _head_result(item, said[name], tested, on_test[name][1], guess) for name, item in contest.trained.items()
+    }
     heads = dict(sorted(found.items(), key=lambda each: each[1].accuracy, reverse=True))
     right = np.array([said[name].argmax(axis=1) == y for name in heads]).T
     likely = np.array([log_likelihoods(said[name], y) for name in heads]).T
@@ -149,7 +152,8 @@ def _out_of_fold(contest: Contest) -> Tested:
 
 
 def _given_test(contest: Contest, probabilities: Probabilities, y: NDArray[np.int32]) -> Scores | None:
-    return score(probabilities, y) if contest.folds and contest.test_given else None
+    given = contest.folds and contest.test_given
+    return score(probabilities, y, contest.table.alike("test")) if given else None
 
 
 def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:
@@ -173,12 +177,12 @@ def _timed_predictions(head: Classifier, x: NDArray[np.float32]) -> tuple[Probab
 
 
 def _head_result(
-    item: Trained, probabilities: Probabilities, y: NDArray[np.int32], us: float | None, guess: float
+    item: Trained, probabilities: Probabilities, tested: Tested, us: float | None, guess: float
 ) -> ContenderResult:
-    card = item.card
+    card, y = item.card, tested.rows.y
     counted = count_predicted(probabilities.argmax(axis=1), y, len(card.classes))
     return ContenderResult(
-        **asdict(score(probabilities, y)),
+        **asdict(score(probabilities, y, tested.groups)),
         **{each.name: getattr(counted, each.name) for each in fields(counted)},
         fit_seconds=card.fit_seconds,
         tune_seconds=item.tune_seconds,

@@ -23,8 +23,8 @@ FAINT = 1e-3
 
 def residuals(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """1 - correlation of (m, s, s) pictures at the best warp found, (m,) float32: 0 for copies."""
-    parts = zip(first.split(CHUNK), second.split(CHUNK), strict=True)
-    found = [_residuals(one.float(), other.float()) for one, other in parts]
+    parts = (slice(start, start + CHUNK) for start in range(0, len(first), CHUNK))
+    found = [_residuals(first[part].float(), second[part].float()) for part in parts]
     return torch.cat(found) if found else torch.empty(0)
 
 
@@ -94,4 +94,5 @@ def _centred(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _length(vectors: torch.Tensor) -> torch.Tensor:
-    return vectors.norm(dim=1, keepdim=True).clamp_min(FAINT)
+    lengths: torch.Tensor = vectors.norm(dim=1, keepdim=True)
+    return lengths.clamp_min(FAINT)

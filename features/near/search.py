@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.devices import usable_cores
 from features.errors import FeaturesError
 
 EXACT_ROWS = 50_000
@@ -23,6 +22,12 @@ BLOCK = 1024
 
 MOST_COLUMNS = 512
 """What longer rows are projected to, at random, which keeps cosines (Johnson & Lindenstrauss, 1984)."""
+
+LISTS, LOOKED_AT = 2048, 8
+"""Of the index: lists, and how many of them are looked at for a query."""
+
+PER_LIST, ROUNDS = 40, 5
+"""Rows for each list that k-means learns from, and its rounds."""
 
 OnRows = Callable[[int], None]
 """Called with how many rows have just been looked up."""
@@ -89,8 +94,10 @@ class Searcher:
         return indices.numpy(), distances.numpy()
 
     def _looked_up(self, block: NDArray[np.float16], k: int) -> Found:
-        found = self._index.search(block, k, threads=usable_cores())
-        return found.keys.astype(np.int64).reshape(len(block), -1), found.distances.reshape(len(block), -1) / 2
+        assert self._index is not None
+        distances, indices = self._index.search(block.astype(np.float32), k)
+        indices[indices < 0] = indices.max()  # fewer were looked at than asked for: these are far
+        return indices, np.minimum(distances / 2, 2)
 
 
 def neighbours(x: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:
@@ -119,13 +126,17 @@ def distances_between(rows: NDArray[np.float16], first: NDArray[Any], others: ND
 
 
 def _index(rows: NDArray[np.float16]) -> Any:
-    """A navigable small world (Malkov & Yashunin, 2020) of the rows, by usearch."""
+    """An inverted file (Jégou et al., 2011) of the rows, by faiss: a query looks at the lists nearest to it."""
     try:
-        from usearch.index import Index
+        import faiss
     except ImportError:
         raise FeaturesError(
             f"{len(rows):,} images came, and more than {EXACT_ROWS:,} need an index: pip install 'treehead[near]'"
         ) from None
-    index = Index(ndim=rows.shape[1], metric="l2sq", dtype="f16", connectivity=16, expansion_add=64)
-    index.add(np.arange(len(rows)), rows, threads=usable_cores())
+    index: Any = faiss.index_factory(rows.shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQfp16")
+    index.nprobe, index.cp.niter, index.cp.max_points_per_centroid = LOOKED_AT, ROUNDS, PER_LIST
+    order = np.random.default_rng(0).permutation(len(rows))[: PER_LIST * index.nlist]
+    index.train(rows[np.sort(order)].astype(np.float32))
+    for start in range(0, len(rows), BLOCK):
+        index.add(rows[start : start + BLOCK].astype(np.float32))
     return index

@@ -10,6 +10,7 @@ from benchmarks.config import (
     BenchFewConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
+    BenchNearConfig,
     BenchTrunksConfig,
     BenchVerdictConfig,
     BenchWeightsConfig,
@@ -21,7 +22,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION = BenchCalibrationConfig()
-_CURVE, _FEW = BenchCurveConfig(), BenchFewConfig()
+_CURVE, _FEW, _NEAR = BenchCurveConfig(), BenchFewConfig(), BenchNearConfig()
 
 
 @app.command
@@ -84,6 +85,14 @@ def curve(datasets: Datasets, config: Annotated[BenchCurveConfig, Flat] = _CURVE
     from benchmarks.curve import run_bench_curve
 
     run_bench_curve(datasets, config)
+
+
+@app.command
+def near(datasets: Datasets, config: Annotated[BenchNearConfig, Flat] = _NEAR) -> None:
+    """Measure how many planted near-doubles are found on several image sets, and what a search of many rows costs."""
+    from benchmarks.near import run_bench_near
+
+    run_bench_near(datasets, config)
 
 
 @app.command

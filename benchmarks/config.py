@@ -196,6 +196,37 @@ class BenchFewConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchNearConfig:
+    """The benchmark of near-doubles.
+
+    Attributes:
+        alexnet: Weights of AlexNet: bundled, imagenet, or a file.
+        planted: Test images of which changed copies are planted, of each kind.
+        rows: Synthetic rows that are searched, separated by commas, from few to many.
+    """
+
+    alexnet: str = BUNDLED
+    planted: int = 200
+    rows: str = "50000,100000,200000"
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"planted": (1, 10**5)})
+        if not all(count.strip().isdecimal() and int(count) >= 100 for count in self.rows.split(",")):
+            raise ConfigError(f"--rows {self.rows!r} came: expected numbers of 100 or more, separated by commas")
+
+    def scales(self) -> list[int]:
+        """Rows of each search."""
+        return [int(count) for count in self.rows.split(",")]
+
+    def trunks(self) -> dict[str, TrunkOptions]:
+        """The trunks, by the name that they are shown under."""
+        lite0 = TrunkOptions(backbone="efficientnet_lite0")
+        return {"Lite0": lite0, "AlexNet": TrunkOptions(backbone="alexnet", weights=self.alexnet)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class BenchVerdictConfig:
     """The benchmark of the verdict.
 

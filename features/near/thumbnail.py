@@ -22,5 +22,5 @@ def thumbnail(pixels: torch.Tensor) -> NDArray[np.uint8]:
     """
     step = max(1, min(pixels.shape[-2:]) // (OVERSAMPLED * SIDE))
     small = v2.functional.resize(pixels[:, ::step, ::step], [SIDE, SIDE], antialias=True)
-    grey: NDArray[np.uint8] = v2.functional.rgb_to_grayscale(small)[0].cpu().numpy()
+    grey: NDArray[np.uint8] = small.float().mean(0).round().byte().cpu().numpy()
     return grey

@@ -1,0 +1,142 @@
+"""Which rows are nearest to others: an exact product, block by block, or beyond that an approximate index.
+
+Distances are half of the squared Euclidean, which is 1 - cosine of rows of unit length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.errors import FeaturesError
+
+EXACT_ROWS = 50_000
+"""Up to so many, the product is faster than an index or nearly so."""
+
+BLOCK = 1024
+"""Queries at once."""
+
+MOST_COLUMNS = 512
+"""What longer rows are projected to, at random, which keeps cosines (Johnson & Lindenstrauss, 1984)."""
+
+LISTS, LOOKED_AT = 2048, 8
+"""Of the index: lists, and how many of them are looked at for a query."""
+
+PER_LIST, ROUNDS = 40, 5
+"""Rows for each list that k-means learns from, and its rounds."""
+
+OnRows = Callable[[int], None]
+"""Called with how many rows have just been looked up."""
+
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Indices and distances, (n, k) each, nearest first."""
+
+
+class Directions:
+    """Rows as directions from the mean of a set: (n, d) to (n, at most MOST_COLUMNS) float16 of unit length.
+
+    `x` is the set, (n, d) float16 or float32; the projection depends on d alone.
+    """
+
+    def __init__(self, x: NDArray[Any]) -> None:
+        self.mean = torch.from_numpy(x.mean(axis=0, dtype=np.float64).astype(np.float32))
+        self.projection: torch.Tensor | None = None
+        if x.shape[1] > MOST_COLUMNS:
+            seeded = torch.Generator().manual_seed(0)
+            self.projection = torch.randn(x.shape[1], MOST_COLUMNS, generator=seeded)
+
+    def of(self, x: NDArray[Any]) -> NDArray[np.float16]:
+        """The directions of rows; those at the mean stay zero."""
+        return np.concatenate([self._of(x[start : start + BLOCK]) for start in range(0, max(len(x), 1), BLOCK)])
+
+    def _of(self, x: NDArray[Any]) -> NDArray[np.float16]:
+        away = torch.from_numpy(x.astype(np.float32)) - self.mean
+        if self.projection is not None:
+            away = away @ self.projection
+        return unit(away).half().numpy()
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    """(n, d) float32 rows of length 1; those that are next to nothing become zero."""
+    length = rows.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-3, rows / length.clamp_min(1e-3), 0.0)
+
+
+class Searcher:
+    """A set of rows, (n, d) float16, each of length 1 or 0, in which to look up others."""
+
+    def __init__(self, rows: NDArray[np.float16]) -> None:
+        self.rows = rows
+        self._index = _index(rows) if len(rows) > EXACT_ROWS else None
+        self._exact = torch.from_numpy(rows).float() if self._index is None else None
+
+    def nearest(self, queries: NDArray[np.float16], k: int, on_rows: OnRows = lambda rows: None) -> Found:
+        """The k rows (or as many as there are) nearest to each query."""
+        k = min(k, len(self.rows))
+        parts = []
+        for start in range(0, max(len(queries), 1), BLOCK):
+            block = queries[start : start + BLOCK]
+            parts.append(self._product(block, k) if self._index is None else self._looked_up(block, k))
+            on_rows(len(block))
+        indices, distances = zip(*parts, strict=True)
+        return np.concatenate(indices), np.concatenate(distances)
+
+    def _product(self, block: NDArray[np.float16], k: int) -> Found:
+        assert self._exact is not None
+        queries = torch.from_numpy(block).float()
+        half = self._exact.square().sum(1) / 2
+        closeness, indices = torch.addmm(-half, queries, self._exact.T).topk(k, dim=1)
+        distances = (queries.square().sum(1, keepdim=True) / 2 - closeness).clamp_min(0)
+        return indices.numpy(), distances.numpy()
+
+    def _looked_up(self, block: NDArray[np.float16], k: int) -> Found:
+        assert self._index is not None
+        distances, indices = self._index.search(block.astype(np.float32), k)
+        indices[indices < 0] = indices.max()  # fewer were looked at than asked for: these are far
+        return indices, np.minimum(distances / 2, 2)
+
+
+def neighbours(x: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:
+    """The k nearest of each of n images (or n - 1), itself left out, by their features' directions, (n, d)."""
+    rows = Directions(x).of(x)
+    return others(Searcher(rows), rows, k, on_rows)
+
+
+def others(searcher: Searcher, queries: NDArray[np.float16], k: int, on_rows: OnRows = lambda rows: None) -> Found:
+    """The k nearest rows to each query, without the row of the query's own number."""
+    indices, distances = searcher.nearest(queries, k + 1, on_rows)
+    own = indices == np.arange(len(queries))[:, None]
+    own[~own.any(axis=1), -1] = True  # among many copies of it the row itself may be missing: the last goes
+    shape = (len(queries), indices.shape[1] - 1)
+    return indices[~own].reshape(shape), distances[~own].reshape(shape)
+
+
+def distances_between(rows: NDArray[np.float16], first: NDArray[Any], others: NDArray[np.float16]) -> NDArray[Any]:
+    """Half of the squared distance from rows[first] to `others`, (m,) float32, without the product's rounding."""
+    found = [np.empty(0, np.float32)]
+    for start in range(0, len(first), 2**14):
+        part = slice(start, start + 2**14)
+        gap = rows[first[part]].astype(np.float32) - others[part].astype(np.float32)
+        found.append(np.einsum("ij,ij->i", gap, gap) / 2)
+    return np.concatenate(found)
+
+
+def _index(rows: NDArray[np.float16]) -> Any:
+    """An inverted file (Jégou et al., 2011) of the rows, by faiss: a query looks at the lists nearest to it."""
+    try:
+        import faiss
+    except ImportError:
+        raise FeaturesError(
+            f"{len(rows):,} images came, and more than {EXACT_ROWS:,} need an index: pip install 'treehead[near]'"
+        ) from None
+    index: Any = faiss.index_factory(rows.shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQfp16")
+    index.nprobe, index.cp.niter, index.cp.max_points_per_centroid = LOOKED_AT, ROUNDS, PER_LIST
+    order = np.random.default_rng(0).permutation(len(rows))[: PER_LIST * index.nlist]
+    index.train(rows[np.sort(order)].astype(np.float32))
+    for start in range(0, len(rows), BLOCK):
+        index.add(rows[start : start + BLOCK].astype(np.float32))
+    return index

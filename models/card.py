@@ -51,7 +51,8 @@ class Card:
 
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
     can be built from again, see `weights_of`; `files` has the record of each file by name, first that of the one that
-    people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged.
+    people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged;
+    `excluded` counts the images of the data set that a person had left out.
     """
 
     head: str
@@ -68,6 +69,7 @@ class Card:
     device: str
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord]
+    excluded: int = 0
 
     @property
     def main_file(self) -> str:
@@ -98,7 +100,13 @@ def classifier_folder(head: Classifier, table: JoinedTable) -> str:
 
 
 def save_classifier(
-    head: Classifier, table: JoinedTable, folder: Path, *, weights: str, validation: Mapping[str, float]
+    head: Classifier,
+    table: JoinedTable,
+    folder: Path,
+    *,
+    weights: str,
+    validation: Mapping[str, float],
+    excluded: int = 0,
 ) -> Path:
     """Write a classifier's files and then its card into `folder`; returns the file that people take away."""
     files = {}
@@ -122,6 +130,7 @@ def save_classifier(
         device=head.device_,
         versions=package_versions(),
         files=files,
+        excluded=excluded,
     )
     write_json(folder / f"{head.name}.json", sealed({"format": head.format, **asdict(card)}, SEAL))
     return folder / card.main_file

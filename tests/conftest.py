@@ -211,7 +211,7 @@ def called(app: App, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     return run
 
 
-BEFORE = ("!", "layout: ", *("split ", "train ", "validation", "test"), "features: ", "label curve: ", "  ")
+BEFORE = ("!", "layout: ", "left out: ", "split ", "train ", "validation", "test", "features: ", "label curve: ", "  ")
 """How lines begin that may come before an error."""
 
 

@@ -245,3 +245,15 @@ def test_the_benchmark_foretells_halves_and_fails_where_too_little_holds(
     assert whole.rows == table.rows
     monkeypatch.setattr(bench, "AT_LEAST", 1.1)
     assert benchmark("curve", "digits", "--seeds", 2) == 1
+
+
+def test_a_part_of_the_images_is_a_part_of_the_groups(table: FoldedTable) -> None:
+    index = table.index()
+    turn = index.groupby(["split", "label"]).cumcount() % 6
+    group = index["split"] + index["label"].astype(str) + "-" + turn.astype(str)
+    grouped = FoldedTable(table, table._x, index.assign(group=group))
+    sizes = group.value_counts()
+    for view in sizes_of(grouped, seed=0)[45]:
+        learnt = group[np.isin(view.splits, ["train", "validation"])].value_counts()
+        torn = (learnt < sizes[learnt.index]).sum()
+        assert torn <= 9, "one of each class in each split at most"

@@ -65,6 +65,12 @@ def pick(where: str, columns: Sequence[str], role: str, asked: dict[str, str], *
     return found[0] if found else ""
 
 
+def check_group(where: str, columns: Sequence[str], group: str) -> None:
+    """Raise SourceError unless the column that `SourceOptions.group` names, if any, is there."""
+    if group and group not in columns:
+        raise SourceError(f"{where} has the columns {', '.join(columns)}: expected {group!r}, as `group={group}` says")
+
+
 def nested(kind: pa.DataType) -> str:
     """What a column of this type holds that is no single text or number: lists, records or bytes; else empty."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from features.errors import some
+from features.errors import SourceError, some
 from features.sources.files import read_file
 from features.sources.layout.reading import CLASSES, Layout, Part, read_layout
 from features.sources.layout.tree import Identity, Tree, counted, scan
 from features.sources.names import clean_names
-from features.sources.options import SourceOptions
+from features.sources.options import FOLDER, NEAR, SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,10 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
     Raises SourceError for a folder without images, an empty class folder, one that may not be read, or a layout that
     can be read in two ways.
     """
+    if asked.group_column not in ("", FOLDER):
+        raise SourceError(
+            f"`group={asked.group}` says nothing about {root}, a folder of images: expected {FOLDER} or {NEAR}"
+        )
     tree = scan(root, on_listed)
     layout = read_layout(tree, asked.layout)
     parts = layout.parts or (Part(split="train", name="", folder=layout.top),)
@@ -36,7 +41,13 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
     return Source(
         name=root.resolve().name,
         classes=classes,
-        items=listing(keys, [part.split for part, _, _ in rows], labels, [stamp for _, _, stamp in rows]),
+        items=listing(
+            keys,
+            [part.split for part, _, _ in rows],
+            labels,
+            [stamp for _, _, stamp in rows],
+            _groups(root, [(part, key) for part, key, _ in rows]) if asked.group_column else None,
+        ),
         read=lambda row: read_file(root / keys[row]),
         layout=_say(tree, layout).replace(CLASSES, counted(len(classes), "class")),
     )
@@ -49,6 +60,17 @@ def files_below(folder: Path) -> list[Path]:
     if left_out:
         logger.warning("%s: %s", folder, ", ".join(left_out))
     return sorted(folder / key for key, _ in tree.top.images_below())
+
+
+def _groups(root: Path, images: Sequence[tuple[Part, str]]) -> list[str | None]:
+    """Class and sub-folder of each image; None for one that lies in its class's folder itself."""
+    inside = [key[len(part.folder.path) :].lstrip("/").split("/") for part, key in images]
+    if all(len(path) == 1 for path in inside):
+        raise SourceError(f"`group={FOLDER}`, but no class of {root} has sub-folders: leave it out")
+    return [
+        f"{part.name}/{path[0]}".lstrip("/") if len(path) > 1 else None
+        for (part, _), path in zip(images, inside, strict=True)
+    ]
 
 
 def _warn(tree: Tree, layout: Layout) -> None:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line, some
-from features.sources.columns import by_name, roles
+from features.sources.columns import by_name, check_group, refuse_nested, roles
 from features.sources.files import file_stamp
 from features.sources.layout.tree import counted, holds_data
 from features.sources.layout.words import says_split
+from features.sources.lists.values import group_names
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.parquet.columns import Columns, called_image, holds_images, image_columns, row_classes
@@ -29,14 +30,15 @@ LISTED_AT_ONCE = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One file: the name of its split, each row's class by name (None: no label), its columns, its row groups."""
+    """One file: the name of its split, each row's class (None: no label) and group, its columns, its row groups."""
 
     path: Path
     name: str
     stamp: str
     labels: list[str | None]
+    groups: list[str | None]
     columns: Columns
-    groups: list[RowGroup]
+    row_groups: list[RowGroup]
 
 
 def looks_like_hub(root: Path) -> bool:
@@ -67,8 +69,7 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     that are no classes, or rows without a label among others that have one.
     """
     found = find_splits(root, parquet_files(root), asked.config)
-    columns = _columns(asked.columns)
-    files = [_open_file(path, name, columns, on_listed) for name, paths in found.files.items() for path in paths]
+    files = [_open_file(path, name, asked, on_listed) for name, paths in found.files.items() for path in paths]
     used, unlabelled = _labelled(files)
     classes, labels = _number(root, used)
     top = root.parent if root.is_file() else root
@@ -77,8 +78,14 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     return Source(
         name=root.resolve().stem if root.is_file() else root.resolve().name,
         classes=classes,
-        items=listing(keys, splits, labels, [file.stamp for file in used for _ in file.labels]),
-        read=RowReader(top, [group for file in used for group in file.groups]).read,
+        items=listing(
+            keys,
+            splits,
+            labels,
+            [file.stamp for file in used for _ in file.labels],
+            [group for file in used for group in file.groups],
+        ),
+        read=RowReader(top, [group for file in used for group in file.row_groups]).read,
         layout=_say(found, used, classes, unlabelled),
     )
 
@@ -93,18 +100,20 @@ def _columns(asked: str) -> dict[str, str]:
     return columns
 
 
-def _open_file(path: Path, name: str, asked: dict[str, str], on_listed: OnListed) -> _File:
+def _open_file(path: Path, name: str, asked: SourceOptions, on_listed: OnListed) -> _File:
     try:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata)
-            columns = image_columns(path, file.schema_arrow, asked)
+            groups = _groups_of_rows(path, file, asked.group_column)
+            columns = image_columns(path, _without(file.schema_arrow, asked.group_column), _columns(asked.columns))
             return _File(
                 path=path,
                 name=name,
                 stamp=file_stamp(path),
                 labels=_labels(path, file, columns, on_listed),
+                groups=groups,
                 columns=columns,
-                groups=_groups(path, file, columns.image),
+                row_groups=_row_groups(path, file, columns.image),
             )
     except (OSError, pa.ArrowException, ValueError, MemoryError) as error:  # text that is no UTF-8 is a ValueError
         raise SourceError(f"cannot read {path} ({first_line(error)}): fetch the file again") from error
@@ -120,7 +129,20 @@ def _check_rows(path: Path, metadata: pq.FileMetaData) -> None:
         )
 
 
-def _groups(path: Path, file: pq.ParquetFile, column: str) -> list[RowGroup]:
+def _groups_of_rows(path: Path, file: pq.ParquetFile, column: str) -> list[str | None]:
+    """Each row's group, by the column that has them, if any."""
+    check_group(str(path), file.schema_arrow.names, column)
+    if not column:
+        return [None] * file.metadata.num_rows
+    refuse_nested(str(path), file.schema_arrow, {"group": column})
+    return group_names(file.read(columns=[column]).column(0).to_pandas())
+
+
+def _without(schema: pa.Schema, column: str) -> pa.Schema:
+    return schema.remove(schema.get_field_index(column)) if column else schema
+
+
+def _row_groups(path: Path, file: pq.ParquetFile, column: str) -> list[RowGroup]:
     about = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     return [
         RowGroup(path=path, number=number, rows=group.num_rows, size=group.total_byte_size, column=column)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line, some
-from features.sources.columns import ROLES, find_columns, nested, refuse_nested, roles
+from features.sources.columns import ROLES, check_group, find_columns, nested, refuse_nested, roles
 from features.sources.files import IMAGE_SUFFIX, read_file
 from features.sources.lists.dialects import read_text, unreadable
 from features.sources.lists.places import locate
-from features.sources.lists.values import class_names, flagged, says_splits, split_names, texts
+from features.sources.lists.values import class_names, flagged, group_names, says_splits, split_names, texts
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
@@ -29,7 +29,10 @@ def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Sour
     """
     wanted = roles(asked.columns)
     packed = path.suffix.lower() in (".parquet", ".pq")
-    rows, written = (_read_parquet(path, wanted), []) if packed else read_text(path)
+    group = asked.group_column
+    rows, written = (_read_parquet(path, wanted, group), []) if packed else read_text(path)
+    check_group(str(path), list(rows.columns), group)
+    groups = group_names(rows.pop(group)) if group else None
     found = _find(path, rows, wanted)
     entries = texts(path, rows[found["path"]])
     classes, labels, how = _labels(path, rows, found)
@@ -39,7 +42,7 @@ def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Sour
     return Source(
         name=path.stem,
         classes=classes,
-        items=listing(keys, splits, labels, stamps),
+        items=listing(keys, splits, labels, stamps, groups),
         read=lambda row: read_file(path.parent / keys[row]),
         layout=f"{path.name}: {', '.join(said)}, {len(classes)} classes" if said else "",
     )
@@ -108,13 +111,15 @@ def _may_matter(kind: pa.DataType, named: bool) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) if named else not nested(kind)
 
 
-def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
+def _read_parquet(path: Path, wanted: dict[str, str], group: str) -> pd.DataFrame:
     """The columns that are needed, of a Parquet file; raises SourceError for one that is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             columns = [name for name in schema.names if not name.startswith("__index_level_")]
-            found = find_columns(str(path), columns, wanted)
+            check_group(str(path), columns, group)
+            found = find_columns(str(path), [name for name in columns if name != group], wanted)
+            found |= {"group": group} if group else {}
             refuse_nested(str(path), schema, found)
             named = {"path", "label"} <= set(found)  # then what else is text may be a split
             flat = [name for name in columns if name in found.values() or _may_matter(schema.field(name).type, named)]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+FOLDER, NEAR = "folder", "near"
+"""What `group` may be besides the name of a column."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
@@ -18,6 +21,9 @@ class SourceOptions:
         columns: Which columns of a list or of Parquet files hold what, where their names do not say so:
             path=id,label=breed,split=fold.
         config: Which of a Hugging Face set's configs (subsets) to take, where it has several.
+        group: What says which images belong together and so stay in one split: `folder` (those of a sub-folder of a
+            class), `near` (those that look nearly the same), or the name of a column of a list or of Parquet files.
+        exclude: File of images to leave out, by their keys: a CSV or Parquet file with a column key, or one key a line.
         layout: What the top folders are, where that can be read in two ways: classes, or splits with classes in them.
     """
 
@@ -25,4 +31,11 @@ class SourceOptions:
     train_limit: int | None = None
     columns: str = ""
     config: str = ""
+    group: str = ""
+    exclude: Path | None = None
     layout: Literal["auto", "classes", "splits"] = "auto"
+
+    @property
+    def group_column(self) -> str:
+        """The column that says which images belong together; empty where none does."""
+        return "" if self.group == NEAR else self.group

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.errors import SourceError
+from features.errors import SourceError, some
 from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
-from features.sources.layout.tree import holds_data
+from features.sources.layout.tree import counted, holds_data
+from features.sources.lists.keys import read_keys
 from features.sources.manifests import open_manifest
 from features.sources.named import KNOWN, open_named
-from features.sources.options import SourceOptions
+from features.sources.options import NEAR, SourceOptions
 from features.sources.source import (
     ALL,
     SPLITS,
@@ -24,6 +26,8 @@ from features.sources.source import (
     drop_unused_classes,
 )
 from features.sources.splits import check_groups, complete_splits, missing_splits
+
+logger = logging.getLogger(__name__)
 
 ANYTHING = SourceOptions()
 
@@ -47,10 +51,10 @@ KINDS = (
         said="a folder of Hugging Face image Parquet files",
         is_meant=looks_like_hub,
         open=open_hub,
-        takes=("columns", "config"),
+        takes=("columns", "config", "group"),
     ),
-    Kind(said="a folder of images", is_meant=Path.is_dir, open=open_folder, takes=("layout",)),
-    Kind(said="a CSV or Parquet manifest", is_meant=Path.is_file, open=open_manifest, takes=("columns",)),
+    Kind(said="a folder of images", is_meant=Path.is_dir, open=open_folder, takes=("layout", "group")),
+    Kind(said="a CSV or Parquet manifest", is_meant=Path.is_file, open=open_manifest, takes=("columns", "group")),
 )
 """Where images come from that are not known by name; the first kind that is meant is opened."""
 
@@ -63,12 +67,14 @@ def open_source(
     splits: Sequence[str] = SPLITS,
     on_listed: OnListed = lambda _: None,
     unlabelled: bool = False,
+    near: Mapping[str, str] | None = None,
 ) -> Source:
     """Open an image set by name, or from a folder, a manifest file or a folder of Parquet files.
 
     `splits` are those that are needed: of a set that lacks one of them, part of training becomes it. `seed` is that of
     `train_limit`; `on_listed` is called with how many images have just been found. With `unlabelled`, images without
-    labels will do: they are of the split ALL. Raises SourceError.
+    labels will do: they are of the split ALL. With the group `near` those images are in one that have the same name in
+    `near`, by key. Raises SourceError.
 
     >>> source = open_source("photos")
     >>> source.classes, source.items["split"].value_counts().to_dict()
@@ -79,6 +85,10 @@ def open_source(
     3  beech/0004.jpg  train      0
     """
     source = _open(dataset, asked, on_listed)
+    if asked.exclude:
+        source = _without(dataset, source, asked.exclude)
+    if asked.group:
+        source = _grouped(source, asked.group, near or {})
     if not source.classes and unlabelled:
         check_listed(dataset, source)
         if asked.train_limit is not None:
@@ -100,6 +110,31 @@ def open_source(
     return replace(source, items=items, drawn=drawn)
 
 
+def _without(dataset: str, source: Source, path: Path) -> Source:
+    """The source without the images whose keys are in the file at `path`; raises SourceError where none is left."""
+    keys, listed = read_keys(path), source.items["key"]
+    left, strange = ~listed.isin(keys), sorted(keys - set(listed))
+    if strange:
+        logger.warning("%s names %d keys that %s has not: %s", path, len(strange), dataset, some(strange))
+    if not left.any():
+        raise SourceError(f"`exclude={path}` names all {len(listed)} images of {dataset}: leave some of them")
+    gone = set(source.items["label"]) - set(source.items.loc[left, "label"])
+    if gone:
+        names = [source.classes[label] for label in sorted(gone)]
+        logger.warning("%s leaves no image of %d classes: %s", path, len(gone), some(names))
+    return replace(source, items=source.items[left], excluded=int((~left).sum()))
+
+
+def _grouped(source: Source, group: str, near: Mapping[str, str]) -> Source:
+    """The source with the groups of `near`, if these are asked for, and a word on how many there are."""
+    items = source.items
+    if group == NEAR:
+        items = items.assign(group=items["key"].map(near).astype(object).where(items["key"].isin(near), None))
+    alone, count = items["group"].isna().sum(), items["group"].nunique()
+    said = f"{count:,} groups by {group}, {counted(int(alone), 'image')} in none"
+    return replace(source, items=items, layout="; ".join(filter(None, [source.layout, said])))
+
+
 def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:
     """Raise SourceError for the name of a known set that is also here, but for where the sets themselves lie."""
     here = Path(dataset)
@@ -112,8 +147,8 @@ def _refuse_two_meanings(dataset: str, data_dir: Path) -> None:
 
 def _refuse_unused(dataset: str, asked: SourceOptions, said: str, takes: Sequence[str]) -> None:
     """Raise SourceError for an option that says nothing about this kind of set."""
-    for name in ("columns", "config", "layout"):
-        value = getattr(asked, name)
+    for name in ("columns", "config", "layout", "group"):
+        value = asked.group_column if name == "group" else getattr(asked, name)
         if value != getattr(ANYTHING, name) and name not in takes:
             raise SourceError(f"`{name}={value}` says nothing about {dataset}, {said}: leave it out")
 

@@ -41,7 +41,7 @@ class Source:
     raises OSError for an image that cannot be read. `mirror_matters` says that these are digits, letters or signs,
     which are others in the mirror. `layout` is a line on how the images were found, for the person who named them;
     empty where there was nothing to find out. `drawn` are the splits that the set did not have, and that were drawn
-    from its training images.
+    from its training images; `excluded` counts the images that were left out as a person asked.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Source:
     mirror_matters: bool = False
     layout: str = ""
     drawn: tuple[str, ...] = ()
+    excluded: int = 0
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label, group and stamp."""

@@ -68,8 +68,8 @@ def prepare(config: CompareConfig) -> Contest:
         table = best_nodes(table, nodes)
     with Workspace() as workspace:
         candidates = find_settings(heads, table, workspace, learning)
-        weights = opened.weights_of(table)
-        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
+        weights, excluded = opened.weights_of(table), opened.source.excluded
+        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out, excluded=excluded)
     out_of_fold = {}
     if folds:
         splits = splits_in_folds(test_given=test_given)
@@ -78,7 +78,7 @@ def prepare(config: CompareConfig) -> Contest:
     contest = Contest(
         table=table,
         source=opened.source if config.pictures else None,
-        made=about({"command": command_line()}, opened.device),
+        made=about({"command": command_line(), "excluded": excluded}, opened.device),
         trained=trained,
         tuning=tuning,
         nodes=nodes,

@@ -87,7 +87,8 @@ def run_retraining(plan: Retraining, run: RunConfig) -> Trained:
         table = extract_table(test, [learnt.trunk(plan.device)], run, max_bad=1)
         if not done:
             validation = {"accuracy": best.validation_accuracy, "log_loss": best.validation_loss}
-            save_classifier(learnt, table, path.parent, weights=plan.loaded.weights.reopen, validation=validation)
+            reopen, excluded = plan.loaded.weights.reopen, plan.source.excluded
+            save_classifier(learnt, table, path.parent, weights=reopen, validation=validation, excluded=excluded)
     return Trained(head=learnt, card=read_card(path.with_suffix(".json")), path=path, table=table)
 
 

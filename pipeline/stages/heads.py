@@ -47,7 +47,8 @@ def run_xgb(config: XgbConfig) -> Trained:
         table = best_nodes(table, run_nodes(table, run))
     with Workspace() as workspace:
         candidates = find_settings(trees, table, workspace, learning)
-        trained = train_heads(candidates, table, workspace, weights=opened.weights_of(table), out=run.out)
+        weights, excluded = opened.weights_of(table), opened.source.excluded
+        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out, excluded=excluded)
     return trained[XgbSettings.head]
 
 
@@ -58,24 +59,32 @@ def make_heads(names: Sequence[str], settings: HeadSettings, run: RunConfig) -> 
 
 
 def train_heads(
-    candidates: Sequence[Candidate], table: JoinedTable, workspace: Workspace, *, weights: str, out: Path
+    candidates: Sequence[Candidate],
+    table: JoinedTable,
+    workspace: Workspace,
+    *,
+    weights: str,
+    out: Path,
+    excluded: int = 0,
 ) -> dict[str, Trained]:
     """Train heads on a table, or find them trained with the same settings on the same table, in the order given.
 
-    What is part of another as well is trained once. `weights` are what the table's networks can be built from again.
+    What is part of another as well is trained once. `weights` are what the table's networks can be built from again,
+    `excluded` counts the images that were left out, for their cards.
     """
-    training = _Training(table, workspace, weights, out / "models" / table.name)
+    training = _Training(table, workspace, weights, out / "models" / table.name, excluded)
     return {candidate.head.name: training.of(candidate) for candidate in candidates}
 
 
 class _Training:
     """Trains heads on one table, each once, in folders below `out`."""
 
-    def __init__(self, table: JoinedTable, workspace: Workspace, weights: str, out: Path) -> None:
+    def __init__(self, table: JoinedTable, workspace: Workspace, weights: str, out: Path, excluded: int) -> None:
         self._table = table
         self._workspace = workspace
         self._weights = weights
         self._out = out
+        self._excluded = excluded
         self._trained: dict[str, Trained] = {}
 
     def of(self, candidate: Candidate) -> Trained:
@@ -109,7 +118,7 @@ class _Training:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
         scores = score(head.unseen_.probabilities, head.unseen_.labels)
         validation = {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
-        save_classifier(head, table, path.parent, weights=self._weights, validation=validation)
+        save_classifier(head, table, path.parent, weights=self._weights, validation=validation, excluded=self._excluded)
         remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {scores.accuracy:.1%} of unseen images right")
         detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
         detail(str(path))

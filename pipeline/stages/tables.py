@@ -12,6 +12,7 @@ import torch
 
 from features.devices import resolve_device
 from features.extract import Extraction, extract
+from features.sources.layout.tree import counted
 from features.sources.registry import open_source
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
@@ -78,6 +79,8 @@ def say_images(source: Source) -> None:
     """Say how the images are laid out, and how many each split has."""
     if source.layout:
         remark(f"layout: {source.layout}")
+    if source.excluded:
+        remark(f"left out: {counted(source.excluded, 'image')}, as --exclude says")
     if not source.classes:
         return
     counts = split_table(source.items, source.classes)

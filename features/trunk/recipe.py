@@ -9,7 +9,6 @@ import torch
 from torchvision.transforms import v2
 
 from features.sources.formats.rules import Decoding
-from features.storage import Json, from_json
 from features.trunk.spec import BackboneOptions
 
 
@@ -41,11 +40,6 @@ class Recipe(Decoding):
         """The same at the image size, and decoded by the rules, that are asked for."""
         recipe = self.at(options.image_size)
         return replace(recipe, max_pixels=options.max_pixels, accept_truncated=options.accept_truncated)
-
-    @classmethod
-    def from_json(cls, content: Json) -> Recipe:
-        """The recipe of which JSON holds the fields; raises ValueError for anything else."""
-        return from_json(cls, content)
 
 
 MAX_ASPECT = 4

@@ -8,7 +8,7 @@ from typing import Literal
 
 from features.errors import TrunkError
 from features.sources.formats.rules import MAX_PIXELS, Decoding
-from features.storage import Json, from_json
+from features.storage import Json
 from features.trunk.short_names import full_name
 
 DEPTHS = "depths"
@@ -195,10 +195,5 @@ class TrunkSpec(Decoding):
         return {name: value for name, value in self.to_json().items() if name not in ("weights", "license", "source")}
 
     def to_json(self) -> dict[str, Json]:
-        """A dictionary that JSON can hold; `from_json` turns it back."""
+        """A dictionary that JSON can hold; `storage.from_json` turns it back."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "formats": list(self.formats)}
-
-    @classmethod
-    def from_json(cls, content: Json) -> TrunkSpec:
-        """The spec that `to_json` wrote; raises ValueError for anything else."""
-        return from_json(cls, content)

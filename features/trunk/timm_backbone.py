@@ -72,7 +72,6 @@ class TimmBackbone(Backbone):
         self.recipe = _recipe(network.pretrained_cfg)
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
-        """See Backbone."""
         read = {f"{stage}.{reading}" for stage in self.stages for reading in self._readings}
         unknown = [node for node in nodes if node not in {*self.stages, *read, PRE_LOGITS}]
         if unknown:
@@ -83,17 +82,14 @@ class TimmBackbone(Backbone):
         return module
 
     def whole(self) -> nn.Module:
-        """See Backbone."""
         network: nn.Module = _create(self._model)
         return network
 
     def is_of_classifier(self, key: str) -> bool:
-        """See Backbone."""
         names = self._config["classifier"]
         return key.startswith(tuple(f"{name}." for name in ([names] if isinstance(names, str) else names or ())))
 
     def is_cached(self) -> bool:
-        """See Backbone."""
         source = self._config["hf_hub_id"]
         if not source:
             return cached_path(self._config["url"] or "none").exists()
@@ -101,13 +97,11 @@ class TimmBackbone(Backbone):
 
     @property
     def origin(self) -> Origin:
-        """See Backbone."""
         config = self._config
         known = LICENSES.get(f"{config['architecture']}.{config['tag']}", config.get("license"))
         return Origin(license=known or "", source=config["hf_hub_id"] or config["url"] or "")
 
     def published(self) -> tuple[State, Recipe]:
-        """See Backbone."""
         try:
             network: Any = _create(self._model, pretrained=True)
         except Exception as error:  # the hub's client has its own for every way of failing

@@ -44,7 +44,6 @@ class TorchvisionBackbone(Backbone):
         self.recipe = _recipe(next(iter(get_model_weights(name))))
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
-        """See Backbone."""
         with _quiet():
             _, names = get_graph_node_names(self.network.eval())
         names = names[1:]  # the first is the network's input
@@ -59,17 +58,14 @@ class TorchvisionBackbone(Backbone):
         return _without_in_place(module) if len(nodes) > 1 else module
 
     def is_cached(self) -> bool:
-        """See Backbone."""
         return cached_path(get_model_weights(self.name)["DEFAULT"].url).exists()
 
     @property
     def origin(self) -> Origin:
-        """See Backbone."""
         weights = get_model_weights(self.name)["DEFAULT"]
         return Origin(license=weights.meta.get("license", "BSD-3-Clause"), source=weights.url)
 
     def published(self) -> tuple[State, Recipe]:
-        """See Backbone."""
         weights = get_model_weights(self.name)["DEFAULT"]
         state = {_OLD_DENSENET.sub(r"\1\2.", key): value for key, value in downloaded_state(weights.url).items()}
         return state, _recipe(weights)

@@ -88,7 +88,6 @@ class BoostedHead(ColumnsHead):
         return {**learnt, "trees": trees}, probabilities
 
     def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
-        """See Head."""
         return {**arrays, "trees": _scaled(arrays["trees"], sharpness)}
 
     def build(self, arrays: Arrays) -> Pipeline:

@@ -90,7 +90,6 @@ class MlpHead(ColumnsHead):
         return _Learner(self.settings, chosen, classes, whitening, self.seed, self.device)
 
     def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
-        """See Head."""
         last = len(self.settings.hidden)
         factor = np.float32(sharpness)
         return {**arrays, **{name: factor * arrays[name] for name in (f"coefs.{last}", f"intercepts.{last}")}}

@@ -9,8 +9,6 @@ OUT/pretrain/<dataset>-<backbone>-<8 hex>/
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +36,7 @@ from models.networks.trainer import Trainer
 from pipeline.config import PretrainConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.errors import ConfigError
-from pipeline.provenance import about
+from pipeline.provenance import about, command_line
 from pipeline.stages.tables import open_images, say_images
 from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
@@ -109,7 +107,7 @@ class _Pretraining:
 
 def _reuse(plan: _Pretraining) -> Path:
     card = read_card(plan.folder)
-    remark(f"pretrain: reused, {accuracy_in_words(card.validation.accuracy)}")
+    remark(f"pretrain: reused, {accuracy_in_words(card.accuracy)}")
     if plan.config.run.retry_bad:
         retried_too_late(plan.folder)
     return plan.trunk
@@ -197,6 +195,6 @@ def _card(plan: _Pretraining, trainer: Trainer, squares: Squares) -> dict[str, J
         "best_epoch": best.epoch,
         "minutes": trainer.history[-1].seconds / 60,
         "precision": trainer.precision,
-        "command": shlex.join(["treehead", *sys.argv[1:]]),
+        "command": command_line(),
         **asdict(about({**asdict(config.training), **asdict(config.views), "seed": config.run.seed}, trainer.device)),
     }

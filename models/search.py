@@ -144,7 +144,7 @@ def _try_next(study: optuna.Study, head: Head, table: JoinedTable, workspace: Wo
     study.sampler = TPESampler(seed=int(seed), constant_liar=False)  # which would believe in trials left behind
     trial = study.ask(space)
     candidate = head.with_settings({head.name: _settings(head, trial.params)})
-    checkpoints = _Checkpoints(trial, candidate.steps(table))
+    checkpoints = _Checkpoints(trial, candidate.steps())
     try:
         candidate.fit(table, workspace, checkpoints)
     except TrialPruned:

@@ -161,7 +161,7 @@ def test_a_class_of_one_training_row(name: str) -> None:
 def test_reports_its_steps(name: str) -> None:
     steps: list[Step] = []
     head = fit(make_head(name, seed=0, device=CPU), toy_table(), steps.append)
-    assert 1 <= len(steps) <= head.steps(toy_table())
+    assert 1 <= len(steps) <= head.steps()
     assert all("validation log-loss" in step.note for step in steps)
     assert min(step.loss for step in steps if step.loss is not None) == pytest.approx(
         head.learned_["validation_log_loss"], abs=1e-6

@@ -89,7 +89,7 @@ def test_parts_that_have_learnt_do_not_learn_again() -> None:
     again.take(whole.parts)
     steps: list[Step] = []
     fit(again, table, steps.append)
-    assert len(steps) == again.steps(table) == 1
+    assert len(steps) == again.steps() == 1
     assert steps[0].loss == again.learned_["validation_log_loss"]
     assert again.fit_seconds_ > sum(part.fit_seconds_ for part in whole.parts)
     x = table.read("test").x

@@ -22,7 +22,6 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
 
 from features.devices import resolve_device
-from features.table.joined import JoinedTable
 from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
@@ -61,7 +60,7 @@ class BoostedHead(ColumnsHead):
         """The settings and the seed; gpu_hist is hist, the device is told apart."""
         return super().parameters() | {"tree_method": "hist"}
 
-    def steps(self, table: JoinedTable) -> int:
+    def steps(self) -> int:
         """Boosting rounds."""
         return self.settings.rounds
 

@@ -145,8 +145,8 @@ class Head(Classifier):
         return {**asdict(self.settings), "seed": self.seed}
 
     @abstractmethod
-    def steps(self, table: JoinedTable) -> int:
-        """How many steps training on `table` takes at most."""
+    def steps(self) -> int:
+        """How many steps training takes at most."""
 
     @abstractmethod
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:

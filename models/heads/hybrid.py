@@ -43,9 +43,9 @@ class HybridHead(Head):
         """The parts, each with its own parameters, and the seed."""
         return {"parts": {part.name: part.parameters() for part in self.parts}, "seed": self.seed}
 
-    def steps(self, table: JoinedTable) -> int:
+    def steps(self) -> int:
         """The steps of the parts that are still to learn, and one for the weights."""
-        return 1 + (0 if self._learnt else sum(part.steps(table) for part in self.parts))
+        return 1 + (0 if self._learnt else sum(part.steps() for part in self.parts))
 
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """See Head; the time that its parts took counts, wherever they have learnt."""

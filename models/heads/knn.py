@@ -16,7 +16,6 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from features.table.joined import JoinedTable
 from models.columns.workspace import Chosen, Lessons, StoredRows
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
@@ -38,7 +37,7 @@ class KnnHead(ColumnsHead):
     on_gpu: ClassVar[bool] = False
     settings: KnnSettings
 
-    def steps(self, table: JoinedTable) -> int:
+    def steps(self) -> int:
         """Numbers of neighbours to try."""
         return len(self.settings.neighbours)
 

@@ -16,7 +16,6 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from features.table.joined import JoinedTable
 from models.columns.moments import Frame, moments_of_folds
 from models.columns.workspace import Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted
@@ -31,7 +30,7 @@ class LinearHead(ColumnsHead):
 
     settings: LinearSettings
 
-    def steps(self, table: JoinedTable) -> int:
+    def steps(self) -> int:
         """Penalties to try for each shrinkage, and one for the weights."""
         return len(self.settings.penalties) * len(self.settings.shrinkages) + 1
 

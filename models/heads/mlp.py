@@ -25,7 +25,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from features.table.joined import JoinedTable
 from models.columns.moments import Frame, Moments, Whitening, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted, below
@@ -52,7 +51,7 @@ class MlpHead(ColumnsHead):
 
     settings: MlpSettings
 
-    def steps(self, table: JoinedTable) -> int:
+    def steps(self) -> int:
         """Epochs, of all shrinkages."""
         return self.settings.epochs * len(self.settings.shrinkages)
 

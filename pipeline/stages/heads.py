@@ -112,7 +112,7 @@ class _Training:
 
     def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
         head, table = candidate.head, self._table
-        with progress(f"{head.name} learns", head.steps(table), foreseen=False) as advance:
+        with progress(f"{head.name} learns", head.steps(), foreseen=False) as advance:
             head.fit(table, self._workspace, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}

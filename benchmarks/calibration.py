@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from benchmarks.config import BenchCalibrationConfig, on_few
 from features.devices import resolve_device
 from features.storage import check_writable, write_json
-from models.heads.calibration import sharpened
+from models.calibration import sharpened
 from models.heads.head import Probabilities
 from pipeline.console import remark, result, result_table
 from pipeline.provenance import about

@@ -16,10 +16,9 @@ from math import ceil, inf
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from sklearn.random_projection import GaussianRandomProjection
 
+from models.calibration import calibrated
 from models.columns.moments import Frame, Moments, fold_of, moments_of_folds
 from models.columns.workspace import StoredRows
 from models.errors import SettingsError
@@ -120,19 +119,6 @@ def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments])
         return float(calibrated(np.concatenate(scores), labels, (-7, 3)).mean())
 
     return {shrinkage: loss(shrinkage) for shrinkage in SHRINKAGES}
-
-
-def calibrated(scores: NDArray[np.float64], labels: NDArray[np.int32], bounds: tuple[int, int]) -> NDArray[np.float64]:
-    """Each row's log-loss, (n,), at the temperature that suits all best, its logarithm within `bounds`.
-
-    It says how well scores tell classes apart, however far they lie from zero.
-    """
-
-    def at(log_temperature: float) -> NDArray[np.float64]:
-        losses: NDArray[np.float64] = -log_softmax(scores * np.exp(log_temperature), axis=1)
-        return losses[np.arange(len(labels)), labels]
-
-    return at(minimize_scalar(lambda each: float(at(each).mean()), bounds=bounds, method="bounded").x)
 
 
 def as_projection(weights: NDArray[np.float32], seed: int) -> GaussianRandomProjection:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.table.joined import JoinedTable
-from models.columns.discriminant import calibrated
+from models.calibration import calibrated
 from models.columns.learnable import check_learnable
 
 MOST_ROWS = 2048

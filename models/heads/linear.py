@@ -16,10 +16,10 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from models.calibration import log_losses
 from models.columns.moments import Frame, moments_of_folds
 from models.columns.workspace import Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted
-from models.heads.calibration import log_losses
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits

@@ -25,10 +25,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
+from models.calibration import log_losses
 from models.columns.moments import Frame, Moments, Whitening, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted, below
-from models.heads.calibration import log_losses
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import MlpSettings
 

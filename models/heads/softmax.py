@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from models.calibration import smoothing
 from models.columns.moments import Whitening
-from models.heads.calibration import smoothing
 
 CHUNK_ROWS = 256
 """Few enough for the processor's cache to hold them as float32."""

@@ -39,9 +39,9 @@ def fit_sharpness(probabilities: NDArray[np.float32], y: NDArray[np.int32]) -> f
     gain = np.empty(len(y))
     for fold in np.unique(folds):
         kept, held = folds != fold, folds == fold
-        sharpness = _fitted(logits[kept], y[kept]) if kept.any() else 1.0
+        sharpness = _fitted(logits[kept], y[kept], smoothing(int(kept.sum()))) if kept.any() else 1.0
         gain[held] = log_losses(logits[held], y[held]) - log_losses(sharpness * logits[held], y[held])
-    return _fitted(logits, y) if gain.mean() > 0 else 1.0
+    return _fitted(logits, y, smoothing(len(y))) if gain.mean() > 0 else 1.0
 
 
 def sharpened(probabilities: NDArray[np.float32], sharpness: float) -> NDArray[np.float32]:
@@ -52,14 +52,24 @@ def sharpened(probabilities: NDArray[np.float32], sharpness: float) -> NDArray[n
     return powers
 
 
-def _fitted(logits: NDArray[np.float64], y: NDArray[np.int32]) -> float:
-    share = smoothing(len(y))
+def calibrated(scores: NDArray[np.float64], y: NDArray[np.int32], bounds: tuple[int, int]) -> NDArray[np.float64]:
+    """Each row's log-loss, (n,), at the sharpness that suits all best, its logarithm within `bounds`.
+
+    It says how well scores tell classes apart, however far they lie from zero.
+    """
+    return log_losses(_fitted(scores, y, 0.0, bounds) * scores, y)
+
+
+def _fitted(
+    logits: NDArray[np.float64], y: NDArray[np.int32], share: float, bounds: tuple[int, int] = (-3, 3)
+) -> float:
+    """The sharpness of lowest log-loss, where `share` of each target goes to all classes alike."""
 
     def loss(log_sharpness: float) -> float:
         surprise = -log_softmax(np.exp(log_sharpness) * logits, axis=1)
         return float((1 - share) * surprise[np.arange(len(y)), y].mean() + share * surprise.mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -81,3 +81,9 @@ def log_losses(logits: NDArray[np.floating], y: NDArray[np.int32]) -> NDArray[np
     """Each row's log-loss, (n,), of logits (n, k)."""
     losses: NDArray[np.float64] = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
     return losses
+
+
+def log_loss(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float = LEAST) -> float:
+    """Mean log-loss of probabilities (n, k), none of them held to be smaller than `least`."""
+    right = np.maximum(probabilities[np.arange(len(y)), y], least)
+    return -float(np.log(right, dtype=np.float64).mean())

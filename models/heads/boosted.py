@@ -22,6 +22,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
 
 from features.devices import resolve_device
+from models.calibration import log_loss
 from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
@@ -127,8 +128,7 @@ class BoostedHead(ColumnsHead):
         best: tuple[int, float, Probabilities] | None = None
         for number in range(1, self.settings.rounds + 1):
             said = np.concatenate([learner.go_on() for learner in learners])
-            right = np.maximum(said[np.arange(len(labels)), labels], np.finfo(np.float32).eps)
-            loss = -float(np.log(right, dtype=np.float64).mean())
+            loss = log_loss(said, labels, float(np.finfo(np.float32).eps))
             on_step(Step(f"validation log-loss {loss:.4f}", loss))
             if best is None or loss < best[1]:
                 best = number, loss, said

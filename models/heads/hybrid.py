@@ -21,6 +21,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
 from features.table.joined import JoinedTable
+from models.calibration import LEAST, log_loss
 from models.columns.workspace import Workspace
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import Head, JsonObject, OnStep, Step
@@ -67,7 +68,7 @@ class HybridHead(Head):
         self.learned_ = {
             "validation_log_loss": loss,
             "weights": dict(zip(shares, map(float, weights), strict=True)),
-            "alone": {name: _log_loss(share, y) for name, share in shares.items()},
+            "alone": {name: log_loss(share, y) for name, share in shares.items()},
             "without": {
                 name: blend([share for other, share in shares.items() if other != name], y)[1] for name in shares
             },
@@ -110,7 +111,7 @@ def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[
     even = np.full(len(shares), 1 / len(shares))
 
     def objective(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        mean = np.maximum(weights @ right, 1e-12)
+        mean = np.maximum(weights @ right, LEAST)
         pull = PRIOR_ROWS / len(y)
         loss = -np.log(mean).mean() + pull * np.sum((weights - even) ** 2)
         return float(loss), -(right / mean).mean(axis=1) + 2 * pull * (weights - even)
@@ -126,8 +127,4 @@ def blend(shares: Sequence[NDArray[np.float32]], y: NDArray[np.int32]) -> tuple[
     ).x
     weights = np.where(found < LEAST_WEIGHT, 0.0, found)
     weights /= weights.sum()
-    return weights, _log_loss(np.tensordot(weights, np.stack(shares), axes=1), y)
-
-
-def _log_loss(shares: NDArray[np.floating], y: NDArray[np.int32]) -> float:
-    return -float(np.log(np.maximum(shares[np.arange(len(y)), y], 1e-12)).mean())
+    return weights, log_loss(np.tensordot(weights, np.stack(shares), axes=1), y)

@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from models.calibration import log_loss
 from models.columns.workspace import Chosen, Lessons, StoredRows
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
@@ -46,8 +47,7 @@ class KnnHead(ColumnsHead):
         said, losses = {}, {}
         for neighbours in sorted({min(neighbours, *map(len, learners)) for neighbours in self.settings.neighbours}):
             shares = np.concatenate([learner.say(neighbours, classes) for learner in learners])
-            right = np.maximum(shares[np.arange(len(shares)), lessons.labels], 1e-12)
-            said[neighbours], losses[neighbours] = shares, -float(np.log(right, dtype=np.float64).mean())
+            said[neighbours], losses[neighbours] = shares, log_loss(shares, lessons.labels)
             on_step(Step(f"neighbours {neighbours}, validation log-loss {losses[neighbours]:.4f}", losses[neighbours]))
         best = min(losses, key=lambda neighbours: losses[neighbours])
         last = self._learner(lessons.whole) if lessons.whole else learners[0]

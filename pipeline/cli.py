@@ -32,6 +32,7 @@ from pipeline.config import (
     CurveConfig,
     FeaturesConfig,
     FinetuneConfig,
+    InspectConfig,
     PredictConfig,
     PretrainConfig,
     ScreenConfig,
@@ -42,7 +43,7 @@ from pipeline.errors import PipelineError
 from pipeline.release import release
 from pipeline.surroundings import check_folders, prepare, unwinding
 
-GO_ON = ("features", "xgb", "compare", "curve", "finetune", "pretrain")
+GO_ON = ("features", "xgb", "inspect", "compare", "curve", "finetune", "pretrain")
 """The commands that go on, when called again, from where they were interrupted."""
 
 _GOES_ON = "interrupted: what was finished is kept, and the same command goes on from there"
@@ -69,6 +70,7 @@ app.command(bench)
 Flat = Parameter(name="*")
 
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
+_INSPECT = InspectConfig()
 _CURVE, _FINETUNE, _PRETRAIN = CurveConfig(), FinetuneConfig(), PretrainConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
 _SHOW = ScreenConfig()
@@ -104,6 +106,16 @@ def xgb(config: Annotated[XgbConfig, Flat] = _XGB, show: Show = _SHOW) -> None:
         from pipeline.stages.heads import run_xgb
 
     result(str(run_xgb(config).path))
+
+
+@app.command(help_epilogue=_examples("inspect photos", "inspect photos --fail-on leak,conflict"))
+def inspect(config: Annotated[InspectConfig, Flat] = _INSPECT, show: Show = _SHOW) -> None:
+    """Say what is wrong with the images: doubles, leaks, wrong labels, odd ones; prints a table and lists of them."""
+    of = config.learning.features
+    with _loading(show, "inspect", of.dataset, of.trunk.backbone):
+        from pipeline.stages.inspect import run_inspect
+
+    run_inspect(config)
 
 
 @app.command(

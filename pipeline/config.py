@@ -19,6 +19,7 @@ from models.heads.settings import XgbSettings
 from models.networks.settings import FORMER_NETWORK, NETWORK, AskedViews, RetrainSettings, TrainingSettings, Views
 from pipeline.console import warn
 from pipeline.errors import ConfigError
+from pipeline.inspection.codes import CODES
 
 MOST_TRIALS = 10_000
 
@@ -169,6 +170,29 @@ def _head_names(asked: str, choices: Sequence[str]) -> list[str]:
     if unknown or not names:
         raise ConfigError(f"unknown head {', '.join(unknown) or asked!r}: expected some of {', '.join(choices)}")
     return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """What is looked at for what is wrong with it.
+
+    Attributes:
+        fail_on: Findings that make the exit code 1, separated by commas: leak, label …
+        pictures: Show images in the report; without, their names stand.
+    """
+
+    learning: LearningConfig = field(default_factory=LearningConfig, kw_only=False)
+    fail_on: Annotated[str, _RUN] = ""
+    pictures: Annotated[bool, Parameter(negative="--no-pictures", group=_RUN)] = True
+
+    def __post_init__(self) -> None:
+        unknown = [code for code in self.codes() if code not in CODES]
+        if unknown:
+            raise ConfigError(f"--fail-on {unknown[0]} is no finding: expected some of {', '.join(CODES)}")
+
+    def codes(self) -> list[str]:
+        """The findings that are not to be."""
+        return list(filter(None, map(str.strip, self.fail_on.split(","))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from markupsafe import Markup
-
-from features.storage import Json, replacing
+from features.storage import Json
 from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
 from pipeline.report.curve import worth
+from pipeline.report.html import write_page
 from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, PAIRS, Mistake
-from pipeline.report.plots import Scale, curve_plots, reliability_plot, search_plot, templates
+from pipeline.report.plots import Scale, curve_plots, reliability_plot, search_plot
 from pipeline.report.result import Comparison, ContenderResult
 from pipeline.report.splits import few_test_images
 from pipeline.report.statistics import ClassRates, wilson
@@ -125,9 +122,11 @@ def cells(head: ContenderResult) -> tuple[str, ...]:
 
 def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str] | None) -> None:
     """Write `report.html` with `pictures`, data: URIs by key; None where images are not to be shown."""
-    style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
     pairs, nodes = _pairs(comparison), _node_rows(comparison)
-    page = templates.get_template("report.html").render(
+    write_page(
+        path,
+        "report.html",
+        made=comparison.made,
         comparison=comparison,
         shipped=comparison.shipped,
         title=_title(comparison),
@@ -159,16 +158,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         node_more=[more for _, more in nodes],
         features=features_in_words(comparison.trunks),
         in_words=in_words,
-        style=style,
-        script=script,
-        script_hash=b64encode(sha256(script.encode()).digest()).decode("ascii"),
     )
-    with replacing(path) as scratch:
-        scratch.write_text(page, encoding="utf-8")
-
-
-def _source(name: str) -> str:
-    return templates.loader.get_source(templates, name)[0] if templates.loader else ""
 
 
 def _accuracy(head: ContenderResult) -> tuple[float, float, float]:

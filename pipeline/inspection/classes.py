@@ -1,0 +1,64 @@
+"""Classes that are few, unlike in size, or missing from a split, and groups that are in several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from features.errors import some
+from features.sources.source import SPLITS
+from pipeline.inspection.finding import Facts, Found, images_of
+
+FEW = 10
+"""Training images below which a class is hardly learnt."""
+
+TIMES = 10
+"""How many times the smallest class the largest may be."""
+
+NOTHING = np.empty(0, np.intp)
+
+
+def check_classes(facts: Facts) -> Iterator[Found]:
+    """Imbalance, classes of few images, and classes that a split lacks."""
+    counts = pd.crosstab(facts.images["label"], facts.images["split"])
+    counts = counts.reindex(range(len(facts.classes)), fill_value=0)
+    every, names = counts.sum(axis=1), np.array(facts.classes)
+    if every.max() > TIMES * every.min():
+        most, least = names[every.argmax()], names[every.argmin()]
+        yield _line(
+            "imbalance",
+            f"{most} has {every.max() / every.min():.0f} times the images of {least} ({every.max():,} and "
+            f"{every.min():,}): accuracy says little of the small classes, recall does",
+        )
+    few = counts.index[counts.get("train", every) < FEW]
+    if len(few):
+        yield _line("few", f"{_classes(names[few])} fewer than {FEW} training images")
+    for split in SPLITS:
+        if split in counts and (counts[split] == 0).any():
+            yield _line("absent", f"{_classes(names[counts.index[counts[split] == 0]])} no {split} images")
+
+
+def check_groups(facts: Facts) -> Iterator[Found]:
+    """Images of a group that is in several splits, where splits were given."""
+    grouped = facts.images[facts.images["group"].notna()]
+    spread = grouped.groupby("group")["split"].transform("nunique") > 1
+    rows = grouped.index[spread].to_numpy(np.intp)
+    rows = rows[facts.judged[rows]]
+    if len(rows) and not facts.in_folds:
+        yield Found(
+            code="group",
+            sentence=f"{images_of(len(rows))} that accuracy is measured on are of groups that are learnt from too",
+            rows=rows,
+            scores=np.zeros(len(rows)),
+        )
+
+
+def _line(code: str, sentence: str) -> Found:
+    return Found(code=code, sentence=sentence, rows=NOTHING, scores=NOTHING.astype(np.float64))
+
+
+def _classes(names: np.ndarray) -> str:
+    """The classes by name, and the verb of what they have."""
+    return f"{len(names)} classes ({some(list(names))}) have" if len(names) > 1 else f"the class {names[0]} has"

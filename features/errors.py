@@ -44,6 +44,15 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def counted(count: int, what: str) -> str:
+    """The count and the word, in the plural where it is not one.
+
+    >>> counted(1, "image"), counted(1200, "class")
+    ('1 image', '1,200 classes')
+    """
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -204,6 +204,7 @@ class CompareConfig:
         heads: Heads to compare, separated by commas: those that have a group of settings below.
         folds: Test heads on each image, by heads that have learnt from the other folds, so many; 0 tests on the test
             split alone. Unless given, 5 for less than 2,000 images without a test split of their own.
+        inspect: Say what is wrong with the images, as treehead inspect does.
         pictures: Show in the report the images that are mistaken, and those most like them; without, their names stand.
         network: How the network is retrained, as treehead finetune takes it.
     """
@@ -215,6 +216,7 @@ class CompareConfig:
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
     network: Annotated[RetrainSettings, _NETWORK] = field(default_factory=RetrainSettings)
     curve: Annotated[bool, _HEADS, Parameter(negative="--no-curve")] = True
+    inspect: Annotated[bool, Parameter(negative="--no-inspect", group=_RUN)] = True
 
     def __post_init__(self) -> None:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.errors import SourceError, some
+from features.errors import SourceError, counted, some
 from features.sources.files import read_file
 from features.sources.layout.reading import CLASSES, Layout, Part, read_layout
-from features.sources.layout.tree import Identity, Tree, counted, scan
+from features.sources.layout.tree import Identity, Tree, scan
 from features.sources.names import clean_names
 from features.sources.options import FOLDER, NEAR, SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes

@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import SourceError, first_line, some
+from features.errors import SourceError, counted, first_line, some
 from features.sources.columns import by_name, check_group, refuse_nested, roles
 from features.sources.files import file_stamp
-from features.sources.layout.tree import counted, holds_data
+from features.sources.layout.tree import holds_data
 from features.sources.layout.words import says_split
 from features.sources.lists.values import group_names
 from features.sources.names import clean_names

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.errors import SourceError, some
+from features.errors import SourceError, counted, some
 from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
-from features.sources.layout.tree import counted, holds_data
+from features.sources.layout.tree import holds_data
 from features.sources.lists.keys import read_keys
 from features.sources.manifests import open_manifest
 from features.sources.named import KNOWN, open_named

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from features.errors import some
+from features.errors import counted, some
 from features.sources.source import SPLITS
-from pipeline.inspection.finding import Facts, Found, images_of
+from pipeline.inspection.finding import Facts, Found
 
 FEW = 10
 """Training images below which a class is hardly learnt."""
@@ -49,7 +49,7 @@ def check_groups(facts: Facts) -> Iterator[Found]:
     if len(rows) and not facts.in_folds:
         yield Found(
             code="group",
-            sentence=f"{images_of(len(rows))} that accuracy is measured on are of groups that are learnt from too",
+            sentence=f"{counted(len(rows), 'image')} that are tested are of groups that are learnt from too",
             rows=rows,
             scores=np.zeros(len(rows)),
         )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.finding import Facts, Found, images_of
+from features.errors import counted
+from pipeline.inspection.finding import Facts, Found
 
 
 def check_doubles(facts: Facts) -> Iterator[Found]:
@@ -38,7 +39,7 @@ def check_doubles(facts: Facts) -> Iterator[Found]:
 
 def _have(rows: NDArray[np.intp], what: str) -> str:
     count = len(np.unique(rows))
-    return f"{images_of(count)} {'have' if count > 1 else 'has'} {what}"
+    return f"{counted(count, 'image')} {'have' if count > 1 else 'has'} {what}"
 
 
 def _both_ways(first: NDArray[np.intp], second: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -106,7 +106,7 @@ def told(found: Found, facts: Facts) -> Finding:
         images=len(np.unique(found.rows)),
         accuracy=float(facts.right[facts.judged].mean()) if matters else None,
         without=float(facts.right[rest].mean()) if matters else None,
-        shown=tuple(_shown(found, facts, place) for place in range(min(SHOWN, len(found.rows)))),
+        shown=tuple(_shown(found, facts, place) for place in _foremost(found)),
     )
 
 
@@ -133,6 +133,13 @@ def _listed(found: Found, facts: Facts) -> pd.DataFrame:
     )
 
 
+def _foremost(found: Found) -> NDArray[np.intp]:
+    """The places of the first SHOWN images, or pairs of them, each once."""
+    pairs = found.rows[:, None] if found.others is None else np.sort([found.rows, found.others], axis=0).T
+    places: NDArray[np.intp] = np.sort(np.unique(pairs, axis=0, return_index=True)[1])[:SHOWN]
+    return places
+
+
 def _shown(found: Found, facts: Facts, place: int) -> Shown:
     keys, labels = facts.images["key"], facts.labels
     other = None if found.others is None else int(found.others[place])
@@ -145,6 +152,13 @@ def _shown(found: Found, facts: Facts, place: int) -> Shown:
     )
 
 
-def images_of(count: int) -> str:
-    """So many images, in words."""
-    return f"{count:,} image{'s' if count != 1 else ''}"
+def pictured(findings: Sequence[Finding]) -> list[str]:
+    """The keys of the images that a page shows."""
+    return [key for each in findings for one in each.shown for key in (one.key, one.other) if key]
+
+
+def effect(finding: Finding) -> tuple[str, str]:
+    """Accuracy with and without the images of a finding, in per cent."""
+    if finding.accuracy is None or finding.without is None:
+        return "", ""
+    return f"{100 * finding.accuracy:.2f}", f"{100 * finding.without:.2f}"

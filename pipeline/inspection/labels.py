@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.finding import Facts, Found, images_of
+from features.errors import counted
+from pipeline.inspection.finding import Facts, Found
 
 
 def check_labels(facts: Facts) -> Iterator[Found]:
@@ -24,8 +25,8 @@ def check_labels(facts: Facts) -> Iterator[Found]:
         rows, own = known[places], said[places, labels[places]].astype(np.float64)
         yield Found(
             code="label",
-            sentence=f"{images_of(len(rows))} of {len(known):,} may be labelled wrong: classifiers that had not seen "
-            "them are sure of another class",
+            sentence=f"{counted(len(rows), 'image')} of {len(known):,} may be labelled wrong: classifiers that had not "
+            "seen them are sure of another class",
             rows=rows,
             suggested=suggested,
             scores=own,

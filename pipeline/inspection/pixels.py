@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inspection.finding import Facts, Found, images_of
+from features.errors import counted
+from pipeline.inspection.finding import Facts, Found
 
 BLANK = 0.02
 """Contrast below which there is nothing to see: five of 255 grey levels."""
 
-DARK = 0.25
+DARK = 0.15
 """Brightness and two standard deviations, below which nearly all of an image is dark."""
 
 UNUSUAL = 3.5
@@ -55,7 +56,7 @@ def _found(code: str, what: str, has_it: NDArray[np.bool_], order: NDArray[np.fl
     if len(rows):
         rows = rows[np.argsort(order[rows], kind="stable")]
         said = what if len(rows) > 1 else what.replace("are ", "is ").replace("show ", "shows ")
-        yield Found(code=code, sentence=f"{images_of(len(rows))} {said}", rows=rows, scores=order[rows])
+        yield Found(code=code, sentence=f"{counted(len(rows), 'image')} {said}", rows=rows, scores=order[rows])
 
 
 def _outliers(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from features.errors import counted
 from features.storage import Json
 from features.trunk.spec import TrunkSpec
 from models.networks.settings import NETWORK
 from pipeline.console import result, result_table
+from pipeline.inspection.finding import pictured as pictured_of
 from pipeline.report.curve import worth
 from pipeline.report.html import write_page
 from pipeline.report.mistakes import FEW_CLASSES, FOREMOST, PAIRS, Mistake
@@ -73,6 +75,7 @@ def answer(comparison: Comparison) -> tuple[str, ...]:
         f"tested on {tested(comparison)}.",
         f"Always saying the largest class ({largest}) would be right in {comparison.largest_class:.1%}.",
         *on_given_test(comparison),
+        *on_leaks(comparison),
     )
 
 
@@ -84,6 +87,15 @@ def on_given_test(comparison: Comparison) -> list[str]:
     interval = f"95 % interval {100 * scores.accuracy_low:.1f} to {scores.accuracy_high:.1%}"
     given = f"{comparison.rows['test']:,} test images that were given"
     return [f"Of the {given}, it has {scores.accuracy:.1%} right ({interval})."]
+
+
+def on_leaks(comparison: Comparison) -> list[str]:
+    """What accuracy would be without the images whose doubles were learnt from, where it would be another."""
+    return [
+        f"Without {counted(each.images, 'image')} whose doubles were learnt from, it is right in {each.without:.1%}."
+        for each in comparison.findings
+        if each.code == "leak" and each.without is not None and each.accuracy != each.without
+    ]
 
 
 def tested(comparison: Comparison) -> str:
@@ -152,7 +164,7 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         reliability_plot=reliability_plot,
         curve_plots=curve_plots,
         worth=worth,
-        on_given_test=on_given_test(comparison),
+        more_of_answer=[*on_given_test(comparison), *on_leaks(comparison)],
         search_plot=search_plot,
         node_rows=[row for row, _ in nodes],
         node_more=[more for _, more in nodes],
@@ -171,7 +183,7 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [f"{line}." for line in few_test_images(dict(zip(comparison.classes, counts, strict=True)))]
     if not comparison.transfer_learning:
         notes.append("Random weights: the network has learnt nothing, so this is no transfer learning.")
-    if comparison.test_duplicates:
+    if comparison.test_duplicates and not comparison.findings:
         of = f"{comparison.test_duplicates} of {comparison.rows.get('test', 0):,} test images"
         notes.append(f"{of} are, byte for byte, among the training or validation images as well.")
     if comparison.unreadable:
@@ -183,7 +195,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def pictured(comparison: Comparison) -> list[str]:
     """The keys of the images that the page shows: mistakes, and what is like the most confident of them."""
     alike = [like.key for each in comparison.mistakes[:FOREMOST] for like in each.alike]
-    return [*(each.key for each in comparison.mistakes), *alike]
+    return [*(each.key for each in comparison.mistakes), *alike, *pictured_of(comparison.findings)]
 
 
 def _pairs(comparison: Comparison) -> list[Pair]:

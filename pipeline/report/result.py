@@ -14,6 +14,7 @@ from features.trunk.spec import TrunkSpec
 from models.columns.nodes import NodeScores
 from models.trials import Tried
 from pipeline.errors import ResultError
+from pipeline.inspection.finding import Finding
 from pipeline.provenance import Provenance
 from pipeline.report.curve import Curves
 from pipeline.report.mistakes import Mistake
@@ -22,7 +23,7 @@ from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import Difference
 from pipeline.report.statistics import Predicted, Scores
 
-FORMAT = 11
+FORMAT = 12
 """Raised when the content of `metrics.json` or of the report changes, so that older runs are not shown for newer."""
 
 METRICS = "metrics.json"
@@ -89,8 +90,8 @@ class Comparison:
     measured. `heads` come best first, `differences` and `log_loss_differences` have each pair of them once; `failed`
     says why by name. `recommended` is the one to ship, `given_test` what it makes, where the others were
     judged in folds, of a test split that was given, `mistakes` are its own, the most confident first (see
-    `find_mistakes` for which), `curves` say what more labels would bring. `made` says when, with what and by which
-    command.
+    `find_mistakes` for which), `curves` say what more labels would bring, `findings` what is wrong with the images.
+    `made` says when, with what and by which command.
 
     >>> comparison = Comparison.open("comparison")
     >>> sorted(comparison.heads), comparison.best
@@ -124,6 +125,7 @@ class Comparison:
     given_test: Scores | None
     mistakes: tuple[Mistake, ...]
     curves: Curves
+    findings: tuple[Finding, ...]
     tuning: Tuning
     nodes: NodeScores | None
     network_us: Mapping[str, float | None]

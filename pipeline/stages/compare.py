@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from features.errors import FeaturesError
 from features.locks import locked
-from features.sources.source import Source
 from features.table.joined import JoinedTable, order_of
 from models.columns.nodes import NodeScores
 from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
+from models.unseen import Unseen
 from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
@@ -30,6 +30,7 @@ from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining
 from pipeline.stages.folds import run_folds, splits_in_folds
 from pipeline.stages.heads import make_heads, train_heads
+from pipeline.stages.inspect import inspect
 from pipeline.stages.measure import Contest, measure
 from pipeline.stages.nodes import best_nodes, run_nodes
 from pipeline.stages.search import find_settings
@@ -45,8 +46,10 @@ def run_compare(config: CompareConfig) -> None:
     with locked(folder):
         comparison = _found(folder, contest)
         if comparison is None:
-            comparison = _with_curve(measure(contest), contest, config.learning.features.run)
-            write_report(folder / REPORT, comparison, _pictures(comparison, contest.source))
+            measured, said = measure(contest)
+            comparison = _with_curve(measured, contest, config.learning.features.run)
+            comparison = _with_findings(comparison, said, contest, config.learning.features.run)
+            write_report(folder / REPORT, comparison, _pictures(comparison, contest))
             comparison.write(folder)
     _show(comparison, folder, contest.trained[comparison.recommended.name].path)
 
@@ -77,7 +80,7 @@ def prepare(config: CompareConfig) -> Contest:
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
     contest = Contest(
         table=table,
-        source=opened.source if config.pictures else None,
+        opened=opened,
         made=about({"command": command_line(), "excluded": excluded}, opened.device),
         trained=trained,
         tuning=tuning,
@@ -88,6 +91,8 @@ def prepare(config: CompareConfig) -> Contest:
         out_of_fold=out_of_fold,
         test_given=test_given,
         heads={candidate.head.name: candidate.head for candidate in candidates} if config.curve else {},
+        pictures=config.pictures,
+        inspected=config.inspect,
     )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
@@ -120,6 +125,14 @@ def _with_curve(comparison: Comparison, contest: Contest, run: RunConfig) -> Com
     return replace(comparison, curves=curve_beside(heads, comparison.recommended.name, contest.table, run.out))
 
 
+def _with_findings(comparison: Comparison, said: Unseen, contest: Contest, run: RunConfig) -> Comparison:
+    """The comparison with what is wrong with the images, if that was asked for."""
+    if not contest.inspected:
+        return comparison
+    found = inspect(contest.opened, contest.table, run, said, in_folds=contest.folds > 0)
+    return replace(comparison, findings=found.findings)
+
+
 def _found(folder: Path, contest: Contest) -> Comparison | None:
     """A finished comparison of these very files, or None where there is none that can be read."""
     try:
@@ -135,11 +148,11 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
     return comparison
 
 
-def _pictures(comparison: Comparison, source: Source | None) -> dict[str, str] | None:
+def _pictures(comparison: Comparison, contest: Contest) -> dict[str, str] | None:
     """What the page shows, by key; None where it is to show none."""
-    if source is None:
+    if not contest.pictures:
         return None
-    return thumbnails(source, pictured(comparison), comparison.trunks[0])
+    return thumbnails(contest.opened.source, pictured(comparison), comparison.trunks[0])
 
 
 def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
@@ -148,7 +161,7 @@ def _test_keys(table: JoinedTable) -> NDArray[np.object_]:
 
 
 def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
-    if comparison.test_duplicates:
+    if comparison.test_duplicates and not comparison.findings:
         warn(f"{comparison.test_duplicates} test images are, byte for byte, training or validation images as well")
     summary_table(comparison)
     for line in (*answer(comparison), *comparison.recommended.reasons, *comparison.verdict):

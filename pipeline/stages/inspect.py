@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from pipeline.config import USUAL_FOLDS, InspectConfig, RunConfig
 from pipeline.console import result, result_prose, result_table
 from pipeline.inspection.classes import check_classes, check_groups
 from pipeline.inspection.doubles import check_doubles
-from pipeline.inspection.finding import Facts, Finding, Found, listed, told
+from pipeline.inspection.finding import Facts, Finding, Found, effect, listed, pictured, told
 from pipeline.inspection.labels import check_labels
 from pipeline.inspection.pixels import check_odd, check_pixels
 from pipeline.inspection.shortcuts import check_shortcuts
@@ -61,7 +60,7 @@ def run_inspect(config: InspectConfig) -> None:
     if learning.selects(table.trunks):
         table = best_nodes(table, run_nodes(table, run))
     test = table.index().loc[lambda index: index["split"] == "test", "key"]
-    found = inspect(opened, table, run, said, judged=test.to_numpy(), in_folds=False)
+    found = inspect(opened, table, run, said, in_folds=False, judged=test.to_numpy())
     _write_report(found, opened, table, pictures=config.pictures)
     _show(found)
     failing = [each.code for each in found.findings if each.code in config.codes()]
@@ -70,15 +69,21 @@ def run_inspect(config: InspectConfig) -> None:
 
 
 def inspect(
-    opened: Opened, table: JoinedTable, run: RunConfig, said: Unseen, *, judged: NDArray[np.object_], in_folds: bool
+    opened: Opened,
+    table: JoinedTable,
+    run: RunConfig,
+    said: Unseen,
+    *,
+    in_folds: bool,
+    judged: NDArray[np.object_] | None = None,
 ) -> Inspection:
     """All findings about a table, and lists of the images that they are of beside the near-doubles.
 
-    `said` is what was said of images by who had not seen them; accuracy is of those of the keys `judged`, by
-    classifiers that may have learnt from all others where they were `in_folds`.
+    `said` is what was said of images by who had not seen them, and, where they were `in_folds`, may have learnt from
+    all others; accuracy is of those whose keys are `judged`, else of all of them.
     """
     likeness = run_likeness(opened, table, run)
-    facts = _facts(table, likeness, said, judged, in_folds)
+    facts = _facts(table, likeness, said, said.keys if judged is None else judged, in_folds)
     found = _found(facts, run.seed)
     every = listed(found, facts)
     with replacing(likeness.folder / f"{LISTING}.parquet") as scratch:
@@ -118,11 +123,6 @@ def _found(facts: Facts, seed: int) -> list[Found]:
     ]
 
 
-def pictured(findings: Sequence[Finding]) -> list[str]:
-    """The keys of the images that a page shows."""
-    return [key for each in findings for one in each.shown for key in (one.key, one.other) if key]
-
-
 def _write_report(found: Inspection, opened: Opened, table: JoinedTable, *, pictures: bool) -> None:
     shown = thumbnails(opened.source, pictured(found.findings), table.trunks[0]) if pictures else None
     write_page(
@@ -148,10 +148,3 @@ def _show(found: Inspection) -> None:
         result("nothing found")
     result(f"images found: {found.folder / f'{LISTING}.csv'} (leave them out: --exclude)")
     result(f"report: {found.folder / REPORT}")
-
-
-def effect(finding: Finding) -> tuple[str, str]:
-    """Accuracy with and without the images of a finding, in per cent."""
-    if finding.accuracy is None or finding.without is None:
-        return "", ""
-    return f"{100 * finding.accuracy:.2f}", f"{100 * finding.without:.2f}"

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from features.sources.source import Source
 from features.storage import Json, digest
 from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable, order_of
@@ -27,7 +26,7 @@ from pipeline.report.statistics import Scores, count_predicted, log_likelihoods,
 from pipeline.report.verdict import ruled_out, verdict
 from pipeline.stages.folds import splits_in_folds
 from pipeline.stages.heads import Trained
-from pipeline.stages.tables import us_per_image
+from pipeline.stages.tables import Opened, us_per_image
 
 PREDICT_REPEATS = 3
 
@@ -36,14 +35,15 @@ PREDICT_REPEATS = 3
 class Contest:
     """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
 
-    `network_us` is what features of each network cost an image, also of those that were not selected; `source` has the
-    images that the report shows, None where it is to show none; `made` is of this run. Where `folds` is above 0 the
-    contenders are judged by what they said `out_of_fold`, and a test split that was `test_given` is looked at last. Of
-    one of `heads`, as they were before they learnt, there will be a label curve.
+    `network_us` is what features of each network cost an image, also of those that were not selected; `opened` has the
+    images and the networks, `made` is of this run. Where `folds` is above 0 the contenders are judged by what they said
+    `out_of_fold`, and a test split that was `test_given` is looked at last. Of one of `heads`, as they were before they
+    learnt, there will be a label curve. The report has `pictures` and findings about the images, if these are
+    `inspected`.
     """
 
     table: JoinedTable
-    source: Source | None
+    opened: Opened
     made: Provenance
     trained: Mapping[str, Trained]
     tuning: Tuning
@@ -54,6 +54,8 @@ class Contest:
     out_of_fold: Mapping[str, Unseen]
     test_given: bool
     heads: Mapping[str, Head]
+    pictures: bool
+    inspected: bool
 
     @property
     def folder_name(self) -> str:
@@ -66,7 +68,8 @@ class Contest:
             "failed": self.failed,
             "folds": self.folds,
             "curve": bool(self.heads),
-            "pictures": self.source is not None,
+            "pictures": self.pictures,
+            "inspected": self.inspected,
         }
         return f"{self.table.name}-{digest(what)[:8]}"
 
@@ -85,8 +88,11 @@ class Tested:
     beside: JoinedTable
 
 
-def measure(contest: Contest) -> Comparison:
-    """Score each head on images that it has not seen, and each pair of heads against one another."""
+def measure(contest: Contest) -> tuple[Comparison, Unseen]:
+    """Score each head on images that it has not seen, and each pair of heads against one another.
+
+    Beside that: what the recommended one said of these images.
+    """
     table, test = contest.table, contest.table.read("test")
     on_test = {name: _predictions(item, table, test) for name, item in contest.trained.items()}
     tested = _out_of_fold(contest) if contest.folds else _on_test(contest, test, on_test)
@@ -102,7 +108,7 @@ def measure(contest: Contest) -> Comparison:
     )
     features_us = us_per_image(table)
     recommended = recommend(heads, ruled_out(differences), ruled_out(by_log_loss), features_us)
-    return Comparison(
+    comparison = Comparison(
         dataset=table.dataset,
         classes=table.classes,
         table=table.name,
@@ -124,12 +130,14 @@ def measure(contest: Contest) -> Comparison:
         given_test=_given_test(contest, on_test[recommended.name][0], test.y),
         mistakes=find_mistakes(said[recommended.name], tested.rows, tested.beside),
         curves={},
+        findings=(),
         tuning=contest.tuning,
         nodes=contest.nodes,
         network_us=contest.network_us,
         failed=contest.failed,
         made=contest.made,
     )
+    return comparison, Unseen(keys=tested.rows.keys, labels=y, probabilities=said[recommended.name])
 
 
 def _on_test(contest: Contest, test: Rows, on_test: Mapping[str, tuple[Probabilities, float | None]]) -> Tested:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from features.devices import resolve_device
+from features.errors import counted
 from features.extract import Extraction, extract
-from features.sources.layout.tree import counted
 from features.sources.registry import open_source
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table

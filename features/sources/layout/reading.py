@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from features.errors import SourceError, some
-from features.sources.layout.tree import Folder, Tree, counted
+from features.errors import SourceError, counted, some
+from features.sources.layout.tree import Folder, Tree
 from features.sources.layout.words import (
     are_parts,
     fold_number,

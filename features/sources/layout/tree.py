@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.errors import SourceError
+from features.errors import SourceError, counted
 from features.sources.files import IMAGE_SUFFIX, file_stamp
 from features.sources.layout.words import masks_among
 from features.sources.source import OnListed
@@ -119,15 +119,6 @@ def holds_data(folder: Path, besides: str = "") -> bool:
     """Whether files called like images or lists are at or below `folder`, other than with the ending `besides`."""
     found = (name.lower() for _, _, names in os.walk(folder) for name in names if DATA.fullmatch(name))
     return any(litter_of(name) is None and not (besides and name.endswith(besides)) for name in found)
-
-
-def counted(count: int, what: str) -> str:
-    """The count and the word, in the plural where it is not one.
-
-    >>> counted(1, "image"), counted(1200, "class")
-    ('1 image', '1,200 classes')
-    """
-    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:

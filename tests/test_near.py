@@ -162,6 +162,16 @@ def test_different_images_make_no_pairs_and_copies_do() -> None:
     assert pairs_of(found_in([*images, images[7]])) == {(7, 120)}
 
 
+def test_bursts_become_clusters() -> None:
+    images, random = pictures(120), np.random.default_rng(3)
+    copies = [copy for number in range(60, 90) for copy in changed(images[number], random)]
+    found = found_in(images + copies)
+    labels = clusters(found.first, found.second, len(images) + len(copies))
+    bursts = [{labels[60 + number], *labels[120 + 5 * number : 125 + 5 * number]} for number in range(30)]
+    assert sum(len(burst) == 1 for burst in bursts) >= 27
+    assert len({burst.pop() for burst in bursts}) == 30
+
+
 def test_what_is_found_is_the_same_again() -> None:
     images = pictures(80)
     first, again = (found_in(images + images[:5]) for _ in range(2))

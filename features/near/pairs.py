@@ -163,9 +163,11 @@ def _calibrated(positive: NDArray[np.float32], natural: NDArray[np.float32]) -> 
         model = LogisticRegression(class_weight="balanced").fit(x, np.arange(len(x)) < len(flat))
         usual = _scores(model, natural)
         worst_kind = np.quantile(_scores(model, flat).reshape(positive.shape[:2]), MISSED, axis=0).min()
-        threshold = max(float(worst_kind), float(usual[kept].mean() + SPREADS * usual[kept].std()))
-        kept = usual < threshold
-    return model, threshold
+        kept = usual < worst_kind  # else the doubles of a set of bursts would count as usual
+        if not kept.any():
+            break
+    rest = usual[kept] if kept.any() else usual
+    return model, max(float(worst_kind), float(rest.mean() + SPREADS * rest.std()))
 
 
 def _scores(model: LogisticRegression, x: NDArray[np.float32]) -> NDArray[np.float64]:

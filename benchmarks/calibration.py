@@ -20,7 +20,7 @@ from pipeline.provenance import about
 from pipeline.report.reliability import COVERAGE, conformal, reliability
 from pipeline.report.statistics import log_likelihoods, score
 from pipeline.stages.compare import prepare
-from pipeline.stages.tables import open_images
+from pipeline.stages.opened import open_images
 
 DRAWS = 20
 """Of conformal sets, each halved many times."""

@@ -24,7 +24,7 @@ from pipeline.console import result, result_table
 from pipeline.provenance import about
 from pipeline.report.curve import Gain
 from pipeline.stages.curve import kept_in, measure_curve, part_of, prepare, scores_of, shares_of
-from pipeline.stages.tables import open_images
+from pipeline.stages.opened import open_images
 
 HALVINGS = 2
 

@@ -27,7 +27,8 @@ from models.heads.registry import make_head
 from pipeline.console import progress, result, result_table
 from pipeline.provenance import about
 from pipeline.report.statistics import score
-from pipeline.stages.tables import make_table, open_images, open_run
+from pipeline.stages.opened import open_images
+from pipeline.stages.tables import make_table, open_run
 
 SCALERS = {"logistic, unit length": Normalizer, "logistic, standardised": StandardScaler}
 """scikit-learn's, by how its features are normalised; its C is one of ten, by five folds' log-loss."""

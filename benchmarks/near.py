@@ -19,7 +19,7 @@ from features.trunk.trunk import build_trunk
 from pipeline.bench.common import measure_in_turn
 from pipeline.console import remark, result, result_table
 from pipeline.provenance import about
-from pipeline.stages.tables import open_images
+from pipeline.stages.opened import open_images
 
 ENOUGH = 0.95
 """The least recall and precision of each kind, recall among many rows, and share of bursts that stay whole."""

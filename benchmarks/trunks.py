@@ -18,8 +18,9 @@ from pipeline.provenance import about
 from pipeline.report.statistics import Scores, score
 from pipeline.stages.heads import make_heads, train_heads
 from pipeline.stages.nodes import best_nodes, run_nodes
+from pipeline.stages.opened import open_images
 from pipeline.stages.search import find_settings
-from pipeline.stages.tables import check_testable, make_table, open_images, open_run, us_per_image
+from pipeline.stages.tables import check_testable, make_table, open_run, us_per_image
 
 HEADS = ("linear", "xgb", "hybrid")
 

@@ -17,8 +17,9 @@ from pipeline.console import result, result_table
 from pipeline.provenance import about
 from pipeline.report.statistics import Scores, score
 from pipeline.stages.heads import make_heads, train_heads
+from pipeline.stages.opened import open_images
 from pipeline.stages.search import Candidate
-from pipeline.stages.tables import check_testable, make_table, open_images, open_run
+from pipeline.stages.tables import check_testable, make_table, open_run
 
 HEADS = ("linear", "xgb")
 

@@ -16,7 +16,7 @@ from features import loop
 from features.table import shard
 from models.heads.registry import HEADS
 from pipeline import arguments
-from pipeline.stages import tables
+from pipeline.stages import opened
 from tests.conftest import SMALL, Run, refused, write_images
 
 
@@ -293,7 +293,7 @@ def test_a_bug_is_not_hidden(treehead: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tables, "open_source", fail)
+    monkeypatch.setattr(opened, "open_source", fail)
     with pytest.raises(ZeroDivisionError):
         treehead("features")
 

@@ -88,7 +88,7 @@ def open_source(
     if asked.exclude:
         source = _without(dataset, source, asked.exclude)
     if asked.group:
-        source = _grouped(source, asked.group, near or {})
+        source = _grouped(source, asked.group, near)
     if not source.classes and unlabelled:
         check_listed(dataset, source)
         if asked.train_limit is not None:
@@ -125,10 +125,15 @@ def _without(dataset: str, source: Source, path: Path) -> Source:
     return replace(source, items=source.items[left], excluded=int((~left).sum()))
 
 
-def _grouped(source: Source, group: str, near: Mapping[str, str]) -> Source:
+def _grouped(source: Source, group: str, near: Mapping[str, str] | None) -> Source:
     """The source with the groups of `near`, if these are asked for, and a word on how many there are."""
     items = source.items
     if group == NEAR:
+        if near is None:
+            raise SourceError(
+                "`group=near` came, but nothing here tells which images are alike: give `group=folder`, or the "
+                "name of a column"
+            )
         items = items.assign(group=items["key"].map(near).astype(object).where(items["key"].isin(near), None))
     alone, count = items["group"].isna().sum(), items["group"].nunique()
     said = f"{count:,} groups by {group}, {counted(int(alone), 'image')} in none"

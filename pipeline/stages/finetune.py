@@ -33,8 +33,9 @@ from models.networks.settings import FORMER_NETWORK, NETWORK, RetrainSettings, i
 from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.stages.heads import Trained, train_heads
+from pipeline.stages.opened import Opened, open_images
 from pipeline.stages.search import Candidate
-from pipeline.stages.tables import Opened, extract_table, open_images, say_images
+from pipeline.stages.tables import extract_table, say_images
 from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 

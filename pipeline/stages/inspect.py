@@ -31,7 +31,8 @@ from pipeline.stages.folds import run_folds
 from pipeline.stages.heads import make_heads
 from pipeline.stages.likeness import Likeness, run_likeness
 from pipeline.stages.nodes import best_nodes, run_nodes
-from pipeline.stages.tables import Opened, make_table, open_run
+from pipeline.stages.opened import Opened
+from pipeline.stages.tables import make_table, open_run
 
 JUDGE = "linear"
 """The head that says what each image looks like, having learnt from the others."""

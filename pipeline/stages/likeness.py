@@ -33,7 +33,7 @@ from features.trunk.loaded import Loaded
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import RunConfig
 from pipeline.console import progress, remark
-from pipeline.stages.tables import Opened
+from pipeline.stages.opened import Opened
 
 FORMAT = 1
 """Raised when what is written changes, so that older files are not taken for newer."""

@@ -26,7 +26,8 @@ from pipeline.report.statistics import Scores, count_predicted, log_likelihoods,
 from pipeline.report.verdict import ruled_out, verdict
 from pipeline.stages.folds import splits_in_folds
 from pipeline.stages.heads import Trained
-from pipeline.stages.tables import Opened, us_per_image
+from pipeline.stages.opened import Opened
+from pipeline.stages.tables import us_per_image
 
 PREDICT_REPEATS = 3
 

@@ -37,7 +37,8 @@ from pipeline.config import PretrainConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.errors import ConfigError
 from pipeline.provenance import about, command_line
-from pipeline.stages.tables import open_images, say_images
+from pipeline.stages.opened import open_images
+from pipeline.stages.tables import say_images
 from pipeline.stages.training import decode_images, retried_too_late, train, views_in_words
 
 FORMAT = 1

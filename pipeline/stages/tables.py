@@ -4,75 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import torch
 
 from features.devices import resolve_device
 from features.errors import counted
 from features.extract import Extraction, extract
-from features.sources.registry import open_source
+from features.sources.options import NEAR
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
-from features.storage import mark_results
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
-from features.trunk.loaded import Loaded, open_networks, weights_of
-from features.trunk.spec import TrunkOptions
+from features.trunk.loaded import open_networks
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import FeaturesConfig, RunConfig
 from pipeline.console import detail, progress, remark, remark_table, screen, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
 from pipeline.report.splits import class_rows, few_test_images, split_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """What a run is about: labelled images, networks with their weights, and the device that works on them.
-
-    `trunk` is what was asked for, never `auto`.
-    """
-
-    source: Source
-    trunk: TrunkOptions
-    networks: tuple[Loaded, ...]
-    device: torch.device
-
-    def weights_of(self, table: JoinedTable) -> str:
-        """What the networks of a table can be built from again, see `weights_of`."""
-        needed = {trunk.backbone for trunk in table.trunks}
-        return weights_of([loaded for loaded in self.networks if loaded.backbone.name in needed])
+from pipeline.stages.likeness import run_likeness
+from pipeline.stages.opened import Opened, open_images
 
 
 def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
     """Look at the images and the networks that `config` asks for, before time is spent on them.
 
-    `unlabelled`: whether images without labels will do.
+    `unlabelled`: whether images without labels will do. Where those that look nearly the same are to be groups, the
+    features that tell are made first.
     """
-    device = resolve_device(config.run.device)
-    source = open_images(config.dataset, config.run, unlabelled=unlabelled)
+    device, run = resolve_device(config.run.device), config.run
+    by_likeness = run.images.group == NEAR
+    alone = replace(run, images=replace(run.images, group="")) if by_likeness else run
+    source = open_images(config.dataset, alone, unlabelled=unlabelled)
     trunk = config.trunk.named(photographs=not source.mirror_matters)
-    return Opened(source=source, trunk=trunk, networks=open_networks(trunk, seed=config.run.seed), device=device)
-
-
-def open_images(dataset: str, run: RunConfig, splits: Sequence[str] = SPLITS, *, unlabelled: bool = False) -> Source:
-    """List the images of `dataset`, and see that what comes of them can be written."""
-    if Path(dataset).is_dir() and run.out.resolve() == Path(dataset).resolve():
-        raise PipelineError(f"--out {run.out} is the folder of images: choose another")
-    mark_results(run.out)
-    with progress(f"images of {dataset}", None) as advance:
-        return open_source(
-            dataset,
-            run.images,
-            seed=run.seed,
-            splits=splits,
-            on_listed=lambda count: advance(count, ""),
-            unlabelled=unlabelled,
-        )
+    opened = Opened(source=source, trunk=trunk, networks=open_networks(trunk, seed=run.seed), device=device)
+    if not by_likeness:
+        return opened
+    near = run_likeness(opened, make_table(opened, alone), alone).clusters()
+    return replace(opened, source=open_images(config.dataset, run, near=near))
 
 
 def say_images(source: Source) -> None:

@@ -24,7 +24,7 @@ from features.near.search import Directions, OnRows, Searcher, distances_between
 USUAL = 32
 """The neighbour whose distance is what is usual around an image: beyond the size of most bursts."""
 
-CANDIDATES = {"features": 6, "thumbnails": 4, "mirrored": 4}
+CANDIDATES = {"features": 16, "thumbnails": 4, "mirrored": 4}
 """How many neighbours each search names."""
 
 MISSED = 0.025

@@ -10,7 +10,7 @@ from benchmarks.config import (
     BenchFewConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
-    BenchNearConfig,
+    BenchInspectConfig,
     BenchTrunksConfig,
     BenchVerdictConfig,
     BenchWeightsConfig,
@@ -22,7 +22,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION = BenchCalibrationConfig()
-_CURVE, _FEW, _NEAR = BenchCurveConfig(), BenchFewConfig(), BenchNearConfig()
+_CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
 
 
 @app.command
@@ -88,11 +88,11 @@ def curve(datasets: Datasets, config: Annotated[BenchCurveConfig, Flat] = _CURVE
 
 
 @app.command
-def near(datasets: Datasets, config: Annotated[BenchNearConfig, Flat] = _NEAR) -> None:
-    """Measure how many planted near-doubles are found on several image sets, and what a search of many rows costs."""
-    from benchmarks.near import run_bench_near
+def inspect(datasets: Datasets, config: Annotated[BenchInspectConfig, Flat] = _INSPECT) -> None:
+    """Measure how much is found of what is planted in several image sets: doubles, bursts and wrong labels."""
+    from benchmarks.inspect import run_bench_inspect
 
-    run_bench_near(datasets, config)
+    run_bench_inspect(datasets, config)
 
 
 @app.command

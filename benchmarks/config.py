@@ -196,22 +196,24 @@ class BenchFewConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BenchNearConfig:
-    """The benchmark of near-doubles.
+class BenchInspectConfig:
+    """The benchmark of what is found wrong with images.
 
     Attributes:
         alexnet: Weights of AlexNet: bundled, imagenet, or a file.
+        draws: How often photographs are drawn of which each becomes a burst.
         planted: Test images of which changed copies are planted, of each kind.
         rows: Synthetic rows that are searched, separated by commas, from few to many.
     """
 
     alexnet: str = BUNDLED
     planted: int = 200
+    draws: int = 5
     rows: str = "50000,100000,200000"
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"planted": (1, 10**5)})
+        check_ranges(self, {"planted": (1, 10**5), "draws": (0, 100)})
         if not all(count.strip().isdecimal() and int(count) >= 100 for count in self.rows.split(",")):
             raise ConfigError(f"--rows {self.rows!r} came: expected numbers of 100 or more, separated by commas")
 

@@ -1,4 +1,4 @@
-"""A search among many synthetic rows, pairs of which are planted."""
+"""A search among many synthetic images, pairs of which are planted: rows of features, and thumbnails."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.near.pairs import CANDIDATES, USUAL
-from features.near.search import EXACT_ROWS, neighbours
+from features.near.changes import CHANGES, sampled
+from features.near.pairs import Images, near_doubles
+from features.near.search import EXACT_ROWS
+from features.near.thumbnail import SIDE
 from pipeline.costs import peak_bytes
 
 COLUMNS, CLASSES, DIRECTIONS, PAIRS = 512, 200, 48, 1000
@@ -30,7 +32,7 @@ class ScaleJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What their search took, and the share of planted pairs that it names as candidates."""
+    """What their search took, and the share of planted pairs that it found."""
 
     rows: int
     by: str
@@ -42,12 +44,28 @@ class Scale:
 def measure_scale(job: ScaleJob) -> Scale:
     """Search once; meant for a process of its own."""
     x, first, second = planted_rows(job.rows, job.seed)
+    random = np.random.default_rng(job.seed)
+    pictures = random.integers(256, size=(job.rows, SIDE, SIDE), dtype=np.uint8)
+    pictures[second] = _noisy(pictures[first], random)
+    rows = sampled(job.rows, job.seed)
+    again = np.repeat(rows, len(CHANGES))
+    changed = Images(
+        features=x[again] + APART * random.standard_normal((len(again), COLUMNS), np.float32),
+        thumbnails=_noisy(pictures[again], random),
+    )
     start = time.perf_counter()
-    found = neighbours(x, USUAL)[0][:, : CANDIDATES["features"]]
+    found = near_doubles(Images(features=x, thumbnails=pictures), rows, changed)
     seconds = time.perf_counter() - start
-    named = (found[first] == second[:, None]).any(axis=1) | (found[second] == first[:, None]).any(axis=1)
+    planted = set(zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True))
+    named = planted.intersection(zip(found.first.tolist(), found.second.tolist(), strict=True))
     by = "product" if job.rows <= EXACT_ROWS else "index"
-    return Scale(rows=job.rows, by=by, seconds=seconds, peak_bytes=peak_bytes(), recall=float(named.mean()))
+    return Scale(rows=job.rows, by=by, seconds=seconds, peak_bytes=peak_bytes(), recall=len(named) / len(planted))
+
+
+def _noisy(pictures: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    noise = random.integers(-8, 9, pictures.shape)
+    noisy: NDArray[np.uint8] = np.clip(pictures + noise, 0, 255).astype(np.uint8)
+    return noisy
 
 
 def planted_rows(n: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.config import BenchNearConfig
+from benchmarks.config import BenchInspectConfig
 from features.frozen_trunk import features_of
 from features.near.changes import CHANGES, Pixels, changed, sampled
 from features.near.clusters import clusters
@@ -149,7 +149,7 @@ def judged(dataset: str, trunk: str, labels: NDArray[np.int64], burst: NDArray[n
     )
 
 
-def plant(source: Source, trunks: Mapping[str, Trunk], config: BenchNearConfig) -> dict[str, Planted]:
+def plant(source: Source, trunks: Mapping[str, Trunk], config: BenchInspectConfig) -> dict[str, Planted]:
     """A set with what is planted in it, by trunk."""
     rows = source.items.index.to_numpy()
     random = np.random.default_rng([config.run.seed, 1])

@@ -33,6 +33,8 @@ MISSED = 0.025
 SPREADS = 4.0
 """How many standard deviations above the usual best candidate a pair must be, whatever is missed by that."""
 
+PAIRS_AT_ONCE = 2**15
+
 ROUNDS = 3
 """Fits, each without the candidates that the last one found to be doubles."""
 
@@ -110,7 +112,11 @@ class _Looks:
         return pairs // n, pairs % n
 
     def compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What pairs of the set differ by, (m, 2)."""
+        """What pairs of the set differ by, (m, 2), a few of them in memory at a time."""
+        parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(first), PAIRS_AT_ONCE)]
+        return np.concatenate([self._compare(first[part], second[part]) for part in parts])
+
+    def _compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
         gaps = distances_between(self.features.rows, first, self.features.rows[second])
         return self._relative(gaps, self.pictures[second], first, (self.usual[0][second], self.usual[1][second]))
 

@@ -60,6 +60,15 @@ class FoldedTable(Indexed, JoinedTable):
         """The same rows in other `splits` (n,): of SPLITS, or LEFT_OUT."""
         return type(self)(self._table, self._x, self._index.assign(split=splits.astype(object)))
 
+    @property
+    def all_labels(self) -> NDArray[np.int32]:
+        """The labels of all rows, (n,), whatever their split."""
+        return self._index["label"].to_numpy(np.int32)
+
+    def with_labels(self, labels: NDArray[np.int32]) -> Self:
+        """The same rows with other `labels` (n,)."""
+        return type(self)(self._table, self._x, self._index.assign(label=labels))
+
     def only(self, titles: Collection[str]) -> Self:
         """The columns of the nodes of these titles alone, in the order of the table."""
         wanted = np.repeat([trunk.title in titles for trunk in self.trunks], self.dims)

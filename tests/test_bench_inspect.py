@@ -1,4 +1,4 @@
-"""`python -m benchmarks near`: what it says of planted near-doubles."""
+"""`python -m benchmarks inspect`: what it says of planted near-doubles."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.config import BenchNearConfig
+from benchmarks.config import BenchInspectConfig
+from benchmarks.inspect import _broken, _broken_scale
 from benchmarks.many_rows import PAIRS, Scale, ScaleJob, measure_scale, planted_rows
-from benchmarks.near import _broken, _broken_scale
 from benchmarks.planted import Bursts, Kind, Planted, judged
 from features.near.pairs import Images
 from pipeline.errors import ConfigError
@@ -88,6 +88,6 @@ def test_planted_rows_are_found() -> None:
 
 
 def test_rows_are_numbers() -> None:
-    assert BenchNearConfig(rows="100, 2000").scales() == [100, 2000]
+    assert BenchInspectConfig(rows="100, 2000").scales() == [100, 2000]
     with pytest.raises(ConfigError, match=r"--rows '5,x' came: expected numbers of 100 or more"):
-        BenchNearConfig(rows="5,x")
+        BenchInspectConfig(rows="5,x")

@@ -47,7 +47,8 @@ def measure_bursts(
     for draw in range(draws):
         with TemporaryDirectory() as folder:
             random = np.random.default_rng([learning.features.run.seed, draw])
-            rows = random.permutation(source.items.index.to_numpy())[:BURSTS]
+            mixed = source.items.iloc[random.permutation(len(source.items))]
+            rows = mixed.groupby("label").head(BURSTS // len(source.classes)).index.to_numpy()
             _write(Path(folder, "images"), source, rows, random)
             classes, alone, _ = _tested(folder, "", learning)
             _, grouped, head = _tested(folder, NEAR, learning)

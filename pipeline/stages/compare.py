@@ -168,6 +168,9 @@ def _show(comparison: Comparison, folder: Path, shipped: Path) -> None:
         result_prose(line)
     for name, curve in comparison.curves.items():
         result_prose(f"{name}: {worth(curve, len(comparison.classes))}")
+    if comparison.findings:
+        found = ", ".join(f"{each.code} {each.images:,}".removesuffix(" 0") for each in comparison.findings)
+        result_prose(f"What may be wrong with the images is in the report: {found}.")
     result(f"classifier: {shipped}")
     result(f"report: {folder / REPORT}")
     result(f"next: {shlex.join(['treehead', 'predict', str(shipped), 'photo.jpg'])}")

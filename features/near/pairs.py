@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from features.near.align import residuals
 from features.near.changes import CHANGES
-from features.near.search import Directions, OnRows, Searcher, distances_between, others, unit
+from features.near.search import BLOCK, Directions, OnRows, Searcher, distances_between, others, unit
 
 USUAL = 32
 """The neighbour whose distance is what is usual around an image: beyond the size of most bursts."""
@@ -29,6 +29,9 @@ CANDIDATES = {"features": 16, "thumbnails": 4, "mirrored": 4}
 
 MISSED = 0.025
 """The share of changed images, of the kind that is hardest, that the threshold lets go."""
+
+LENIENT = 0.25
+"""How much of the room between what is usual and what the changed images have is given to pairs of the set."""
 
 SPREADS = 4.0
 """How many standard deviations above the usual best candidate a pair must be, whatever is missed by that."""
@@ -71,11 +74,11 @@ def near_doubles(
     if len(images.features) < 3:
         nothing = np.empty(0, np.int64)
         return NearDoubles(first=nothing, second=nothing, score=np.empty(0, np.float32), found={})
-    looks = _Looks(images, on_rows)
+    looks = _Looks(images, changed, on_rows)
     first, second = looks.candidates()
     natural = looks.compare(first, second)
     on_rows(len(images.features))
-    positive = looks.compare_changed(np.repeat(originals, len(CHANGES)), changed)
+    positive = looks.compare_changed(np.repeat(originals, len(CHANGES)))
     model, threshold = _calibrated(positive.reshape(-1, len(CHANGES), 2), natural)
     score = _scores(model, natural) - threshold
     found = (_scores(model, positive) > threshold).reshape(-1, len(CHANGES)).mean(axis=0)
@@ -89,25 +92,32 @@ def near_doubles(
     )
 
 
-class _Looks:
-    """A set's images as directions, searched once: `usual` has for each of features and thumbnails what is usual."""
+@dataclass(frozen=True, kw_only=True)
+class _Near:
+    """Candidates (n, m) of a search, and how far the USUAL-th neighbour is of each image and of each changed one."""
 
-    def __init__(self, images: Images, on_rows: OnRows) -> None:
-        self.directions = Directions(images.features)
-        self.features = Searcher(self.directions.of(images.features))
-        self.pictures = images.thumbnails
-        self.thumbnails = Searcher(_flat(images.thumbnails))
-        near = others(self.features, self.features.rows, USUAL, on_rows)
-        alike = others(self.thumbnails, self.thumbnails.rows, USUAL, on_rows)
-        mirrored = others(self.thumbnails, _flat(images.thumbnails[:, :, ::-1]), CANDIDATES["mirrored"], on_rows)
-        self.usual = (near[1][:, -1], alike[1][:, -1])
-        self.lists = dict(zip(CANDIDATES, (near[0], alike[0], mirrored[0]), strict=True))
+    named: NDArray[np.int32]
+    usual: NDArray[np.float32]
+    usual_of_changed: NDArray[np.float32]
+
+
+class _Looks:
+    """A set's images and changed ones as directions and pictures, searched one after the other: indexes are large."""
+
+    def __init__(self, images: Images, changed: Images, on_rows: OnRows) -> None:
+        directions = Directions(images.features)
+        self.rows, self.changed_rows = directions.of(images.features), directions.of(changed.features)
+        self.pictures, self.changed_pictures = images.thumbnails, changed.thumbnails
+        self.features = _search(self.rows, self.changed_rows, CANDIDATES["features"], on_rows)
+        flat, mirrored = _flat(images.thumbnails), _flat(images.thumbnails[:, :, ::-1])
+        changed_flat = _flat(changed.thumbnails)
+        self.thumbnails = _search(flat, changed_flat, CANDIDATES["thumbnails"], on_rows, mirrored)
 
     def candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pairs to look at, first < second, each once."""
         n = len(self.pictures)
-        named = np.hstack([self.lists[name][:, :most] for name, most in CANDIDATES.items()])
-        one, other = np.repeat(np.arange(n), named.shape[1]), named.ravel()
+        named = np.hstack([self.features.named, self.thumbnails.named])
+        one, other = np.repeat(np.arange(n), named.shape[1]), named.ravel().astype(np.int64)
         pairs = np.unique(np.minimum(one, other) * n + np.maximum(one, other))
         return pairs // n, pairs % n
 
@@ -117,31 +127,43 @@ class _Looks:
         return np.concatenate([self._compare(first[part], second[part]) for part in parts])
 
     def _compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
-        gaps = distances_between(self.features.rows, first, self.features.rows[second])
-        return self._relative(gaps, self.pictures[second], first, (self.usual[0][second], self.usual[1][second]))
+        usual = (self.features.usual[second], self.thumbnails.usual[second])
+        return self._relative(first, self.rows[second], self.pictures[second], usual)
 
-    def compare_changed(self, originals: NDArray[np.int64], changed: Images) -> NDArray[np.float32]:
+    def compare_changed(self, originals: NDArray[np.int64]) -> NDArray[np.float32]:
         """What changed images differ by from their originals, (m, 2)."""
-        rows, thumbnails = self.directions.of(changed.features), _flat(changed.thumbnails)
-        usual = (_furthest(self.features, rows), _furthest(self.thumbnails, thumbnails))
-        gaps = distances_between(self.features.rows, originals, rows)
-        return self._relative(gaps, changed.thumbnails, originals, usual)
+        usual = (self.features.usual_of_changed, self.thumbnails.usual_of_changed)
+        return self._relative(originals, self.changed_rows, self.changed_pictures, usual)
 
     def _relative(
         self,
-        gaps: NDArray[np.float32],
-        pictures: NDArray[np.uint8],
         first: NDArray[np.int64],
+        rows: NDArray[np.float16],
+        pictures: NDArray[np.uint8],
         usual: tuple[NDArray[np.float32], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
-        aligned = _aligned(self.pictures[first], pictures)
-        scales = [_log(own[first]) / 2 + _log(others) / 2 for own, others in zip(self.usual, usual, strict=True)]
+        """What images differ by from `rows` and `pictures` (m,), relative to what is usual around both."""
+        gaps, aligned = distances_between(self.rows, first, rows), _aligned(self.pictures[first], pictures)
+        own = (self.features.usual[first], self.thumbnails.usual[first])
+        scales = [_log(one) / 2 + _log(other) / 2 for one, other in zip(own, usual, strict=True)]
         return np.stack([_log(gaps) - scales[0], _log(aligned) - scales[1]], axis=1)
 
 
-def _furthest(searcher: Searcher, rows: NDArray[np.float16]) -> NDArray[np.float32]:
-    distances: NDArray[np.float32] = searcher.nearest(rows, USUAL)[1][:, -1]
-    return distances
+def _search(
+    rows: NDArray[np.float16],
+    changed: NDArray[np.float16],
+    most: int,
+    on_rows: OnRows,
+    mirrored: NDArray[np.float16] | None = None,
+) -> _Near:
+    """The `most` nearest to each of n rows, and to each of these `mirrored`."""
+    searcher = Searcher(rows)
+    indices, distances = others(searcher, rows, USUAL, on_rows)
+    named = [indices[:, :most].astype(np.int32)]
+    if mirrored is not None:
+        named.append(others(searcher, mirrored, CANDIDATES["mirrored"], on_rows)[0].astype(np.int32))
+    usual_of_changed = searcher.nearest(changed, USUAL)[1][:, -1]
+    return _Near(named=np.hstack(named), usual=distances[:, -1].copy(), usual_of_changed=usual_of_changed)
 
 
 def _log(distances: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,8 +173,12 @@ def _log(distances: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Pictures as rows of length 1, brightness and contrast set aside; blank ones are zero."""
-    rows = torch.from_numpy(thumbnails.reshape(len(thumbnails), -1).astype(np.float32))
-    return unit(rows - rows.mean(dim=1, keepdim=True)).half().numpy()
+    flat = np.empty((len(thumbnails), thumbnails[0].size), np.float16)
+    for start in range(0, len(flat), BLOCK):
+        part = slice(start, start + BLOCK)
+        rows = torch.from_numpy(thumbnails[part].reshape(-1, flat.shape[1]).astype(np.float32))
+        flat[part] = unit(rows - rows.mean(dim=1, keepdim=True)).half().numpy()
+    return flat
 
 
 def _aligned(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -173,7 +199,8 @@ def _calibrated(positive: NDArray[np.float32], natural: NDArray[np.float32]) -> 
         if not kept.any():
             break
     rest = usual[kept] if kept.any() else usual
-    return model, max(float(worst_kind), float(rest.mean() + SPREADS * rest.std()))
+    floor = float(rest.mean() + SPREADS * rest.std())
+    return model, floor + (1 - LENIENT) * max(float(worst_kind) - floor, 0)
 
 
 def _scores(model: LogisticRegression, x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -25,12 +25,14 @@ def check_classes(facts: Facts) -> Iterator[Found]:
     counts = pd.crosstab(facts.images["label"], facts.images["split"])
     counts = counts.reindex(range(len(facts.classes)), fill_value=0)
     every, names = counts.sum(axis=1), np.array(facts.classes)
-    there = every[every > 0]
-    if there.max() > TIMES * there.min():
+    there = np.flatnonzero(every)
+    first, last = there[every[there].argmax()], there[every[there].argmin()]
+    most, least = every[first], every[last]
+    if most > TIMES * least:
         yield _line(
             "imbalance",
-            f"{names[there.idxmax()]} has {there.max() / there.min():.0f} times the images of {names[there.idxmin()]} "
-            f"({there.max():,} and {there.min():,}): accuracy says little of the small classes, recall does",
+            f"{names[first]} has {most / least:.0f} times the images of {names[last]} ({most:,} and {least:,}): "
+            "accuracy says little of the small classes, recall does",
         )
     few = counts.index[counts.get("train", every) < FEW]
     if len(few):

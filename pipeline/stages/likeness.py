@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 
-from features.errors import DecodeError, TableError, first_line
+from features.errors import DecodeError, SourceError, TableError, first_line
 from features.locks import locked
 from features.loop import batch_images, run_batches
 from features.near.changes import changed, sampled
@@ -122,6 +122,8 @@ def _changed(
             continue
         kept.append(number)
         versions += changed(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), random)
+    if not kept:
+        raise SourceError(f"none of {len(keys)} images of {source.name} can be read any more: see where they are")
     size = batch_images([trunk])
     readers = [[partial(np.asarray, each) for each in versions[at : at + size]] for at in range(0, len(versions), size)]
     batches = list(run_batches([trunk], readers))

@@ -211,7 +211,10 @@ def called(app: App, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     return run
 
 
-BEFORE = ("!", "layout: ", "left out: ", "split ", "train ", "validation", "test", "features: ", "label curve: ", "  ")
+BEFORE = (
+    *("!", "layout: ", "left out: ", "split ", "train ", "validation", "test", "features: "),
+    *("folds: ", "near-doubles: ", "label curve: ", "  "),
+)
 """How lines begin that may come before an error."""
 
 

@@ -74,7 +74,7 @@ def test_a_place_without_a_comparison(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 6}, r"format 6, expected 11"),
+        ({"format": 6}, r"format 6, expected 12"),
         ({"rows": {"test": 2.5}}, r"rows.test: .*integer"),
         ({"colour": "red"}, r"colour: "),
         ({"trunks": [{"backbone": "alexnet"}]}, r"trunks.0.*required"),

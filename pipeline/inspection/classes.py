@@ -25,12 +25,14 @@ def check_classes(facts: Facts) -> Iterator[Found]:
     counts = pd.crosstab(facts.images["label"], facts.images["split"])
     counts = counts.reindex(range(len(facts.classes)), fill_value=0)
     every, names = counts.sum(axis=1), np.array(facts.classes)
-    if every.max() > TIMES * every.min():
-        most, least = names[every.argmax()], names[every.argmin()]
+    there = np.flatnonzero(every)
+    first, last = there[every[there].argmax()], there[every[there].argmin()]
+    most, least = every[first], every[last]
+    if most > TIMES * least:
         yield _line(
             "imbalance",
-            f"{most} has {every.max() / every.min():.0f} times the images of {least} ({every.max():,} and "
-            f"{every.min():,}): accuracy says little of the small classes, recall does",
+            f"{names[first]} has {most / least:.0f} times the images of {names[last]} ({most:,} and {least:,}): "
+            "accuracy says little of the small classes, recall does",
         )
     few = counts.index[counts.get("train", every) < FEW]
     if len(few):
@@ -49,7 +51,7 @@ def check_groups(facts: Facts) -> Iterator[Found]:
     if len(rows) and not facts.in_folds:
         yield Found(
             code="group",
-            sentence=f"{counted(len(rows), 'image')} that are tested are of groups that are learnt from too",
+            sentence=f"{counted(len(rows), 'tested image')} of groups that are learnt from too: accuracy is too good",
             rows=rows,
             scores=np.zeros(len(rows)),
         )

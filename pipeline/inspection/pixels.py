@@ -33,8 +33,8 @@ def check_pixels(facts: Facts) -> Iterator[Found]:
     reach = brightness + 2 * contrast
     yield from _found("dark", "are nearly black throughout", ~blank & (reach < DARK), reach)
     blur = -np.log(np.maximum(sharpness, 1e-6))
-    _, unlike = _outliers(blur, TIMES_AS_BLURRED, ~blank)
-    yield from _found("blurred", "are far less sharp than the others", unlike & (blur > np.median(blur)), sharpness)
+    more, unlike = _outliers(blur, TIMES_AS_BLURRED, ~blank)
+    yield from _found("blurred", "are far less sharp than the others", unlike & (more > 0), sharpness)
     size, unlike = _outliers(np.log(width * height), TIMES_THE_SIZE)
     yield from _found("size", "are far larger or smaller than the others", unlike, -np.abs(size))
     shape, unlike = _outliers(np.log(width / height), TIMES_THE_SHAPE)

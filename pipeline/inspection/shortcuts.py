@@ -20,6 +20,8 @@ FOLDS = 5
 MOST_IMAGES = 20_000
 """Images that the probe learns from and is judged on."""
 
+QUANTILES = 100
+
 MORE = 0.1
 """By how much it must be right more often than the largest class is common."""
 
@@ -35,11 +37,11 @@ CLUES = {
 
 def check_shortcuts(facts: Facts, seed: int) -> Iterator[Found]:
     """What a linear probe on an image's size, file size and mean colour alone gets right, where that is much."""
-    some = np.random.default_rng(seed).permutation(len(facts.images))[:MOST_IMAGES]
+    some = _probed(facts, seed)
     labels, clues = facts.labels[some], _clues(facts.images.iloc[some])
-    guess = np.bincount(labels).max() / len(labels)
-    if min(np.bincount(labels)[np.unique(labels)]) < FOLDS:
+    if len(np.unique(labels)) < 2:
         return
+    guess = np.bincount(labels).max() / len(labels)
     told = _probe(clues, labels, facts.families[some])
     right = float((told == labels).mean())
     if right < guess + MORE:
@@ -59,6 +61,14 @@ def check_shortcuts(facts: Facts, seed: int) -> Iterator[Found]:
     )
 
 
+def _probed(facts: Facts, seed: int) -> NDArray[np.intp]:
+    """Some images, of those classes that every fold can learn: they are in as many families as there are folds."""
+    some = np.random.default_rng(seed).permutation(len(facts.images))[:MOST_IMAGES]
+    families = pd.Series(facts.families[some]).groupby(facts.labels[some]).transform("nunique")
+    probed: NDArray[np.intp] = some[families >= FOLDS]
+    return probed
+
+
 def _clues(images: pd.DataFrame) -> pd.DataFrame:
     pixels = images["width"] * images["height"]
     more = {"aspect": images["width"] / images["height"], "bytes a pixel": images["bytes"] / pixels}
@@ -67,7 +77,8 @@ def _clues(images: pd.DataFrame) -> pd.DataFrame:
 
 def _probe(clues: pd.DataFrame, labels: NDArray[np.int32], families: NDArray[np.intp]) -> NDArray[np.int32]:
     """What logistic regression on the clues' ranks takes each image for that it has not seen."""
-    probe = make_pipeline(QuantileTransformer(output_distribution="normal", n_quantiles=100), LogisticRegression())
+    ranks = QuantileTransformer(output_distribution="normal", n_quantiles=min(QUANTILES, len(labels) // 2))
+    probe = make_pipeline(ranks, LogisticRegression())
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     said: NDArray[np.int32] = cross_val_predict(probe, clues.to_numpy(np.float64), labels, groups=families, cv=folds)
     return said

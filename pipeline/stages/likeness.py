@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 
-from features.errors import DecodeError
+from features.errors import DecodeError, SourceError, TableError, first_line
 from features.locks import locked
 from features.loop import batch_images, run_batches
 from features.near.changes import changed, sampled
@@ -28,7 +28,6 @@ from features.sources.decode import decode
 from features.sources.source import SPLITS, Source
 from features.storage import digest, replacing
 from features.table.joined import JoinedTable
-from features.table.ledger import reading
 from features.trunk.loaded import Loaded
 from features.trunk.trunk import Trunk, cut_trunk
 from pipeline.config import RunConfig
@@ -123,6 +122,8 @@ def _changed(
             continue
         kept.append(number)
         versions += changed(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), random)
+    if not kept:
+        raise SourceError(f"none of {len(keys)} images of {source.name} can be read any more: see where they are")
     size = batch_images([trunk])
     readers = [[partial(np.asarray, each) for each in versions[at : at + size]] for at in range(0, len(versions), size)]
     batches = list(run_batches([trunk], readers))
@@ -143,11 +144,15 @@ def _write(folder: Path, images: pd.DataFrame, doubles: NearDoubles) -> None:
 
 
 def _read(folder: Path) -> Likeness:
-    with reading(folder / DOUBLES), reading(folder / IMAGES):
-        images, pairs = pd.read_parquet(folder / IMAGES), pq.read_table(folder / DOUBLES)
+    try:
+        images, pairs = pd.read_parquet(folder / IMAGES), pq.read_table((folder / DOUBLES).absolute())
         rows = pd.Index(images["key"])
         first, second = (rows.get_indexer(pairs[name].to_pylist()) for name in ("key", "other"))
         found = json.loads((pairs.schema.metadata or {})[b"found"])
         score = pairs["score"].to_numpy().astype(np.float32)
+        if min(first.min(initial=0), second.min(initial=0)) < 0:
+            raise ValueError(f"{DOUBLES} names other images than {IMAGES}")
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise TableError(f"{folder} is damaged ({first_line(error)}): delete it and run again") from error
     doubles = NearDoubles(first=first, second=second, score=score, found=found)
     return Likeness(folder=folder, images=images, doubles=doubles)

@@ -47,9 +47,9 @@ class Unseen:
         try:
             table = pq.read_table(path.absolute(), columns=["key", "label", "probabilities"])
             lists: Any = table["probabilities"].combine_chunks()
-            shares = lists.flatten().to_numpy().reshape(len(table), -1)
+            shares = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
             keys, labels = (np.asarray(table[name]) for name in ("key", "label"))
-        except (OSError, KeyError, pa.ArrowException, ValueError) as error:
+        except (OSError, KeyError, AttributeError, pa.ArrowException, ValueError) as error:
             raise ValueError(f"no probabilities: {error}") from error
         return cls(keys=keys.astype(object), labels=labels.astype(np.int32), probabilities=shares.astype(np.float32))
 

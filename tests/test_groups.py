@@ -140,7 +140,8 @@ def test_near_images_are_grouped_by_a_mapping(photos: Path) -> None:
     assert groups_of(source) == {key: near.get(key) for key in source.items["key"]}
     assert torn(source) == 0
     assert source.layout.endswith("10 groups by near, 80 images in none")
-    assert opened(photos, "near").items["group"].isna().all()
+    with pytest.raises(SourceError, match="`group=near` came, but nothing here tells which images are alike"):
+        opened(photos, "near")
 
 
 @pytest.mark.parametrize("name", ["keys.txt", "findings.csv", "keys.parquet", "semicolons.csv"])
@@ -160,7 +161,7 @@ def test_images_are_left_out_before_splits_are_drawn(
     assert source.excluded == 2
     assert len(source.items) == 118
     assert not set(keys) & set(source.items["key"])
-    assert caplog.messages == [f"{tmp_path / name} names 1 keys that {photos} has not: red/none.png"]
+    assert caplog.messages == [f"{tmp_path / name} names 1 key that {photos} has not: red/none.png"]
     (photos / "red" / "003.png").unlink()
     (photos / "blue" / "011.png").unlink()
     assert source.items.drop(columns="stamp").to_csv(index=False) == opened(photos).items.drop(columns="stamp").to_csv(
@@ -178,9 +179,10 @@ def test_leaving_out_a_class_or_all(photos: Path, tmp_path: Path, caplog: pytest
         opened(photos, exclude=tmp_path / "all")
 
 
-@pytest.mark.parametrize("name", ["nothing.csv", "nothing.parquet", "other.parquet"])
+@pytest.mark.parametrize("name", ["nothing.csv", "nothing.parquet", "other.parquet", "torn.csv"])
 def test_a_file_of_keys_that_cannot_be_read(name: str, photos: Path, tmp_path: Path) -> None:
     pd.DataFrame({"path": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    (tmp_path / "torn.csv").write_text('code,key\nodd,"a')
     with pytest.raises(SourceError, match=rf"`exclude=.*{name}` cannot be read \(.*\): expected a CSV or Parquet file"):
         opened(photos, exclude=tmp_path / name)
 
@@ -198,3 +200,14 @@ def test_the_command_line_says_what_was_left_out(
     (card,) = (tmp_path / "artifacts").glob("models/*/xgb-*/xgb.json")
     assert '"excluded": 1' in card.read_text()
     assert [line for line in said.splitlines() if line.startswith("features: ")][-1].endswith(" images, reused")
+
+
+def test_a_file_without_keys_leaves_nothing_out(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "none.csv").write_text("code,key\n")
+    assert opened(photos, exclude=tmp_path / "none.csv").excluded == 0
+    assert caplog.messages == [f"{tmp_path / 'none.csv'} names no images, so none is left out"]
+
+
+def test_too_few_groups_for_three_splits_are_said(photos: Path) -> None:
+    with pytest.raises(SourceError, match=r"1 group of them by `group`, too few to leave any for validation: add"):
+        opened(table(photos, ["yes", "no"]), "patient")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from features.errors import SourceError, counted, some
 from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
@@ -102,20 +104,29 @@ def open_source(
     check_learnable(dataset, items, source.classes)
     for split in splits:
         if not (items["split"] == split).any():
-            count = (items["split"] == "train").sum()
-            raise SourceError(
-                f"{dataset} has {count} training images, too few to leave any for {split}: "
-                "add images, or raise `train_limit`"
-            )
+            raise _too_few(dataset, items[items["split"] == "train"], split)
     return replace(source, items=items, drawn=drawn)
+
+
+def _too_few(dataset: str, train: pd.DataFrame, split: str) -> SourceError:
+    """The error for a set whose training images leave none for `split`."""
+    groups = train["group"].nunique()
+    have = f"{dataset} has {len(train)} training images"
+    if groups:
+        said = f"{have}, {counted(groups, 'group')} of them by `group`, too few to leave any for {split}: "
+        return SourceError(said + "add images of other groups, give another `group`, or raise `train_limit`")
+    return SourceError(f"{have}, too few to leave any for {split}: add images, or raise `train_limit`")
 
 
 def _without(dataset: str, source: Source, path: Path) -> Source:
     """The source without the images whose keys are in the file at `path`; raises SourceError where none is left."""
     keys, listed = read_keys(path), source.items["key"]
     left, strange = ~listed.isin(keys), sorted(keys - set(listed))
+    if not keys:
+        logger.warning("%s names no images, so none is left out", path)
     if strange:
-        logger.warning("%s names %d keys that %s has not: %s", path, len(strange), dataset, some(strange))
+        what = counted(len(strange), "key")
+        logger.warning("%s names %s that %s has not: %s", path, what, dataset, some(strange))
     if not left.any():
         raise SourceError(f"`exclude={path}` names all {len(listed)} images of {dataset}: leave some of them")
     gone = set(source.items["label"]) - set(source.items.loc[left, "label"])

@@ -83,7 +83,7 @@ class Finding:
     """A finding as a report has it: how many images it is of, and those that are `shown`, SHOWN at most.
 
     Judged on images that have it not, accuracy would be `without` in place of `accuracy`; both None where none of the
-    images judged has it, or all have.
+    images judged has it, or all have, and where nothing was said of any.
     """
 
     code: str
@@ -99,7 +99,8 @@ def told(found: Found, facts: Facts) -> Finding:
     with_it = np.zeros(len(facts.images), bool)
     with_it[found.rows] = True
     rest = facts.judged & ~with_it
-    matters = bool((facts.judged & with_it).any() and rest.any())
+    known = bool(np.isfinite(facts.said).any())
+    matters = known and bool((facts.judged & with_it).any() and rest.any())
     return Finding(
         code=found.code,
         sentence=found.sentence,
@@ -117,7 +118,10 @@ def listed(found: Sequence[Found], facts: Facts) -> pd.DataFrame:
 
 
 def _listed(found: Found, facts: Facts) -> pd.DataFrame:
-    images, classes = facts.images.iloc[found.rows], np.array(facts.classes, object)
+    images, classes = (
+        facts.images.iloc[found.rows],
+        np.array((*facts.classes, None), object),
+    )  # the last is of UNLABELLED
     keys = facts.images["key"].to_numpy()
     return pd.DataFrame(
         {

@@ -17,6 +17,7 @@ from features.table.joined import JoinedTable
 from models.card import classifier_folder
 from models.columns.nodes import score_nodes
 from models.columns.workspace import Workspace
+from models.errors import DataError
 from models.heads.head import Head
 from models.unseen import Unseen, joined
 from pipeline.config import LearningConfig
@@ -91,6 +92,11 @@ def _views(
     for fold in wanted:
         rest = held.with_splits(np.where(dealt == fold, LEFT_OUT, "train"))
         steer = rest.deal(VALIDATION_FOLDS, ("train",), run.seed) == 0
+        if not steer.any():
+            raise DataError(
+                f"{table.folder} has too few different images for folds, where those of the same bytes or of one group "
+                "stay together: add others"
+            )
         view = held.with_splits(np.where(dealt == fold, "test", np.where(steer, "validation", "train")))
         if config.selects(table.trunks):
             view = view.only(score_nodes(view, resolve_device(run.device), lambda _: None).best.nodes)
@@ -98,8 +104,12 @@ def _views(
 
 
 def _said(heads: Sequence[Head], view: FoldedTable, names: Collection[str]) -> Iterator[tuple[str, Unseen]]:
-    """What those heads say of the view's test rows that are among `names`; their parts learn once."""
+    """What those heads say of the view's test rows that are among `names`; their parts learn once.
+
+    A fold may have none, where there are fewer groups than folds.
+    """
     test = view.read("test")
+    nothing = np.empty((0, len(view.classes)), np.float32)
     learnt: dict[str, Head] = {}
     with Workspace() as workspace:
 
@@ -112,7 +122,8 @@ def _said(heads: Sequence[Head], view: FoldedTable, names: Collection[str]) -> I
 
         for head in heads:
             if head.name in names:
-                yield head.name, Unseen(keys=test.keys, labels=test.y, probabilities=fitted(head).predict_proba(test.x))
+                said = fitted(head).predict_proba(test.x) if len(test) else nothing
+                yield head.name, Unseen(keys=test.keys, labels=test.y, probabilities=said)
 
 
 def _file(folder: Path, name: str, fold: int) -> Path:

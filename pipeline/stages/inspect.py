@@ -14,10 +14,12 @@ from features.sources.source import SPLITS
 from features.storage import replacing, write_json
 from features.table.joined import JoinedTable
 from features.table.table import families
+from models.errors import DataError
+from models.heads.head import Head
 from models.heads.registry import HeadSettings
 from models.unseen import Unseen
-from pipeline.config import USUAL_FOLDS, InspectConfig, RunConfig
-from pipeline.console import result, result_prose, result_table
+from pipeline.config import USUAL_FOLDS, InspectConfig, LearningConfig, RunConfig
+from pipeline.console import result, result_prose, result_table, warn
 from pipeline.inspection.classes import check_classes, check_groups
 from pipeline.inspection.doubles import check_doubles
 from pipeline.inspection.finding import Facts, Finding, Found, effect, listed, pictured, told
@@ -54,11 +56,10 @@ def run_inspect(config: InspectConfig) -> None:
     """Print what is wrong and write a report; exits with 1 where there is a finding of `--fail-on`."""
     learning, run = config.learning, config.learning.features.run
     (judge,) = make_heads([JUDGE], HeadSettings(), run)
-    opened = open_run(learning.features)
+    opened = open_run(learning.features, unlabelled=True)
     table = make_table(opened, run)
-    splits = [split for split in SPLITS if split in table.rows]
-    said = run_folds([judge], table, learning, folds=USUAL_FOLDS, splits=splits)[JUDGE]
-    if learning.selects(table.trunks):
+    said = _said(judge, table, learning)
+    if len(said) and learning.selects(table.trunks):
         table = best_nodes(table, run_nodes(table, run))
     test = table.index().loc[lambda index: index["split"] == "test", "key"]
     found = inspect(opened, table, run, said, in_folds=False, judged=test.to_numpy())
@@ -67,6 +68,20 @@ def run_inspect(config: InspectConfig) -> None:
     failing = [each.code for each in found.findings if each.code in config.codes()]
     if failing:
         sys.exit(1)
+
+
+def _said(judge: Head, table: JoinedTable, learning: LearningConfig) -> Unseen:
+    """What is said of each image by a head that had not seen it; of images that none can learn from, nothing."""
+    why = "there are none"
+    if table.classes:
+        splits = [split for split in SPLITS if split in table.rows]
+        try:
+            return run_folds([judge], table, learning, folds=USUAL_FOLDS, splits=splits)[judge.name]
+        except DataError as error:
+            why = str(error)
+    warn(f"labels are not looked at: {why}")
+    nothing = np.empty((0, len(table.classes)), np.float32)
+    return Unseen(keys=np.empty(0, object), labels=np.empty(0, np.int32), probabilities=nothing)
 
 
 def inspect(
@@ -112,16 +127,9 @@ def _facts(table: JoinedTable, likeness: Likeness, said: Unseen, judged: NDArray
 
 
 def _found(facts: Facts, seed: int) -> list[Found]:
-    """What matters most first."""
-    return [
-        *check_doubles(facts),
-        *check_groups(facts),
-        *check_labels(facts),
-        *check_shortcuts(facts, seed),
-        *check_classes(facts),
-        *check_pixels(facts),
-        *check_odd(facts),
-    ]
+    """What matters most first; of images without labels, what needs none."""
+    of_labels = [*check_labels(facts), *check_shortcuts(facts, seed), *check_classes(facts)] if facts.classes else []
+    return [*check_doubles(facts), *check_groups(facts), *of_labels, *check_pixels(facts), *check_odd(facts)]
 
 
 def _write_report(found: Inspection, opened: Opened, table: JoinedTable, *, pictures: bool) -> None:
@@ -132,7 +140,7 @@ def _write_report(found: Inspection, opened: Opened, table: JoinedTable, *, pict
         title=f"What is wrong with {table.dataset}",
         made=about({"command": command_line()}, opened.device),
         findings=found.findings,
-        classes=table.classes,
+        classes=(*table.classes, ""),  # the last is of images that have no label, UNLABELLED
         images=sum(table.rows.values()),
         pictures=shown,
         folder=found.folder,

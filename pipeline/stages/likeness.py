@@ -25,7 +25,7 @@ from features.near.changes import changed, sampled
 from features.near.pairs import Images, NearDoubles, near_doubles
 from features.near.search import Directions
 from features.sources.decode import decode
-from features.sources.source import SPLITS, Source
+from features.sources.source import ALL, SPLITS, Source
 from features.storage import digest, replacing
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
@@ -86,7 +86,12 @@ def run_likeness(opened: Opened, table: JoinedTable, run: RunConfig) -> Likeness
 def _search(opened: Opened, table: JoinedTable, loaded: Loaded, seed: int) -> tuple[pd.DataFrame, NearDoubles]:
     images = table.index().merge(table.images().drop(columns="sha256"), on="key", validate="1:1")
     x = np.concatenate(
-        [rows.x.astype(np.float16) for split in SPLITS if table.rows.get(split) for rows in table.batches(split)]
+        [
+            rows.x.astype(np.float16)
+            for split in (*SPLITS, ALL)
+            if table.rows.get(split)
+            for rows in table.batches(split)
+        ]
     )
     whole = Images(features=x, thumbnails=table.thumbnails())
     some = sampled(len(images), seed)

@@ -43,7 +43,7 @@ def open_run(config: FeaturesConfig, *, unlabelled: bool = False) -> Opened:
     if not by_likeness:
         return opened
     near = run_likeness(opened, make_table(opened, alone), alone).clusters()
-    return replace(opened, source=open_images(config.dataset, run, near=near))
+    return replace(opened, source=open_images(config.dataset, run, unlabelled=unlabelled, near=near))
 
 
 def say_images(source: Source) -> None:

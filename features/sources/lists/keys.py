@@ -26,12 +26,13 @@ def read_keys(path: Path) -> set[str]:
             found = pq.read_table(path.absolute(), columns=[COLUMN])[COLUMN].drop_null()
             return set(map(str, found.to_pylist()))
         lines = read_lines(path)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        if not _NAMED.fullmatch(next(iter(lines), "").strip()):
+            return set(lines)
+        rows, _ = read_text(path)
+    except (OSError, ValueError, KeyError, pa.ArrowException, SourceError) as error:
+        why = first_line(error.__cause__ or error)
         raise SourceError(
-            f"`exclude={path}` cannot be read ({first_line(error)}): expected a CSV or Parquet file with the column "
+            f"`exclude={path}` cannot be read ({why}): expected a CSV or Parquet file with the column "
             f"{COLUMN!r}, or one key a line"
         ) from error
-    if not _NAMED.fullmatch(next(iter(lines), "").strip()):
-        return set(lines)
-    rows, _ = read_text(path)
     return set(rows[COLUMN].dropna()) if COLUMN in rows else set(lines)

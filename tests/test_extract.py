@@ -119,7 +119,7 @@ def photos_like(keys: Sequence[str]) -> Any:
 def test_a_disk_that_fills_up_loses_nothing(photos: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(small)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True)
     if mounted.returncode:
         pytest.skip("only root can mount a small file system")
     try:

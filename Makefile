@@ -75,6 +75,6 @@ check: lint test-all ## lint and all tests: what CI runs
 
 clean: ## remove the tables, classifiers, searches, comparisons and trunks in OUT, and caches; .venv stays
 	@test -n "$(OUT)" -a ! -e "$(OUT)/pyproject.toml" || { echo "make clean: OUT=$(OUT) holds more than results" >&2; exit 2; }
-	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/curve" "$(OUT)/pretrain" "$(OUT)/images" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(OUT)/features" "$(OUT)/models" "$(OUT)/tune" "$(OUT)/compare" "$(OUT)/inspect" "$(OUT)/curve" "$(OUT)/pretrain" "$(OUT)/images" "$(OUT)/bench" .mypy_cache .ruff_cache .pytest_cache
 	@rm -f "$(OUT)/.treehead"
 	@rmdir "$(OUT)" 2>/dev/null || true

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 from sklearn.linear_model import LogisticRegression
 
 from features.near.align import residuals
@@ -33,8 +34,8 @@ MISSED = 0.025
 LENIENT = 0.25
 """How much of the room between what is usual and what the changed images have is given to pairs of the set."""
 
-SPREADS = 4.0
-"""How many standard deviations above the usual best candidate a pair must be, whatever is missed by that."""
+SPREADS = 4.5
+"""How many robust standard deviations above the usual candidate a pair must be, whatever is missed by that."""
 
 PAIRS_AT_ONCE = 2**15
 
@@ -195,11 +196,10 @@ def _calibrated(positive: NDArray[np.float32], natural: NDArray[np.float32]) -> 
         model = LogisticRegression(class_weight="balanced").fit(x, np.arange(len(x)) < len(flat))
         usual = _scores(model, natural)
         worst_kind = np.quantile(_scores(model, flat).reshape(positive.shape[:2]), MISSED, axis=0).min()
-        kept = usual < worst_kind  # else the doubles of a set of bursts would count as usual
+        kept = usual < worst_kind  # doubles are no examples of what is usual
         if not kept.any():
             break
-    rest = usual[kept] if kept.any() else usual
-    floor = float(rest.mean() + SPREADS * rest.std())
+    floor = float(np.median(usual) + SPREADS * median_abs_deviation(usual, scale="normal"))
     return model, floor + (1 - LENIENT) * max(float(worst_kind) - floor, 0)
 
 

@@ -184,11 +184,11 @@ def test_an_interrupted_curve_goes_on_with_what_it_lacks(
 def test_a_comparison_takes_the_recommended_head_or_linear_if_these_are_quick(
     table: FoldedTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    heads = {"linear": (make_head("linear", seed=0, device=CPU), 14.8), "knn": (knn(), 0.1)}
+    heads = {"linear": (make_head("linear", seed=0, device=CPU), 11.8), "knn": (knn(), 0.1)}
     assert list(curve_beside(heads, "knn", table, tmp_path)) == ["knn"]
     assert list(curve_beside(heads, "network", table, tmp_path)) == ["linear"]
-    assert curve_beside({"linear": (knn(), 15.0)}, "linear", table, tmp_path) == {}
-    assert "label curve: left out, it would take more than 150 s" in capsys.readouterr().err
+    assert curve_beside({"linear": (knn(), 12.1)}, "linear", table, tmp_path) == {}
+    assert "label curve: left out, it would take more than 120 s" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_and_a_sentence_and_writes_both(

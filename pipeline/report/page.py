@@ -94,7 +94,7 @@ def on_leaks(comparison: Comparison) -> list[str]:
     return [
         f"Without {counted(each.images, 'image')} whose doubles were learnt from, it is right in {each.without:.1%}."
         for each in comparison.findings
-        if each.code == "leak" and each.without is not None and each.accuracy != each.without
+        if each.code == "leak" and each.without is not None and f"{each.accuracy:.1%}" != f"{each.without:.1%}"
     ]
 
 

@@ -50,7 +50,7 @@ DRAWS = 5
 LEAST_OF_CLASS = 2
 """Training images that each class keeps, where it has as many."""
 
-MOST_SECONDS = 150
+MOST_SECONDS = 120
 """What a comparison spends on the curve, at most."""
 
 KEPT = {"wrong": np.bool_, "loss": np.float32}

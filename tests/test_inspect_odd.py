@@ -37,6 +37,9 @@ def test_a_set_of_one_picture_is_looked_at(tmp_path: Path, treehead: Run, capsys
             shutil.copy(tmp_path / "000.png", tmp_path / "photos" / name / f"{number}.png")
     assert treehead("inspect", tmp_path / "photos", *SMALL) == 0
     assert "too few different images for folds" in capsys.readouterr().err
+    found = listed(tmp_path)
+    assert {"leak", "conflict"} <= set(found["code"])
+    assert set(found.query("code in ('conflict', 'leak', 'double')")["key"]) | {"a/0.png"} >= {"a/1.png", "b/1.png"}
 
 
 def test_fewer_groups_than_folds(photos: Path, tmp_path: Path, treehead: Run) -> None:

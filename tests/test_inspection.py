@@ -108,6 +108,15 @@ def test_images_of_which_nothing_was_said_are_passed_over() -> None:
     assert not by_code(check_labels(facts_of([0, 1])))
 
 
+def test_classifiers_that_know_nothing_say_nothing_of_labels() -> None:
+    said = np.random.default_rng(0).dirichlet(np.ones(4), 80)
+    labels = (np.arange(80) % 4).astype(np.int32)
+    clueless = said.copy()
+    clueless[:, 0] += 1  # always the same class
+    assert len(suspect_labels(said, labels)[0])
+    assert not by_code(check_labels(facts_of(labels.tolist(), said=clueless)))
+
+
 def test_a_class_that_no_label_names_is_suggested_to_no_one() -> None:
     said = [[0.1, 0.2, 0.7], [0.1, 0.3, 0.6], [0.3, 0.1, 0.6]]
     places, _ = suspect_labels(np.array(said, np.float32), np.array([0, 1, 0], np.int32))

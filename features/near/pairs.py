@@ -28,6 +28,9 @@ USUAL = 32
 CANDIDATES = {"features": 16, "thumbnails": 4, "mirrored": 4}
 """How many neighbours each search names."""
 
+LAST = 4
+"""How many of an image's neighbours, the last that are named, say what is usual."""
+
 MISSED = 0.025
 """The share of changed images, of the kind that is hardest, that the threshold lets go."""
 
@@ -77,10 +80,10 @@ def near_doubles(
         return NearDoubles(first=nothing, second=nothing, score=np.empty(0, np.float32), found={})
     looks = _Looks(images, changed, on_rows)
     first, second = looks.candidates()
-    natural = looks.compare(first, second)
+    natural, usual = looks.compare(first, second), looks.compare(*looks.usual())
     on_rows(len(images.features))
     positive = looks.compare_changed(np.repeat(originals, len(CHANGES)))
-    model, threshold = _calibrated(positive.reshape(-1, len(CHANGES), 2), natural)
+    model, threshold = _calibrated(positive.reshape(-1, len(CHANGES), 2), natural, usual)
     score = _scores(model, natural) - threshold
     found = (_scores(model, positive) > threshold).reshape(-1, len(CHANGES)).mean(axis=0)
     order = np.argsort(-score, kind="stable")
@@ -121,6 +124,11 @@ class _Looks:
         one, other = np.repeat(np.arange(n), named.shape[1]), named.ravel().astype(np.int64)
         pairs = np.unique(np.minimum(one, other) * n + np.maximum(one, other))
         return pairs // n, pairs % n
+
+    def usual(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of each image and the last that its features name: beyond its own burst, if it is of one."""
+        named = self.features.named[:, -LAST:].astype(np.int64)
+        return np.repeat(np.arange(len(named)), named.shape[1]), named.ravel()
 
     def compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
         """What pairs of the set differ by, (m, 2), a few of them in memory at a time."""
@@ -188,18 +196,23 @@ def _aligned(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.
     return torch.minimum(residuals(one, other), residuals(one.flip(2), other)).numpy()
 
 
-def _calibrated(positive: NDArray[np.float32], natural: NDArray[np.float32]) -> tuple[LogisticRegression, float]:
-    """What tells (m, ways, 2) changed images from (n, 2) candidates, and from which log-odds on."""
+def _calibrated(
+    positive: NDArray[np.float32], natural: NDArray[np.float32], usual: NDArray[np.float32]
+) -> tuple[LogisticRegression, float]:
+    """What tells (m, ways, 2) changed images from (n, 2) candidates, and from which log-odds on.
+
+    That is above nearly all (k, 2) pairs of what is `usual`.
+    """
     flat, kept = positive.reshape(-1, 2), np.ones(len(natural), bool)
     for _ in range(ROUNDS):
         x = np.concatenate([flat, natural[kept]])
         model = LogisticRegression(class_weight="balanced").fit(x, np.arange(len(x)) < len(flat))
-        usual = _scores(model, natural)
         worst_kind = np.quantile(_scores(model, flat).reshape(positive.shape[:2]), MISSED, axis=0).min()
-        kept = usual < worst_kind  # doubles are no examples of what is usual
+        kept = _scores(model, natural) < worst_kind  # doubles are no examples of what is usual
         if not kept.any():
             break
-    floor = float(np.median(usual) + SPREADS * median_abs_deviation(usual, scale="normal"))
+    ordinary = _scores(model, usual)
+    floor = float(np.median(ordinary) + SPREADS * median_abs_deviation(ordinary, scale="normal"))
     return model, floor + (1 - LENIENT) * max(float(worst_kind) - floor, 0)
 
 

@@ -34,7 +34,7 @@ from pipeline.config import RunConfig
 from pipeline.console import progress, remark
 from pipeline.stages.opened import Opened
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is written changes, so that older files are not taken for newer."""
 
 COMPONENTS = 128
@@ -42,6 +42,9 @@ COMPONENTS = 128
 
 MOST_ROWS = 20_000
 """Rows that components are found by."""
+
+CERTAIN = 1000.0
+"""The score of images of the same bytes."""
 
 DOUBLES, IMAGES = "doubles.parquet", "images.parquet"
 
@@ -100,7 +103,21 @@ def _search(opened: Opened, table: JoinedTable, loaded: Loaded, seed: int) -> tu
         node = [spec.node for spec in trunk.specs].index(table.trunks[0].node)
         originals, others = _changed(opened.source, images["key"].iloc[some].tolist(), trunk, node, seed)
         doubles = near_doubles(whole, some[originals], others, lambda rows: advance(rows, ""))
-    return images.assign(odd=_oddness(x)), doubles
+    return images.assign(odd=_oddness(x)), _with_copies(doubles, images["sha256"])
+
+
+def _with_copies(doubles: NearDoubles, sha256: pd.Series[str]) -> NearDoubles:
+    """The pairs, and before them each image of the same bytes as an earlier one, with it, whatever was found."""
+    rows = np.arange(len(sha256))
+    earlier = pd.Series(rows).groupby(sha256.to_numpy()).transform("first").to_numpy(np.int64)
+    copies = rows[earlier != rows]
+    near = earlier[doubles.first] != earlier[doubles.second]
+    return NearDoubles(
+        first=np.concatenate([earlier[copies], doubles.first[near]]),
+        second=np.concatenate([copies, doubles.second[near]]),
+        score=np.concatenate([np.full(len(copies), CERTAIN, np.float32), doubles.score[near]]),
+        found=doubles.found,
+    )
 
 
 def _oddness(x: NDArray[np.float16]) -> NDArray[np.float32]:

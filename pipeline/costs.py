@@ -14,6 +14,7 @@ from features.stopwatch import STAGES
 ADVICE = {
     "read": "a faster disk",
     "decode": "more cores, smaller files, or on a GPU --decoder nvjpeg",
+    "look": "more cores",
     "transform": "more cores, or images nearer to the size that the network sees",
     "forward": "a GPU, a smaller --image-size, an earlier --node or a lighter --backbone",
     "copy": "a coarser --pool",

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from features.near.align import residuals
 from features.near.changes import CHANGES
-from features.near.search import BLOCK, Directions, OnRows, Searcher, distances_between, others, unit
+from features.near.search import Directions, OnRows, Searcher, distances_between, others, unit
 
 USUAL = 32
 """The neighbour whose distance is what is usual around an image: beyond the size of most bursts."""
@@ -112,10 +112,10 @@ class _Looks:
         directions = Directions(images.features)
         self.rows, self.changed_rows = directions.of(images.features), directions.of(changed.features)
         self.pictures, self.changed_pictures = images.thumbnails, changed.thumbnails
-        self.features = _search(self.rows, self.changed_rows, CANDIDATES["features"], on_rows)
-        flat, mirrored = _flat(images.thumbnails), _flat(images.thumbnails[:, :, ::-1])
-        changed_flat = _flat(changed.thumbnails)
-        self.thumbnails = _search(flat, changed_flat, CANDIDATES["thumbnails"], on_rows, mirrored)
+        self.features = _search(Searcher(self.rows), self.rows, self.changed_rows, CANDIDATES["features"], on_rows)
+        pictures, mirrored = Searcher(self.pictures, _flat), self.pictures[:, :, ::-1]
+        most = CANDIDATES["thumbnails"]
+        self.thumbnails = _search(pictures, self.pictures, self.changed_pictures, most, on_rows, mirrored)
 
     def candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pairs to look at, first < second, each once."""
@@ -159,18 +159,18 @@ class _Looks:
 
 
 def _search(
-    rows: NDArray[np.float16],
-    changed: NDArray[np.float16],
+    searcher: Searcher,
+    rows: NDArray[Any],
+    changed: NDArray[Any],
     most: int,
     on_rows: OnRows,
-    mirrored: NDArray[np.float16] | None = None,
+    mirrored: NDArray[Any] | None = None,
 ) -> _Near:
-    """The `most` nearest to each of n rows, and to each of these `mirrored`."""
-    searcher = Searcher(rows)
+    """The `most` nearest to each of the n rows searched, and to each of these `mirrored`."""
     indices, distances = others(searcher, rows, USUAL, on_rows)
-    named = [indices[:, :most].astype(np.int32)]
+    named = [indices[:, :most].copy()]
     if mirrored is not None:
-        named.append(others(searcher, mirrored, CANDIDATES["mirrored"], on_rows)[0].astype(np.int32))
+        named.append(others(searcher, mirrored, CANDIDATES["mirrored"], on_rows)[0])
     usual_of_changed = searcher.nearest(changed, USUAL)[1][:, -1]
     return _Near(named=np.hstack(named), usual=distances[:, -1].copy(), usual_of_changed=usual_of_changed)
 
@@ -180,14 +180,10 @@ def _log(distances: NDArray[np.float32]) -> NDArray[np.float32]:
     return logs
 
 
-def _flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
+def _flat(thumbnails: NDArray[np.uint8]) -> torch.Tensor:
     """Pictures as rows of length 1, brightness and contrast set aside; blank ones are zero."""
-    flat = np.empty((len(thumbnails), thumbnails[0].size), np.float16)
-    for start in range(0, len(flat), BLOCK):
-        part = slice(start, start + BLOCK)
-        rows = torch.from_numpy(thumbnails[part].reshape(-1, flat.shape[1]).astype(np.float32))
-        flat[part] = unit(rows - rows.mean(dim=1, keepdim=True)).half().numpy()
-    return flat
+    rows = torch.from_numpy(thumbnails.reshape(len(thumbnails), -1).astype(np.float32))
+    return unit(rows - rows.mean(dim=1, keepdim=True))
 
 
 def _aligned(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ Distances are half of the squared Euclidean, which is 1 - cosine of rows of unit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,15 @@ MOST_COLUMNS = 512
 LISTS, LOOKED_AT = 2048, 8
 """Of the index: lists, and how many of them are looked at for a query."""
 
-PER_LIST, ROUNDS = 40, 5
+PER_LIST, ROUNDS = 20, 5
 """Rows for each list that k-means learns from, and its rounds."""
 
 OnRows = Callable[[int], None]
 """Called with how many rows have just been looked up."""
 
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+AsUnit = Callable[[NDArray[Any]], torch.Tensor]
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Indices and distances, (n, k) each, nearest first."""
 
 
@@ -51,13 +53,14 @@ class Directions:
 
     def of(self, x: NDArray[Any]) -> NDArray[np.float16]:
         """The directions of rows; those at the mean stay zero."""
-        return np.concatenate([self._of(x[start : start + BLOCK]) for start in range(0, max(len(x), 1), BLOCK)])
+        columns = x.shape[1] if self.projection is None else MOST_COLUMNS
+        return _filled(np.empty((len(x), columns), np.float16), map(self._of, _blocks(x)))
 
-    def _of(self, x: NDArray[Any]) -> NDArray[np.float16]:
+    def _of(self, x: NDArray[Any]) -> torch.Tensor:
         away = torch.from_numpy(x.astype(np.float32)) - self.mean
         if self.projection is not None:
             away = away @ self.projection
-        return unit(away).half().numpy()
+        return unit(away)
 
 
 def unit(rows: torch.Tensor) -> torch.Tensor:
@@ -67,35 +70,36 @@ def unit(rows: torch.Tensor) -> torch.Tensor:
 
 
 class Searcher:
-    """A set of rows, (n, d) float16, each of length 1 or 0, in which to look up others."""
+    """A set of n rows in which to look up others, a block of either in memory as (b, d) float32 of length 1 or 0.
 
-    def __init__(self, rows: NDArray[np.float16]) -> None:
-        self.rows = rows
-        self._index = _index(rows) if len(rows) > EXACT_ROWS else None
-        self._exact = torch.from_numpy(rows).float() if self._index is None else None
+    `as_unit` makes such a block from b of the rows; float16 ones need nothing more.
+    """
 
-    def nearest(self, queries: NDArray[np.float16], k: int, on_rows: OnRows = lambda rows: None) -> Found:
+    def __init__(self, rows: NDArray[Any], as_unit: AsUnit = torch.from_numpy) -> None:
+        self._rows, self._as_unit = len(rows), lambda block: as_unit(block).float()
+        self._index = _index(rows, self._as_unit) if len(rows) > EXACT_ROWS else None
+        self._exact = torch.cat([*map(self._as_unit, _blocks(rows))]) if self._index is None else None
+
+    def nearest(self, queries: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:
         """The k rows (or as many as there are) nearest to each query."""
-        k = min(k, len(self.rows))
-        parts = []
-        for start in range(0, max(len(queries), 1), BLOCK):
-            block = queries[start : start + BLOCK]
-            parts.append(self._product(block, k) if self._index is None else self._looked_up(block, k))
+        k = min(k, self._rows)
+        indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
+        for start, block in zip(_starts(queries), map(self._as_unit, _blocks(queries)), strict=True):
+            part, look_up = slice(start, start + BLOCK), self._product if self._index is None else self._looked_up
+            indices[part], distances[part] = look_up(block, k)
             on_rows(len(block))
-        indices, distances = zip(*parts, strict=True)
-        return np.concatenate(indices), np.concatenate(distances)
+        return indices, distances
 
-    def _product(self, block: NDArray[np.float16], k: int) -> Found:
+    def _product(self, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         assert self._exact is not None
-        queries = torch.from_numpy(block).float()
         half = self._exact.square().sum(1) / 2
         closeness, indices = torch.addmm(-half, queries, self._exact.T).topk(k, dim=1)
         distances = (queries.square().sum(1, keepdim=True) / 2 - closeness).clamp_min(0)
         return indices.numpy(), distances.numpy()
 
-    def _looked_up(self, block: NDArray[np.float16], k: int) -> Found:
+    def _looked_up(self, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         assert self._index is not None
-        distances, indices = self._index.search(block.astype(np.float32), k)
+        distances, indices = self._index.search(queries.numpy(), k)
         indices[indices < 0] = indices.max()  # fewer were looked at than asked for: these are far
         return indices, np.minimum(distances / 2, 2)
 
@@ -106,7 +110,7 @@ def neighbours(x: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> 
     return others(Searcher(rows), rows, k, on_rows)
 
 
-def others(searcher: Searcher, queries: NDArray[np.float16], k: int, on_rows: OnRows = lambda rows: None) -> Found:
+def others(searcher: Searcher, queries: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:
     """The k nearest rows to each query, without the row of the query's own number."""
     indices, distances = searcher.nearest(queries, k + 1, on_rows)
     own = indices == np.arange(len(queries))[:, None]
@@ -125,7 +129,23 @@ def distances_between(rows: NDArray[np.float16], first: NDArray[Any], others: ND
     return np.concatenate(found)
 
 
-def _index(rows: NDArray[np.float16]) -> Any:
+def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """BLOCK rows at a time; of none, once none."""
+    return (rows[start : start + BLOCK] for start in _starts(rows))
+
+
+def _starts(rows: NDArray[Any]) -> range:
+    return range(0, max(len(rows), 1), BLOCK)
+
+
+def _filled(whole: NDArray[Any], blocks: Iterable[torch.Tensor]) -> NDArray[Any]:
+    """An array once the blocks of its rows are in it, one of which is in memory beside it."""
+    for start, block in zip(_starts(whole), blocks, strict=True):
+        whole[start : start + BLOCK] = block.numpy()
+    return whole
+
+
+def _index(rows: NDArray[Any], as_unit: AsUnit) -> Any:
     """An inverted file (Jégou et al., 2011) of the rows, by faiss: a query looks at the lists nearest to it."""
     try:
         import faiss
@@ -133,10 +153,12 @@ def _index(rows: NDArray[np.float16]) -> Any:
         raise FeaturesError(
             f"{len(rows):,} images came, and more than {EXACT_ROWS:,} need an index: pip install 'treehead[near]'"
         ) from None
-    index: Any = faiss.index_factory(rows.shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQfp16")
-    index.nprobe, index.cp.niter, index.cp.max_points_per_centroid = LOOKED_AT, ROUNDS, PER_LIST
+    index: Any = faiss.index_factory(as_unit(rows[:1]).shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQfp16")
+    index.nprobe, index.cp.niter = LOOKED_AT, ROUNDS
+    index.cp.min_points_per_centroid = index.cp.max_points_per_centroid = PER_LIST
     order = np.random.default_rng(0).permutation(len(rows))[: PER_LIST * index.nlist]
-    index.train(rows[np.sort(order)].astype(np.float32))
-    for start in range(0, len(rows), BLOCK):
-        index.add(rows[start : start + BLOCK].astype(np.float32))
+    some = rows[np.sort(order)]
+    index.train(_filled(np.empty((len(some), index.d), np.float32), map(as_unit, _blocks(some))))
+    for block in map(as_unit, _blocks(rows)):
+        index.add(block.numpy())
     return index

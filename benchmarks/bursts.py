@@ -19,9 +19,12 @@ from features.sources.source import SPLITS, Source
 from features.table.folded import FoldedTable
 from features.table.joined import JoinedTable
 from models.heads.head import Classifier
-from pipeline.config import USUAL_FOLDS, CompareConfig, LearningConfig
+from pipeline.config import CompareConfig, LearningConfig
 from pipeline.stages.compare import prepare
 from pipeline.stages.inspect import JUDGE
+
+FOLDS = 10
+"""Of which nine teach whoever is tested: hardly fewer photographs than the one that is asked for the truth had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ def _tested(folder: str, group: str, learning: LearningConfig) -> tuple[tuple[st
     run = replace(learning.features.run, images=SourceOptions(group=group), out=Path(folder, "out"))
     features = replace(learning.features, dataset=str(Path(folder, "images")), run=run)
     asked = replace(learning, features=features)
-    config = CompareConfig(learning=asked, heads=JUDGE, folds=USUAL_FOLDS, curve=False, inspect=False)
+    config = CompareConfig(learning=asked, heads=JUDGE, folds=FOLDS, curve=False, inspect=False)
     contest = prepare(config)
     said = contest.out_of_fold[JUDGE]
     right = said.probabilities.argmax(axis=1) == said.labels

@@ -208,7 +208,7 @@ class BenchInspectConfig:
 
     alexnet: str = BUNDLED
     planted: int = 200
-    draws: int = 5
+    draws: int = 20
     rows: str = "50000,100000,200000"
     run: RunConfig = field(default_factory=RunConfig)
 

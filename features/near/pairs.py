@@ -3,7 +3,8 @@
 Features and thumbnails, also in the mirror, name candidates. Each pair then has two numbers: what its thumbnails differ
 by once aligned, and what its features do, both relative to how far the two images' 32nd neighbours are, so that a pair
 counts by what is usual around it (local scaling, Zelnik-Manor & Perona, 2004; the ratio test of Lowe, 2004). Logistic
-regression tells the set's own images, changed, from candidates; the threshold is where it finds nearly all of these.
+regression tells the set's own images, changed, from candidates; the threshold is where it finds nearly all of these,
+one for pairs that are alike as they are and one for those in the mirror.
 """
 
 from __future__ import annotations
@@ -83,9 +84,9 @@ def near_doubles(
     natural, usual = looks.compare(first, second), looks.compare(*looks.usual())
     on_rows(len(images.features))
     positive = looks.compare_changed(np.repeat(originals, len(CHANGES)))
-    model, threshold = _calibrated(positive.reshape(-1, len(CHANGES), 2), natural, usual)
-    score = _scores(model, natural) - threshold
-    found = (_scores(model, positive) > threshold).reshape(-1, len(CHANGES)).mean(axis=0)
+    judge = _Judge(positive, natural, usual)
+    score = judge.score(natural)
+    found = (judge.score(positive) > 0).reshape(-1, len(CHANGES)).mean(axis=0)
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0]
     return NearDoubles(
@@ -103,6 +104,14 @@ class _Near:
     named: NDArray[np.int32]
     usual: NDArray[np.float32]
     usual_of_changed: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """What pairs `differ` by, (n, 2) by features and by thumbnails, and whether these are nearer `mirrored`, (n,)."""
+
+    differ: NDArray[np.float32]
+    mirrored: NDArray[np.bool_]
 
 
 class _Looks:
@@ -130,17 +139,21 @@ class _Looks:
         named = self.features.named[:, -LAST:].astype(np.int64)
         return np.repeat(np.arange(len(named)), named.shape[1]), named.ravel()
 
-    def compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What pairs of the set differ by, (m, 2), a few of them in memory at a time."""
-        parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(first), PAIRS_AT_ONCE)]
-        return np.concatenate([self._compare(first[part], second[part]) for part in parts])
+    def compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> _Pairs:
+        """What pairs of the set differ by, a few of them in memory at a time."""
+        starts = range(0, len(first), PAIRS_AT_ONCE)
+        parts = [self._compare(first[at : at + PAIRS_AT_ONCE], second[at : at + PAIRS_AT_ONCE]) for at in starts]
+        return _Pairs(
+            differ=np.concatenate([part.differ for part in parts]),
+            mirrored=np.concatenate([part.mirrored for part in parts]),
+        )
 
-    def _compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> _Pairs:
         usual = (self.features.usual[second], self.thumbnails.usual[second])
         return self._relative(first, self.rows[second], self.pictures[second], usual)
 
-    def compare_changed(self, originals: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What changed images differ by from their originals, (m, 2)."""
+    def compare_changed(self, originals: NDArray[np.int64]) -> _Pairs:
+        """What changed images differ by from their originals."""
         usual = (self.features.usual_of_changed, self.thumbnails.usual_of_changed)
         return self._relative(originals, self.changed_rows, self.changed_pictures, usual)
 
@@ -150,12 +163,12 @@ class _Looks:
         rows: NDArray[np.float16],
         pictures: NDArray[np.uint8],
         usual: tuple[NDArray[np.float32], NDArray[np.float32]],
-    ) -> NDArray[np.float32]:
+    ) -> _Pairs:
         """What images differ by from `rows` and `pictures` (m,), relative to what is usual around both."""
-        gaps, aligned = distances_between(self.rows, first, rows), _aligned(self.pictures[first], pictures)
+        gaps, (aligned, mirrored) = distances_between(self.rows, first, rows), _aligned(self.pictures[first], pictures)
         own = (self.features.usual[first], self.thumbnails.usual[first])
         scales = [_log(one) / 2 + _log(other) / 2 for one, other in zip(own, usual, strict=True)]
-        return np.stack([_log(gaps) - scales[0], _log(aligned) - scales[1]], axis=1)
+        return _Pairs(differ=np.stack([_log(gaps) - scales[0], _log(aligned) - scales[1]], axis=1), mirrored=mirrored)
 
 
 def _search(
@@ -186,32 +199,44 @@ def _flat(thumbnails: NDArray[np.uint8]) -> torch.Tensor:
     return unit(rows - rows.mean(dim=1, keepdim=True))
 
 
-def _aligned(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What pictures differ by, as they are or in the mirror."""
+def _aligned(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What pictures differ by, as they are or in the mirror, and which of the two it is, (m,) each."""
     one, other = torch.from_numpy(first), torch.from_numpy(second)
-    return torch.minimum(residuals(one, other), residuals(one.flip(2), other)).numpy()
+    straight, mirrored = residuals(one, other), residuals(one.flip(2), other)
+    return torch.minimum(straight, mirrored).numpy(), (mirrored < straight).numpy()
 
 
-def _calibrated(
-    positive: NDArray[np.float32], natural: NDArray[np.float32], usual: NDArray[np.float32]
-) -> tuple[LogisticRegression, float]:
-    """What tells (m, ways, 2) changed images from (n, 2) candidates, and from which log-odds on.
+class _Judge:
+    """Tells (m * ways) changed images from the set's candidates, by a threshold for each way round.
 
-    That is above nearly all (k, 2) pairs of what is `usual`.
+    It is above nearly all pairs of what is `usual`; fewer things are alike in the mirror than look so there.
     """
-    flat, kept = positive.reshape(-1, 2), np.ones(len(natural), bool)
-    for _ in range(ROUNDS):
-        x = np.concatenate([flat, natural[kept]])
-        model = LogisticRegression(class_weight="balanced").fit(x, np.arange(len(x)) < len(flat))
-        worst_kind = np.quantile(_scores(model, flat).reshape(positive.shape[:2]), MISSED, axis=0).min()
-        kept = _scores(model, natural) < worst_kind  # doubles are no examples of what is usual
-        if not kept.any():
-            break
-    ordinary = _scores(model, usual)
-    floor = float(np.median(ordinary) + SPREADS * median_abs_deviation(ordinary, scale="normal"))
-    return model, floor + (1 - LENIENT) * max(float(worst_kind) - floor, 0)
 
+    def __init__(self, changed: _Pairs, natural: _Pairs, usual: _Pairs) -> None:
+        self._model, kept = LogisticRegression(class_weight="balanced"), np.ones(len(natural.differ), bool)
+        for _ in range(ROUNDS):
+            x = np.concatenate([changed.differ, natural.differ[kept]])
+            self._model.fit(x, np.arange(len(x)) < len(changed.differ))
+            kinds = np.quantile(self._log_odds(changed).reshape(-1, len(CHANGES)), MISSED, axis=0)
+            kept = self._log_odds(natural) < kinds.min()  # doubles are no examples of what is usual
+            if not kept.any():
+                break
+        in_mirror = np.array([kind == "mirrored" for kind in CHANGES])
+        self._thresholds = np.array(
+            [self._threshold(usual, way, kinds[in_mirror == way].min()) for way in (False, True)]
+        )
 
-def _scores(model: LogisticRegression, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    scores: NDArray[np.float64] = model.decision_function(x)
-    return scores
+    def score(self, pairs: _Pairs) -> NDArray[np.float64]:
+        """Log-odds above the threshold, (n,)."""
+        above: NDArray[np.float64] = self._log_odds(pairs) - self._thresholds[pairs.mirrored.astype(int)]
+        return above
+
+    def _threshold(self, usual: _Pairs, way: bool, worst_kind: float) -> float:
+        alike = usual.mirrored == way
+        ordinary = self._log_odds(usual)[alike if alike.any() else slice(None)]
+        floor = float(np.median(ordinary) + SPREADS * median_abs_deviation(ordinary, scale="normal"))
+        return floor + (1 - LENIENT) * max(float(worst_kind) - floor, 0)
+
+    def _log_odds(self, pairs: _Pairs) -> NDArray[np.float64]:
+        log_odds: NDArray[np.float64] = self._model.decision_function(pairs.differ)
+        return log_odds

@@ -105,6 +105,7 @@ def test_an_image_under_two_labels_is_a_conflict_and_twice_in_a_split_a_double(t
 def test_what_is_listed_can_be_left_out_as_it_is(
     treehead: Run, planted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy(planted / "train/green/003.png", planted / "test/green/a name\r of many.png")
     assert treehead("inspect", planted, *OPTIONS) == 0
     listed = folder_of() / "findings.csv"
     count = findings()["key"].nunique()

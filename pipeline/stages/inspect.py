@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def inspect(
     with replacing(likeness.folder / f"{LISTING}.parquet") as scratch:
         every.to_parquet(scratch, index=False)
     with replacing(likeness.folder / f"{LISTING}.csv") as scratch:
-        every.to_csv(scratch, index=False)
+        every.to_csv(scratch, index=False, quoting=csv.QUOTE_NONNUMERIC)  # some names have ends of lines
     findings = tuple(told(each, facts) for each in found)
     write_json(likeness.folder / f"{LISTING}.json", [asdict(each) for each in findings])
     return Inspection(findings=findings, folder=likeness.folder)

@@ -118,11 +118,8 @@ def listed(found: Sequence[Found], facts: Facts) -> pd.DataFrame:
 
 
 def _listed(found: Found, facts: Facts) -> pd.DataFrame:
-    images, classes = (
-        facts.images.iloc[found.rows],
-        np.array((*facts.classes, None), object),
-    )  # the last is of UNLABELLED
-    keys = facts.images["key"].to_numpy()
+    images, keys = facts.images.iloc[found.rows], facts.images["key"].to_numpy()
+    classes = np.array((*facts.classes, None), object)  # the last is of UNLABELLED
     return pd.DataFrame(
         {
             "code": found.code,

@@ -14,14 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 
 from features.errors import DecodeError, SourceError, TableError, first_line
 from features.locks import locked
 from features.loop import batch_images, run_batches
 from features.near.changes import changed, sampled
+from features.near.clusters import clusters
 from features.near.pairs import Images, NearDoubles, near_doubles
 from features.near.search import Directions
 from features.sources.decode import decode
@@ -63,12 +62,10 @@ class Likeness:
 
     def clusters(self) -> dict[str, str]:
         """For each image that has near-doubles, by key, the first of them and of theirs."""
-        keys, n = self.images["key"].to_numpy(), len(self.images)
-        links = np.ones(len(self.doubles.first), bool), (self.doubles.first, self.doubles.second)
-        _, of = connected_components(coo_array(links, shape=(n, n)), directed=False)
-        linked = np.unique([self.doubles.first, self.doubles.second])
-        first = pd.Series(linked).groupby(of[linked]).transform("min").to_numpy(np.intp)
-        return dict(zip(keys[linked], keys[first], strict=True))
+        keys = self.images["key"]
+        together = keys.groupby(clusters(self.doubles.first, self.doubles.second, len(keys)))
+        several = together.transform("size") > 1
+        return dict(zip(keys[several], together.transform("first")[several], strict=True))
 
 
 def run_likeness(opened: Opened, table: JoinedTable, run: RunConfig) -> Likeness:

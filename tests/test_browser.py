@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.inspection.finding import Finding, Shown
+from pipeline.report.html import write_page
 from pipeline.report.mistakes import Alike, Mistake
 from pipeline.report.page import pictured, write_report
 from pipeline.report.result import Comparison
@@ -73,6 +75,36 @@ def of_many(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) ->
     return path
 
 
+@pytest.fixture(scope="module")
+def inspected(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is wrong with images: pairs, labels, and a finding of no image."""
+    path = tmp_path_factory.mktemp("inspected") / "inspect.html"
+    long = f"train/{EVIL}/{'a long name ' * 6}"
+    pairs = [
+        Shown(key=f"{long}{number}.png", label=0, other=f"test/{number}.png", other_label=1, suggested=None)
+        for number in range(3)
+    ]
+    labels = [Shown(key=f"{number}.png", label=1, other=None, other_label=None, suggested=2) for number in range(30)]
+    findings = [
+        Finding(code="leak", sentence="3 images", images=3, accuracy=0.9, without=0.8, shown=tuple(pairs)),
+        Finding(code="label", sentence="40 images", images=40, accuracy=0.9, without=0.95, shown=tuple(labels)),
+        Finding(code="few", sentence=f"{EVIL} has 3", images=0, accuracy=None, without=None, shown=()),
+    ]
+    keys = [key for finding in findings for one in finding.shown for key in (one.key, one.other) if key]
+    write_page(
+        path,
+        "inspect.html",
+        title=f"What is wrong with {EVIL}",
+        made=comparison.made,
+        findings=findings,
+        classes=(*comparison.classes, ""),
+        images=1000,
+        pictures=dict.fromkeys(keys[:-1], PICTURE),
+        folder=path.parent,
+    )
+    return path
+
+
 def opened(browser: Browser, report: Path, *, width: int = 1280, scheme: str = "light", scripts: bool = True) -> Page:
     """The page in a window of its own."""
     window = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "java_script_enabled": scripts}
@@ -82,7 +114,7 @@ def opened(browser: Browser, report: Path, *, width: int = 1280, scheme: str = "
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["report", "of_many"])
+@pytest.mark.parametrize("which", ["report", "of_many", "inspected"])
 def test_axe_finds_nothing(browser: Browser, which: str, scheme: str, request: pytest.FixtureRequest) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = opened(browser, request.getfixturevalue(which), scheme=scheme)
@@ -91,7 +123,7 @@ def test_axe_finds_nothing(browser: Browser, which: str, scheme: str, request: p
     assert [(each["impact"], each["id"], each["nodes"][0]["html"]) for each in found] == []
 
 
-@pytest.mark.parametrize("which", ["report", "of_many"])
+@pytest.mark.parametrize("which", ["report", "of_many", "inspected"])
 def test_a_telephone_shows_the_page_without_scrolling_sideways(
     browser: Browser, which: str, request: pytest.FixtureRequest
 ) -> None:
@@ -141,6 +173,13 @@ def test_names_are_text(browser: Browser, report: Path) -> None:
     assert page.evaluate("document.scripts.length") == 1
     assert page.locator("#mistakes b", has_text=EVIL).first.is_visible()
     assert page.locator("#mistakes .name", has_text=f"test/{EVIL}/0.png").is_visible()
+
+
+def test_names_are_text_where_findings_are(browser: Browser, inspected: Path) -> None:
+    page = opened(browser, inspected)
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.locator("#findings", has_text=f"{EVIL} has 3").is_visible()
+    assert page.locator("#finding-leak figcaption", has_text=EVIL).first.is_visible()
 
 
 def test_no_request_leaves_the_file(browser: Browser, report: Path) -> None:

@@ -19,12 +19,17 @@ from features.sources.source import SPLITS, Source
 from features.table.folded import FoldedTable
 from features.table.joined import JoinedTable
 from models.heads.head import Classifier
+from models.heads.registry import HeadSettings
+from models.heads.settings import LinearSettings
 from pipeline.config import CompareConfig, LearningConfig
 from pipeline.stages.compare import prepare
 from pipeline.stages.inspect import JUDGE
 
 FOLDS = 10
 """Of which nine teach whoever is tested: hardly fewer photographs than the one that is asked for the truth had."""
+
+PLAIN = HeadSettings(linear=LinearSettings(shrinkages=(0.3,), penalties=(0.1,)))
+"""One fit a fold, where else ten penalties are tried: what is measured is groups, many times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ def _tested(folder: str, group: str, learning: LearningConfig) -> tuple[tuple[st
     run = replace(learning.features.run, images=SourceOptions(group=group), out=Path(folder, "out"))
     features = replace(learning.features, dataset=str(Path(folder, "images")), run=run)
     asked = replace(learning, features=features)
-    config = CompareConfig(learning=asked, heads=JUDGE, folds=FOLDS, curve=False, inspect=False)
+    config = CompareConfig(learning=asked, heads=JUDGE, settings=PLAIN, folds=FOLDS, curve=False, inspect=False)
     contest = prepare(config)
     said = contest.out_of_fold[JUDGE]
     right = said.probabilities.argmax(axis=1) == said.labels

@@ -41,7 +41,7 @@ LENIENT = 0.25
 SPREADS = 4.5
 """How many robust standard deviations above the usual candidate a pair must be, whatever is missed by that."""
 
-PAIRS_AT_ONCE = 2**15
+PAIRS_AT_ONCE = 2**13
 
 ROUNDS = 3
 """Fits, each without the candidates that the last one found to be doubles."""

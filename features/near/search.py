@@ -122,8 +122,8 @@ def others(searcher: Searcher, queries: NDArray[Any], k: int, on_rows: OnRows = 
 def distances_between(rows: NDArray[np.float16], first: NDArray[Any], others: NDArray[np.float16]) -> NDArray[Any]:
     """Half of the squared distance from rows[first] to `others`, (m,) float32, without the product's rounding."""
     found = [np.empty(0, np.float32)]
-    for start in range(0, len(first), 2**14):
-        part = slice(start, start + 2**14)
+    for start in range(0, len(first), 2**12):
+        part = slice(start, start + 2**12)
         gap = rows[first[part]].astype(np.float32) - others[part].astype(np.float32)
         found.append(np.einsum("ij,ij->i", gap, gap) / 2)
     return np.concatenate(found)

@@ -43,6 +43,9 @@ SPREADS = 4.5
 
 PAIRS_AT_ONCE = 2**13
 
+LEARNT_FROM = 2**18
+"""About how many candidates, evenly spaced, the regression sees: it has three numbers to learn."""
+
 ROUNDS = 3
 """Fits, each without the candidates that the last one found to be doubles."""
 
@@ -80,18 +83,20 @@ def near_doubles(
         nothing = np.empty(0, np.int64)
         return NearDoubles(first=nothing, second=nothing, score=np.empty(0, np.float32), found={})
     looks = _Looks(images, changed, on_rows)
-    first, second = looks.candidates()
-    natural, usual = looks.compare(first, second), looks.compare(*looks.usual())
+    pairs = looks.candidates()
+    natural = looks.compare(pairs)
     on_rows(len(images.features))
     positive = looks.compare_changed(np.repeat(originals, len(CHANGES)))
-    judge = _Judge(positive, natural, usual)
+    step = -(-len(pairs) // LEARNT_FROM)
+    judge = _Judge(positive, natural.at(slice(None, None, step)), natural.at(np.searchsorted(pairs, looks.usual())))
     score = judge.score(natural)
     found = (judge.score(positive) > 0).reshape(-1, len(CHANGES)).mean(axis=0)
-    order = np.argsort(-score, kind="stable")
-    order = order[score[order] > 0]
+    above = np.flatnonzero(score > 0)
+    order = above[np.argsort(-score[above], kind="stable")]
+    first, second = np.divmod(pairs[order], len(images.features))
     return NearDoubles(
-        first=first[order],
-        second=second[order],
+        first=first,
+        second=second,
         score=score[order].astype(np.float32),
         found=dict(zip(CHANGES, map(float, found), strict=True)),
     )
@@ -113,6 +118,9 @@ class _Pairs:
     differ: NDArray[np.float32]
     mirrored: NDArray[np.bool_]
 
+    def at(self, which: slice | NDArray[np.int64]) -> _Pairs:
+        return _Pairs(differ=self.differ[which], mirrored=self.mirrored[which])
+
 
 class _Looks:
     """A set's images and changed ones as directions and pictures, searched one after the other: indexes are large."""
@@ -126,31 +134,31 @@ class _Looks:
         most = CANDIDATES["thumbnails"]
         self.thumbnails = _search(pictures, self.pictures, self.changed_pictures, most, on_rows, mirrored)
 
-    def candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs to look at, first < second, each once."""
+    def candidates(self) -> NDArray[np.int64]:
+        """Pairs to look at, in order, each once as one number: first * n + second, first < second."""
+        return np.unique(self._numbered(np.hstack([self.features.named, self.thumbnails.named])))
+
+    def usual(self) -> NDArray[np.int64]:
+        """Those of each image and the last that its features name: beyond its own burst, if it is of one."""
+        return self._numbered(self.features.named[:, -LAST:]).ravel()
+
+    def _numbered(self, named: NDArray[np.int32]) -> NDArray[np.int64]:
         n = len(self.pictures)
-        named = np.hstack([self.features.named, self.thumbnails.named])
-        one, other = np.repeat(np.arange(n), named.shape[1]), named.ravel().astype(np.int64)
-        pairs = np.unique(np.minimum(one, other) * n + np.maximum(one, other))
-        return pairs // n, pairs % n
+        own = np.arange(n)[:, None]
+        numbers: NDArray[np.int64] = np.minimum(own, named) * n
+        numbers += np.maximum(own, named)
+        return numbers
 
-    def usual(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs of each image and the last that its features name: beyond its own burst, if it is of one."""
-        named = self.features.named[:, -LAST:].astype(np.int64)
-        return np.repeat(np.arange(len(named)), named.shape[1]), named.ravel()
-
-    def compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> _Pairs:
+    def compare(self, pairs: NDArray[np.int64]) -> _Pairs:
         """What pairs of the set differ by, a few of them in memory at a time."""
-        starts = range(0, len(first), PAIRS_AT_ONCE)
-        parts = [self._compare(first[at : at + PAIRS_AT_ONCE], second[at : at + PAIRS_AT_ONCE]) for at in starts]
-        return _Pairs(
-            differ=np.concatenate([part.differ for part in parts]),
-            mirrored=np.concatenate([part.mirrored for part in parts]),
-        )
-
-    def _compare(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> _Pairs:
-        usual = (self.features.usual[second], self.thumbnails.usual[second])
-        return self._relative(first, self.rows[second], self.pictures[second], usual)
+        found = _Pairs(differ=np.empty((len(pairs), 2), np.float32), mirrored=np.empty(len(pairs), np.bool_))
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            first, second = np.divmod(pairs[part], len(self.pictures))
+            usual = (self.features.usual[second], self.thumbnails.usual[second])
+            some = self._relative(first, self.rows[second], self.pictures[second], usual)
+            found.differ[part], found.mirrored[part] = some.differ, some.mirrored
+        return found
 
     def compare_changed(self, originals: NDArray[np.int64]) -> _Pairs:
         """What changed images differ by from their originals."""

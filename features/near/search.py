@@ -153,7 +153,7 @@ def _index(rows: NDArray[Any], as_unit: AsUnit) -> Any:
         raise FeaturesError(
             f"{len(rows):,} images came, and more than {EXACT_ROWS:,} need an index: pip install 'treehead[near]'"
         ) from None
-    index: Any = faiss.index_factory(as_unit(rows[:1]).shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQfp16")
+    index: Any = faiss.index_factory(as_unit(rows[:1]).shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQ8")
     index.nprobe, index.cp.niter = LOOKED_AT, ROUNDS
     index.cp.min_points_per_centroid = index.cp.max_points_per_centroid = PER_LIST
     order = np.random.default_rng(0).permutation(len(rows))[: PER_LIST * index.nlist]

@@ -33,7 +33,7 @@ from pipeline.config import RunConfig
 from pipeline.console import progress, remark
 from pipeline.stages.opened import Opened
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is written changes, so that older files are not taken for newer."""
 
 COMPONENTS = 128

@@ -205,7 +205,7 @@ def _loading(show: ScreenConfig, command: str, dataset: str = "", backbone: str 
     screen.quiet, screen.verbose = show.quiet, show.verbose
     check_folders()
     looks_like_path = len(Path(dataset).parts) > 1 or Path(dataset).suffix in (".csv", ".parquet")
-    if looks_like_path and not Path(dataset).exists():
+    if looks_like_path and "{" not in dataset and not Path(dataset).exists():  # a range of tars is no file
         raise SourceError(f"unknown data set {dataset!r}: there is no such file or folder")
     for name in (backbone or AUTO).split(","):
         if name.strip() != AUTO:

@@ -35,6 +35,17 @@ def roles(columns: str) -> dict[str, str]:
     return found
 
 
+def roles_but_split(columns: str) -> dict[str, str]:
+    """As `roles`, of images that lie in files whose names are the split; raises SourceError for a column of that."""
+    found = roles(columns)
+    if "split" in found:
+        raise SourceError(
+            f"`columns={columns}` names the column of the split, but of images in Parquet or tar files the file's name "
+            "or its folder is the split: leave it out"
+        )
+    return found
+
+
 def find_columns(where: str, columns: Sequence[str], asked: dict[str, str]) -> dict[str, str]:
     """The column of each role that is asked for or can be told by name; raises SourceError as `pick` does."""
     left = [column for column in columns if column not in asked.values()]

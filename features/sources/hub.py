@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import SourceError, counted, first_line, some
-from features.sources.columns import by_name, check_group, refuse_nested, roles
+from features.sources.columns import by_name, check_group, refuse_nested, roles_but_split
 from features.sources.files import file_stamp
 from features.sources.layout.tree import holds_data
 from features.sources.layout.words import says_split
@@ -21,7 +21,7 @@ from features.sources.lists.values import group_names
 from features.sources.names import clean_names
 from features.sources.options import SourceOptions
 from features.sources.parquet.columns import Columns, called_image, holds_images, image_columns, row_classes
-from features.sources.parquet.files import SplitFiles, base_name, find_splits, parquet_files
+from features.sources.parquet.files import PARQUET, SplitFiles, base_name, files_below, find_splits
 from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 
@@ -46,8 +46,8 @@ def looks_like_hub(root: Path) -> bool:
 
     A file that cannot be read counts where it is called like a split.
     """
-    files = parquet_files(root)
-    alone = bool(files) and root.is_dir() and not holds_data(root, besides=".parquet")
+    files = files_below(root, PARQUET)
+    alone = bool(files) and root.is_dir() and not holds_data(root, besides=PARQUET)
     return alone or any(_may_hold_images(path) for path in files)
 
 
@@ -68,7 +68,7 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     Raises SourceError for several configs, files of another layout or with other class names than the first, labels
     that are no classes, or rows without a label among others that have one.
     """
-    found = find_splits(root, parquet_files(root), asked.config)
+    found = find_splits(root, files_below(root, PARQUET), asked.config)
     files = [_open_file(path, name, asked, on_listed) for name, paths in found.files.items() for path in paths]
     used, unlabelled = _labelled(files)
     classes, labels = _number(root, used)
@@ -90,22 +90,14 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     )
 
 
-def _columns(asked: str) -> dict[str, str]:
-    columns = roles(asked)
-    if "split" in columns:
-        raise SourceError(
-            f"`columns={asked}` names the column of the split, but of images in Parquet files the file's name or its "
-            "folder is the split: leave it out"
-        )
-    return columns
-
-
 def _open_file(path: Path, name: str, asked: SourceOptions, on_listed: OnListed) -> _File:
     try:
         with pq.ParquetFile(path) as file:
             _check_rows(path, file.metadata)
             groups = _groups_of_rows(path, file, asked.group_column)
-            columns = image_columns(path, _without(file.schema_arrow, asked.group_column), _columns(asked.columns))
+            columns = image_columns(
+                path, _without(file.schema_arrow, asked.group_column), roles_but_split(asked.columns)
+            )
             return _File(
                 path=path,
                 name=name,

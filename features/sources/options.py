@@ -18,11 +18,12 @@ class SourceOptions:
         data_dir: Where the sets known by name lie, or are downloaded to.
         train_limit: Training images to take, each class in proportion; a validation split made from training is part of
             them.
-        columns: Which columns of a list or of Parquet files hold what, where their names do not say so:
+        columns: Which columns of a list, of Parquet files or of tars hold what, where their names do not say so:
             path=id,label=breed,split=fold.
         config: Which of a Hugging Face set's configs (subsets) to take, where it has several.
         group: What says which images belong together and so stay in one split: `folder` (those of a sub-folder of a
-            class), `near` (those that look nearly the same), or the name of a column of a list or of Parquet files.
+            class), `near` (those that look nearly the same), or the name of a column of a list, of Parquet files or of
+            tars.
         exclude: File of images to leave out, by their keys: a CSV or Parquet file with a column key, or one key a line.
         layout: What the top folders are, where that can be read in two ways: classes, or splits with classes in them.
     """

@@ -28,6 +28,7 @@ from features.sources.source import (
     drop_unused_classes,
 )
 from features.sources.splits import check_groups, complete_splits, missing_splits
+from features.sources.tars import looks_like_tars, open_tars
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ class Kind:
 
 
 KINDS = (
+    Kind(
+        said="a folder of WebDataset tars, or one", is_meant=looks_like_tars, open=open_tars, takes=("columns", "group")
+    ),
     Kind(
         said="a folder of Hugging Face image Parquet files",
         is_meant=looks_like_hub,

@@ -115,10 +115,10 @@ class Tree:
         return [f"{counted(count, what)}{which} left out" for (what, which), count in found.items() if count]
 
 
-def holds_data(folder: Path, besides: str = "") -> bool:
-    """Whether files called like images or lists are at or below `folder`, other than with the ending `besides`."""
+def holds_data(folder: Path, besides: str | tuple[str, ...] = ()) -> bool:
+    """Whether files called like images or lists are at or below `folder`, other than with the endings `besides`."""
     found = (name.lower() for _, _, names in os.walk(folder) for name in names if DATA.fullmatch(name))
-    return any(litter_of(name) is None and not (besides and name.endswith(besides)) for name in found)
+    return any(litter_of(name) is None and not name.endswith(besides) for name in found)
 
 
 def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:

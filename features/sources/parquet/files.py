@@ -17,7 +17,9 @@ from features.sources.source import SPLITS
 logger = logging.getLogger(__name__)
 
 DEEPEST = 5
-"""Folders in folders that are looked into for Parquet files."""
+"""Folders in folders that are looked into for such files."""
+
+PARQUET = ".parquet"
 
 _NAME = re.compile(r"(?P<base>.*?)(-(?P<part>\d{5})-of-(?P<parts>\d{5}))?(-[0-9a-f]{8,})?")
 
@@ -32,15 +34,15 @@ class SplitFiles:
     left_out: list[str]
 
 
-def parquet_files(root: Path) -> list[Path]:
-    """The Parquet files at or below `root`, hidden ones left out; none for what cannot be listed."""
+def files_below(root: Path, suffix: str) -> list[Path]:
+    """The files of a suffix at or below `root`, hidden ones left out; none for what cannot be listed."""
     if root.is_file():
-        return [root] if root.suffix.lower() == ".parquet" else []
+        return [root] if root.suffix.lower() == suffix else []
     found: list[Path] = []
     for parent, folders, names in os.walk(root):
         deep = len(Path(parent).relative_to(root).parts) >= DEEPEST
         folders[:] = [] if deep else [name for name in folders if litter_of(name) is None]
-        found += [Path(parent, name) for name in names if name.lower().endswith(".parquet") and litter_of(name) is None]
+        found += [Path(parent, name) for name in names if name.lower().endswith(suffix) and litter_of(name) is None]
     return sorted(found)
 
 

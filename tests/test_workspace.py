@@ -99,7 +99,7 @@ def test_it_leaves_no_file_open_and_none_behind(folder: Path) -> None:
         assert open_files(folder) == 7
         assert list(folder.iterdir()) == []  # a kill would leave nothing
     assert open_files(folder) == 0
-    for rows in (last.train, last.validation, stored):
+    for rows in (last.train, stored):
         with pytest.raises(ValueError, match="closed file"):
             rows.read()
 

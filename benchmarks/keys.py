@@ -38,11 +38,12 @@ class KeysJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """What they took: the seconds of each stage, and the most memory that the process held."""
+    """What they took: the seconds of each stage, those of a core in all, and the most memory that the process held."""
 
     keys: int
     shards: int
     seconds: dict[str, float]
+    core_seconds: float
     peak_bytes: int
 
     @property
@@ -54,11 +55,14 @@ class Keys:
 def measure_keys(job: KeysJob) -> Keys:
     """List keys, write a table of a few numbers for each, and resume; meant for a process of its own."""
     seconds: dict[str, float] = {}
+    core_seconds = 0.0
 
     def timed(stage: str, make: Callable[[], Made]) -> Made:
-        start = time.perf_counter()
+        nonlocal core_seconds
+        start, before = time.perf_counter(), time.process_time()
         made = make()
         seconds[stage] = time.perf_counter() - start
+        core_seconds += time.process_time() - before
         return made
 
     with tempfile.TemporaryDirectory(dir=job.folder) as scratch:
@@ -77,7 +81,7 @@ def measure_keys(job: KeysJob) -> Keys:
         last.unlink()
         table = timed("resume, all but one", lambda: _resume(source, trunk, root, rows))
         timed("index", lambda: families(table.index()))
-        return Keys(keys=job.keys, shards=len(parts), seconds=seconds, peak_bytes=peak_bytes())
+    return Keys(keys=job.keys, shards=len(parts), seconds=seconds, core_seconds=core_seconds, peak_bytes=peak_bytes())
 
 
 def _listed(root: Path, keys: int) -> Path:

@@ -1,6 +1,7 @@
 """`python -m benchmarks scale`: what a million keys and a million rows cost on one machine, and how that grows.
 
 The rows are synthetic, and heads are told to stop early: their seconds say how cost grows, not what a good head takes.
+Growth is that of the seconds that cores worked, on which other work on the machine has little influence.
 """
 
 from __future__ import annotations
@@ -50,14 +51,15 @@ class HeadJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """What it took: seconds in all and of it to put the rows aside, and the most memory that the process held.
+    """What it took: seconds in all, of it to put the rows aside, and of a core; the most memory that the process held.
 
-    `before` is what it held before it had any rows: torch and its libraries above all.
+    `before_bytes` is what it held before it had any rows: torch and its libraries above all.
     """
 
     rows: int
     seconds: float
     aside: float
+    core_seconds: float
     peak_bytes: int
     before_bytes: int
     accuracy: float
@@ -70,9 +72,9 @@ def measure_head(job: HeadJob) -> Learnt:
     assert isinstance(head, ColumnsHead)
     before = peak_bytes()
     with Workspace() as workspace:
-        start = time.perf_counter()
+        start, core = time.perf_counter(), time.process_time()
         head.fit(table, workspace, lambda _: None)
-        seconds = time.perf_counter() - start
+        seconds, core = time.perf_counter() - start, time.process_time() - core
         aside = workspace.lessons(table, head.columns, job.seed).seconds
     peak, test = peak_bytes(), next(table.batches("test", 1000))
     right = head.predict_proba(test.x).argmax(axis=1) == test.y
@@ -80,6 +82,7 @@ def measure_head(job: HeadJob) -> Learnt:
         rows=job.rows,
         seconds=seconds,
         aside=aside,
+        core_seconds=core,
         peak_bytes=peak,
         before_bytes=before,
         accuracy=float(right.mean()),
@@ -131,8 +134,8 @@ def exponent(counts: Sequence[int], seconds: Sequence[float]) -> float:
 
 def _growth(keys: Sequence[Sequence[Keys]], heads: Mapping[str, Sequence[Learnt]]) -> dict[str, float]:
     """The exponent of each growth, of the medians of runs."""
-    points = {name: [(run.rows, run.seconds) for run in runs] for name, runs in heads.items()}
-    points |= {"keys": [(runs[0].keys, median(run.total for run in runs)) for runs in keys]}
+    points = {name: [(run.rows, run.core_seconds) for run in runs] for name, runs in heads.items()}
+    points |= {"keys": [(runs[0].keys, median(run.core_seconds for run in runs)) for runs in keys]}
     return {name: exponent(*zip(*of, strict=True)) for name, of in points.items() if of}
 
 
@@ -158,12 +161,13 @@ def _show_keys(keys: Sequence[Sequence[Keys]]) -> None:
             f"{runs[0].shards:,}",
             *(f"{median(run.seconds[stage] for run in runs):.1f}" for stage in stages),
             f"{median(run.total for run in runs):.1f}",
+            f"{median(run.core_seconds for run in runs):.1f}",
             f"{max(run.peak_bytes for run in runs) / GIB:.2f}",
         )
         for runs in keys
     ]
     title = f"keys: seconds of each stage; all grow by n^{_growth(keys, {})['keys']:.2f}"
-    result_table(("keys", "shards", *stages, "all", "peak GiB"), rows, title=title)
+    result_table(("keys", "shards", *stages, "all", "of a core", "peak GiB"), rows, title=title)
 
 
 def _show_heads(heads: Mapping[str, Sequence[Learnt]], columns: int) -> None:
@@ -174,6 +178,7 @@ def _show_heads(heads: Mapping[str, Sequence[Learnt]], columns: int) -> None:
             f"{run.rows:,}",
             f"{run.aside:.0f}",
             f"{run.seconds:.0f}",
+            f"{run.core_seconds:.0f}",
             f"{run.peak_bytes / GIB:.2f}",
             f"{run.before_bytes / GIB:.2f}",
             f"n^{slopes[name]:.2f}" if len(runs) > 1 else "–",
@@ -182,7 +187,7 @@ def _show_heads(heads: Mapping[str, Sequence[Learnt]], columns: int) -> None:
         for name, runs in heads.items()
         for run in runs
     ]
-    names = ("head", "rows", "put aside s", "all s", "peak GiB", "before GiB", "growth", "accuracy %")
+    names = ("head", "rows", "put aside s", "all s", "of a core s", "peak GiB", "before GiB", "growth", "accuracy %")
     xgb, linear, mlp = SHORT.xgb, SHORT.linear, SHORT.mlp
     title = (
         f"heads on {columns} columns, stopped early: xgb {xgb.rounds} rounds; linear {len(linear.penalties)} penalties "

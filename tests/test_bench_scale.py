@@ -15,19 +15,19 @@ from benchmarks.synthetic import SHARD_ROWS, first_rows, write_synthetic
 from features.table.table import FeatureTable
 from pipeline.errors import ConfigError
 
-KEYS = Keys(keys=1000, shards=2, seconds={"list": 1.0, "index": 2.0}, peak_bytes=GIB)
-LEARNT = Learnt(rows=1000, seconds=10, aside=2, peak_bytes=GIB, before_bytes=GIB // 2, accuracy=0.9)
+KEYS = Keys(keys=1000, shards=2, seconds={"list": 1.0, "index": 2.0}, core_seconds=3, peak_bytes=GIB)
+LEARNT = Learnt(rows=1000, seconds=10, aside=2, core_seconds=10, peak_bytes=GIB, before_bytes=GIB // 2, accuracy=0.9)
 
 
 def test_what_is_promised_is_checked() -> None:
-    twice = replace(KEYS, keys=2000, seconds={"list": 2.0, "index": 4.0})
-    heads = {"xgb": [LEARNT, replace(LEARNT, rows=2000, seconds=20)]}
+    twice = replace(KEYS, keys=2000, seconds={"list": 2.0, "index": 4.0}, core_seconds=6)
+    heads = {"xgb": [LEARNT, replace(LEARNT, rows=2000, core_seconds=20)]}
     assert list(_broken([[KEYS], [twice]], heads)) == []
-    slow = replace(twice, seconds={"list": 2.0, "index": 140.0})
-    assert list(_broken([[KEYS], [slow]], {})) == ["2,000 keys: 142 s, 1.00 GiB", "keys: the time grows by n^5.56"]
+    slow = replace(twice, seconds={"list": 2.0, "index": 140.0}, core_seconds=12)
+    assert list(_broken([[KEYS], [slow]], {})) == ["2,000 keys: 142 s, 1.00 GiB", "keys: the time grows by n^2.00"]
     large = replace(LEARNT, peak_bytes=5 * GIB)
     assert list(_broken([[KEYS]], {"mlp": [large]})) == ["mlp on 1,000 rows: 5.00 GiB"]
-    steep = [LEARNT, replace(LEARNT, rows=2000, seconds=40)]
+    steep = [LEARNT, replace(LEARNT, rows=2000, core_seconds=40)]
     assert list(_broken([[KEYS]], {"xgb": steep, "linear": steep})) == ["xgb: the time grows by n^2.00"]
 
 
@@ -39,9 +39,9 @@ def test_growth_is_a_slope() -> None:
 
 def test_tables_name_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
     _show_keys([[KEYS, replace(KEYS, peak_bytes=2 * GIB)]])
-    _show_heads({"xgb": [LEARNT, replace(LEARNT, rows=2000, seconds=20)]}, 8)
+    _show_heads({"xgb": [LEARNT, replace(LEARNT, rows=2000, core_seconds=20)]}, 8)
     said = capsys.readouterr().out
-    assert "1,000       2   1.0    2.0  3.0      2.00" in said
+    assert "1,000       2   1.0    2.0  3.0        3.0      2.00" in said
     assert "heads on 8 columns, stopped early: xgb 10 rounds" in said
     assert "n^1.00" in said
 

@@ -11,6 +11,7 @@ from benchmarks.config import (
     BenchFinetuneConfig,
     BenchHeadsConfig,
     BenchInspectConfig,
+    BenchScaleConfig,
     BenchTrunksConfig,
     BenchVerdictConfig,
     BenchWeightsConfig,
@@ -23,6 +24,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION = BenchCalibrationConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
+_SCALE = BenchScaleConfig()
 
 
 @app.command
@@ -93,6 +95,14 @@ def inspect(datasets: Datasets, config: Annotated[BenchInspectConfig, Flat] = _I
     from benchmarks.inspect import run_bench_inspect
 
     run_bench_inspect(datasets, config)
+
+
+@app.command
+def scale(config: Annotated[BenchScaleConfig, Flat] = _SCALE) -> None:
+    """Measure what a million keys and a million rows cost on this machine: seconds, memory, and how both grow."""
+    from benchmarks.scale import run_bench_scale
+
+    run_bench_scale(config)
 
 
 @app.command

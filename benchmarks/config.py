@@ -7,6 +7,8 @@ from cyclopts import Parameter
 
 from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
 from models.checks import check_ranges
+from models.heads.registry import HeadSettings
+from models.heads.settings import LinearSettings, MlpSettings, XgbSettings
 from pipeline.bench.config import BenchConfig
 from pipeline.config import CompareConfig, CurveConfig, FeaturesConfig, LearningConfig, RunConfig
 from pipeline.errors import ConfigError
@@ -244,3 +246,45 @@ class BenchVerdictConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, {"runs": (1, 10**6)})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchScaleConfig:
+    """The benchmark of one machine.
+
+    Attributes:
+        rows: Keys that are listed and rows that heads learn from, thousands, separated by commas, from few to many.
+        columns: Features of a row.
+        rounds: How often keys are listed; the heads learn once.
+        seed: Seed of all that is drawn.
+        out: Folder in which figures and the synthetic table are written, below bench/.
+    """
+
+    rows: str = "125,250,500,1000"
+    columns: int = 512
+    rounds: int = 2
+    seed: int = 0
+    out: Path = Path("artifacts")
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"columns": (1, 10**5), "rounds": (1, 100)})
+        if not all(count.strip().isdecimal() and int(count) >= 10 for count in self.rows.split(",")):
+            raise ConfigError(f"--rows {self.rows!r} came: expected thousands, 10 or more, separated by commas")
+
+    def sizes(self) -> list[int]:
+        """How many keys and rows, from few to many."""
+        return sorted({1000 * int(count) for count in self.rows.split(",")})
+
+    def heads(self) -> dict[str, list[int]]:
+        """The rows that each head learns from; dense layers take longest by far, and get a tenth of the most."""
+        sizes = self.sizes()
+        return {"xgb": sizes, "linear": sizes, "mlp": [max(10_000, sizes[-1] // 10_000 * 1000)]}
+
+
+SHORT = HeadSettings(
+    xgb=XgbSettings(rounds=10),
+    linear=LinearSettings(shrinkages=(0.3,), penalties=(0.01, 0.001), iterations=20),
+    mlp=MlpSettings(epochs=2, shrinkages=(0.9,)),
+)
+"""What heads are told by the benchmark of one machine: to stop early, as it is about how cost grows."""

@@ -49,3 +49,9 @@ def test_a_fold_has_not_seen_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert changes[0] < 0.02
     assert min(changes[1:]) > 0.1
     assert len(changes) == FOLDS
+
+
+def test_left_out_rows_are_judged_alike_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(rounded_table())
+    monkeypatch.setattr(discriminant, "BATCH_ROWS", 7)
+    assert fit(rounded_table()).shrinkage == whole.shrinkage

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_it_is_scikit_learns_regression_on_whitened_rows(shrinkage: float, works
 def test_rows_of_a_class_vary_alike_in_every_whitened_direction(workspace: Workspace) -> None:
     train = workspace.store(rounded_table(), "train", np.arange(39))
     found = moments(train)
-    u = found.whitening(1e-4).of(train).float()
+    with ExitStack() as files:
+        u = found.whitening(1e-4).of(train, files).read().float()
     within = torch.cat([u[train.labels == label] - u[train.labels == label].mean(dim=0) for label in range(3)])
     assert (within.T @ within / len(u)).numpy() == pytest.approx(np.eye(39), abs=0.05)
 

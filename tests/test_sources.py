@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import SourceError
+from features.sources import source as sources
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
-from features.sources.source import Source, name_classes
+from features.sources.source import Source, listing, name_classes
 
 
 def opened(dataset: object, data_dir: Path = Path("absent")) -> Source:
@@ -16,6 +21,21 @@ def opened(dataset: object, data_dir: Path = Path("absent")) -> Source:
 
 def counts(source: Source) -> dict[str, int]:
     return {str(split): int(count) for split, count in source.items["split"].value_counts().items()}
+
+
+IMAGES = st.tuples(st.text(), st.sampled_from(sources.SPLITS), st.integers(0, 2), st.none() | st.text(), st.text())
+
+
+@settings(deadline=None)
+@given(images=st.lists(IMAGES, max_size=9), at_once=st.integers(1, 10))
+def test_the_digest_is_of_one_listing_however_much_of_it_is_held(images: list[tuple[Any, ...]], at_once: int) -> None:
+    keys, splits, labels, groups, stamps = map(list, zip(*images, strict=True)) if images else ([], [], [], [], [])
+    items = listing(keys, splits, labels, stamps, groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "DIGESTED_AT_ONCE", at_once)
+        found = Source(name="x", classes=("a", "b", "c"), items=items, read=lambda _: b"").digest()
+    whole = items[["key", "split", "label", "group", "stamp"]].to_csv(index=False)
+    assert found == hashlib.sha256(("('a', 'b', 'c')" + whole).encode()).hexdigest()
 
 
 def test_class_names_that_are_numbers_sort_as_numbers() -> None:

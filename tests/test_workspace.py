@@ -47,6 +47,15 @@ def test_stored_rows_are_the_columns_of_a_split(workspace: Workspace) -> None:
     assert [(part.start, part.stop) for part in parts] == [(0, 64), (64, 128), (128, 150)]
 
 
+def test_rows_are_looked_at_where_they_lie(workspace: Workspace) -> None:
+    stored = workspace.store(rounded_table(), "train", np.arange(5))
+    first, again = stored.read(), stored.read()
+    assert first.data_ptr() == again.data_ptr()
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    (inode,) = [each[4] for each in maps if int(each[0].split("-")[0], 16) == first.data_ptr()]
+    assert inode != "0"  # a file, no memory
+
+
 def test_the_last_lessons_are_found_again(workspace: Workspace) -> None:
     table = toy_table()
     lessons = workspace.lessons(table, 20, 0)
@@ -99,7 +108,7 @@ def test_it_leaves_no_file_open_and_none_behind(folder: Path) -> None:
         assert open_files(folder) == 7
         assert list(folder.iterdir()) == []  # a kill would leave nothing
     assert open_files(folder) == 0
-    for rows in (last.train, last.validation, stored):
+    for rows in (last.train, stored):
         with pytest.raises(ValueError, match="closed file"):
             rows.read()
 

@@ -73,7 +73,8 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     used, unlabelled = _labelled(files)
     classes, labels = _number(root, used)
     top = root.parent if root.is_file() else root
-    keys = [f"{file.path.relative_to(top).as_posix()}/{row:07d}" for file in used for row in range(len(file.labels))]
+    names = [(file.path.relative_to(top).as_posix(), len(file.labels)) for file in used]
+    keys = [f"{name}/{row:07d}" for name, rows in names for row in range(rows)]
     splits = [found.splits[file.name] if classes else "train" for file in used for _ in file.labels]
     return Source(
         name=root.resolve().stem if root.is_file() else root.resolve().name,

@@ -24,6 +24,9 @@ UNLABELLED = -1
 ALL = "all"
 """The split of images without labels, from which nothing is learnt."""
 
+DIGESTED_AT_ONCE = 2**14
+"""Images whose listing is held as text at a time."""
+
 LearningSplit = Literal["train", "validation"]
 """What may be learnt from: nothing that learns sees test images."""
 
@@ -55,8 +58,12 @@ class Source:
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label, group and stamp."""
-        listing = self.items[["key", "split", "label", "group", "stamp"]].to_csv(index=False)
-        return hashlib.sha256(repr(self.classes).encode() + listing.encode()).hexdigest()
+        sha256 = hashlib.sha256(repr(self.classes).encode())
+        items = self.items[["key", "split", "label", "group", "stamp"]]
+        for start in range(0, max(1, len(items)), DIGESTED_AT_ONCE):
+            part = items.iloc[start : start + DIGESTED_AT_ONCE].to_csv(index=False, header=not start)
+            sha256.update(part.encode())
+        return sha256.hexdigest()
 
 
 def listing(
@@ -105,7 +112,7 @@ def check_listed(where: str, source: Source) -> None:
     if items.empty:
         raise SourceError(f"{where} holds no images: expected a folder of images for each class")
     for name in (where, *source.classes, *items["key"]):
-        if any("\ud800" <= sign <= "\udfff" for sign in name):
+        if not name.isascii() and any("\ud800" <= sign <= "\udfff" for sign in name):
             raise SourceError(f"{name!a} is no UTF-8 name: rename the file or folder")
     twice = items["key"][items["key"].duplicated()]
     if not twice.empty:

@@ -46,10 +46,13 @@ class FoldedTable(Indexed, JoinedTable):
     @classmethod
     def of(cls, table: JoinedTable, splits: Sequence[str] = SPLITS) -> Self:
         """The rows of some `splits` of a table, read once, in the splits that they have there."""
-        x = [rows.x.astype(np.float16) for split in splits if table.rows.get(split) for rows in table.batches(split)]
         index = table.index()
         parts = [index[index["split"] == split] for split in splits]  # each in the order in which its rows are read
-        return cls(table, np.concatenate(x), pd.concat(parts, ignore_index=True))
+        x, end = np.empty((sum(map(len, parts)), table.dim), np.float16), 0
+        for rows in (rows for split in splits if table.rows.get(split) for rows in table.batches(split)):
+            start, end = end, end + len(rows)
+            x[start:end] = rows.x
+        return cls(table, x, pd.concat(parts, ignore_index=True))
 
     @property
     def dims(self) -> tuple[int, ...]:

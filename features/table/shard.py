@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.looks import LOOKS
 from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
-from features.storage import digest, from_json, replacing
+from features.storage import Json, digest, from_json, replacing
 from features.table.ledger import LedgerEntry
 from features.table.manifest import FORMAT, TableSpec
 
@@ -86,8 +86,9 @@ def cut_into_shards(items: pd.DataFrame) -> list[pd.DataFrame]:
 
 def name_shards(spec: TableSpec, parts: Sequence[pd.DataFrame]) -> list[Shard]:
     """The shards of a table, in order."""
+    table = spec.without_source()
     return [
-        Shard(name=f"part-{number:05d}.parquet", items=items, fingerprint=_fingerprint(spec, items))
+        Shard(name=f"part-{number:05d}.parquet", items=items, fingerprint=_fingerprint(table, items))
         for number, items in enumerate(parts)
     ]
 
@@ -151,9 +152,9 @@ def _ends_shard(key: str) -> bool:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % LIKELY_IMAGES == 0
 
 
-def _fingerprint(spec: TableSpec, items: pd.DataFrame) -> str:
+def _fingerprint(table: Json, items: pd.DataFrame) -> str:
     listing = items[list(LISTED)].to_csv(index=False)
-    return digest({"format": FORMAT, "table": spec.without_source(), "items": listing})
+    return digest({"format": FORMAT, "table": table, "items": listing})
 
 
 def _kinds(spec: TableSpec) -> dict[str, Any]:

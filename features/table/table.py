@@ -13,6 +13,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scipy.sparse.csgraph import connected_components
 from features.errors import TableError
 from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
-from features.storage import FileRecord, digest
+from features.storage import FileRecord, Json, digest
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
 from features.table.shard import IMAGE_COLUMNS
@@ -182,6 +183,10 @@ class FeatureTable(Indexed):
             parts.append(_matrix(column.combine_chunks()))
         return np.concatenate(parts).reshape(-1, SIDE, SIDE)
 
+    @cached_property
+    def _about(self) -> dict[str, Json]:
+        return self.spec.about_shards()
+
     def _columns(self, *names: str) -> pd.DataFrame:
         parts = []
         for shard in self.shards:
@@ -209,10 +214,10 @@ class FeatureTable(Indexed):
         return name not in self._unchecked
 
     def _check_origin(self, path: Path, schema: pa.Schema) -> None:
-        about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
-        if about != expected:
+        about = json.loads((schema.metadata or {}).get(b"treehead", b"null"))
+        if about != self._about:
             raise TableError(
-                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(expected)[:8]}): "
+                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(self._about)[:8]}): "
                 f"delete {self.folder} and run again"
             )
 

@@ -9,7 +9,7 @@ the columns of a model that was fitted without them, one of FOLDS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -20,7 +20,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from models.calibration import calibrated
 from models.columns.moments import Frame, Moments, fold_of, moments_of_folds
-from models.columns.workspace import StoredRows
+from models.columns.workspace import BATCH_ROWS, StoredRows
 from models.errors import SettingsError
 from models.fitted import as_fitted
 
@@ -109,11 +109,15 @@ def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments])
     judged = range(min(len(folds), ceil(len(folds) * ENOUGH_ROWS / len(train))))
     rows = [np.flatnonzero(numbers == fold) for fold in judged]
     labels = np.concatenate([train.labels[numbers] for numbers in rows])
-    x = [whole.frame.of(train.rows(numbers)) for numbers in rows]
+
+    def scores_of(fold: int, shrinkage: float) -> Iterator[NDArray[np.float64]]:
+        direction = solve(whole.without(folds[fold]), shrinkage)
+        for start in range(0, len(rows[fold]), BATCH_ROWS):
+            yield direction.scores(whole.frame.of(train.rows(rows[fold][start : start + BATCH_ROWS])))
 
     def loss(shrinkage: float) -> float:
         try:
-            scores = [solve(whole.without(folds[fold]), shrinkage).scores(x[fold]) for fold in judged]
+            scores = [part for fold in judged for part in scores_of(fold, shrinkage)]
         except SettingsError:  # too little for the rows of the other folds
             return inf
         return float(calibrated(np.concatenate(scores), labels, (-7, 3)).mean())

@@ -7,6 +7,7 @@ are seldom rows enough to know it well.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.columns.workspace import StoredRows
+from models.columns.workspace import StoredRows, put_aside
 from models.errors import SettingsError
 
 _FARTHEST = torch.finfo(torch.float16).max
@@ -150,13 +151,14 @@ class Whitening:
     mean: torch.Tensor
     inverse: torch.Tensor
 
-    def of(self, rows: StoredRows) -> torch.Tensor:
-        """All rows in these coordinates, (n, r) float16 in the host's memory; what lies beyond float16 at its ends."""
-        whitened = torch.empty(len(rows), len(self.inverse), dtype=torch.float16)
-        for part, x in rows.batches():
-            u = (x.to(self.mean.device).float() - self.mean) @ self.inverse.T
-            whitened[part] = u.clamp(-_FARTHEST, _FARTHEST).half().cpu()
-        return whitened
+    def of(self, rows: StoredRows, files: ExitStack) -> StoredRows:
+        """All rows in these coordinates, put aside until `files` are closed; what lies beyond float16 at its ends."""
+        file = put_aside((self._whitened(x).cpu().numpy() for _, x in rows.batches()), files)
+        return StoredRows(file, rows.labels, len(self.inverse))
+
+    def _whitened(self, x: torch.Tensor) -> torch.Tensor:
+        u = (x.to(self.mean.device).float() - self.mean) @ self.inverse.T
+        return u.clamp(-_FARTHEST, _FARTHEST).half()
 
     def raw(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights (k, d) for features as they are, of those (k, r) for u."""

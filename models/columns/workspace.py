@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,10 @@ FOLDS = 5
 
 
 class StoredRows:
-    """Some columns of a split's rows as float16, as the table holds them, in `file`; and their `labels` (n,) int32."""
+    """Rows of `dim` columns as float16 in `file`, and their `labels` (n,) int32.
+
+    However many there are, they need no memory: of the file the system keeps what there is room for.
+    """
 
     def __init__(self, file: IO[bytes], labels: NDArray[np.int32], dim: int) -> None:
         self._file = file
@@ -52,18 +55,17 @@ class StoredRows:
 
     def rows(self, numbers: NDArray[np.intp]) -> torch.Tensor:
         """Some rows, (m, dim) float16."""
-        return torch.from_numpy(self._mapped[numbers])
-
-    @cached_property
-    def _mapped(self) -> NDArray[np.float16]:
-        return np.memmap(self._file, np.float16, mode="r", shape=(len(self), self.dim))
+        return self._mapped[torch.from_numpy(numbers)]
 
     def read(self) -> torch.Tensor:
-        """All rows, (n, dim) float16."""
-        whole = torch.empty(len(self), self.dim, dtype=torch.float16)
-        for part, x in self.batches():
-            whole[part] = x
-        return whole
+        """All rows, (n, dim) float16, not to be written to: the system reads from the file what is looked at."""
+        return self._mapped
+
+    @cached_property
+    def _mapped(self) -> torch.Tensor:
+        if not len(self):  # no system maps nothing
+            return torch.empty(0, self.dim, dtype=torch.float16)
+        return torch.from_numpy(np.memmap(self._file, np.float16, mode="c", shape=(len(self), self.dim)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +182,23 @@ def _choose(table: JoinedTable, columns: int, files: ExitStack) -> Chosen:
 
 
 def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp], files: ExitStack) -> StoredRows:
+    labels = [np.empty(0, np.int32)]
+
+    def parts() -> Iterator[NDArray[np.float16]]:
+        for rows in table.batches(split):
+            labels.append(rows.y)
+            yield rows.x[:, columns].astype(np.float16)
+
+    file = put_aside(parts(), files)
+    return StoredRows(file, np.concatenate(labels), len(columns))
+
+
+def put_aside(parts: Iterable[NDArray[np.float16]], files: ExitStack) -> IO[bytes]:
+    """A file that holds `parts`, one after another, until `files` are closed; raises OutputError where that fails."""
     try:
         file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (closed with `files`)
-        for rows in table.batches(split):
-            file.write(rows.x[:, columns].astype(np.float16).tobytes())
+        for part in parts:
+            file.write(part.tobytes())
         file.flush()
     except OSError as error:
         where = tempfile.tempdir or "any folder for temporary files"
@@ -191,4 +206,4 @@ def _stored(table: JoinedTable, split: LearningSplit, columns: NDArray[np.intp],
             f"cannot put rows aside in {where} ({error.strerror}): free some space there, or name another folder in "
             "the environment variable TMPDIR"
         ) from error
-    return StoredRows(file, table.labels(split), len(columns))
+    return file

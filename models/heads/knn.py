@@ -143,4 +143,7 @@ def _votes(distances: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _reduced(reduce: PCA, rows: StoredRows) -> NDArray[np.float32]:
     """All rows through `reduce`, (n, c) float32."""
-    return np.concatenate([reduce.transform(batch.float().numpy()) for _, batch in rows.batches()])
+    reduced = np.empty((len(rows), reduce.n_components_), np.float32)
+    for part, batch in rows.batches():
+        reduced[part] = reduce.transform(batch.float().numpy())
+    return reduced

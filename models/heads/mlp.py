@@ -8,8 +8,8 @@ needs no PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, inf, isnan
 
@@ -56,37 +56,52 @@ class MlpHead(ColumnsHead):
         return self.settings.epochs * len(self.settings.shrinkages)
 
     def _fit(self, lessons: Lessons, classes: int, on_step: OnStep) -> tuple[Arrays, Probabilities]:
-        best: _Best | None = None
+        found: list[_Best] = []
         moments = [self._moments(chosen, classes) for chosen in lessons.tries]
         for shrinkage in self.settings.shrinkages:
-            pairs = zip(lessons.tries, moments, strict=True)
-            learners = [self._learner(chosen, classes, each.whitening(shrinkage)) for chosen, each in pairs]
-            for epoch in range(1, self.settings.epochs + 1):
-                logits = np.concatenate([learner.go_on() for learner in learners])
-                loss = float(log_losses(logits, lessons.labels).mean())
-                loss = inf if isnan(loss) else loss
-                if best is None or loss < best.loss:
-                    best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
-                on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", best.loss))
-        assert best  # there is one epoch at least
-        layers = best.layers
-        if lessons.whole:
-            whitening = self._moments(lessons.whole, classes).whitening(best.shrinkage)
-            learner = self._learner(lessons.whole, classes, whitening)
-            for _ in range(best.epoch):
-                learner.go_on()
-            layers = learner.layers()
+            with ExitStack() as files:
+                pairs = zip(lessons.tries, moments, strict=True)
+                learners = [self._learner(chosen, classes, each.whitening(shrinkage), files) for chosen, each in pairs]
+                least = min((each.loss for each in found), default=inf)
+                found.append(self._epochs(shrinkage, learners, lessons.labels, on_step, least))
+        best = min(found, key=lambda each: each.loss)  # of equal ones the first
+        layers = self._layers(lessons.whole, classes, best) if lessons.whole else best.layers
         self.learned_ = {"shrinkage": best.shrinkage, "epochs": best.epoch, "validation_log_loss": best.loss}
         seen = {"epochs": np.array(best.epoch), "rows": np.array(best.epoch * len(lessons.last.train))}
         learnt = {"places": lessons.last.places, "loss": np.array(best.loss), **seen, **layers}
         return learnt, softmax(best.logits, axis=1)
 
+    def _epochs(
+        self, shrinkage: float, learners: Sequence[_Learner], labels: NDArray[np.int32], on_step: OnStep, least: float
+    ) -> _Best:
+        """The epoch of lowest log-loss on unseen rows, those of all learners together; `least` was lowest before."""
+        best: _Best | None = None
+        for epoch in range(1, self.settings.epochs + 1):
+            logits = np.concatenate([learner.go_on() for learner in learners])
+            loss = float(log_losses(logits, labels).mean())
+            loss = inf if isnan(loss) else loss
+            if best is None or loss < best.loss:
+                best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
+            on_step(Step(f"shrinkage {shrinkage:g}, validation log-loss {loss:.4f}", min(least, best.loss)))
+        assert best  # there is one epoch at least
+        return best
+
+    def _layers(self, chosen: Chosen, classes: int, best: _Best) -> Layers:
+        """What is learnt of these rows in as many epochs as were best."""
+        with ExitStack() as files:
+            learner = self._learner(chosen, classes, self._moments(chosen, classes).whitening(best.shrinkage), files)
+            for _ in range(best.epoch):
+                learner.go_on()
+            return learner.layers()
+
     def _moments(self, chosen: Chosen, classes: int) -> Moments:
         (moments,) = moments_of_folds(chosen.train, classes, 1, Frame.spanned(chosen.train, self.device))
         return moments
 
-    def _learner(self, chosen: Chosen, classes: int, whitening: Whitening) -> _Learner:
-        return _Learner(self.settings, chosen, classes, whitening, self.seed, self.device)
+    def _learner(self, chosen: Chosen, classes: int, whitening: Whitening, files: ExitStack) -> _Learner:
+        train, validation = (whitening.of(rows, files) for rows in (chosen.train, chosen.validation))
+        whitened = replace(chosen, train=train, validation=validation)
+        return _Learner(self.settings, whitened, classes, whitening, self.seed, self.device)
 
     def sharper(self, arrays: Arrays, sharpness: float) -> Arrays:
         last = len(self.settings.hidden)
@@ -140,14 +155,20 @@ class _Best:
 
 
 class _Learner:
-    """A network that learns from the training rows of `chosen`, whitened, an epoch at a time."""
+    """A network that learns from the training rows of `whitened`, an epoch at a time."""
 
     def __init__(
-        self, settings: MlpSettings, chosen: Chosen, classes: int, whitening: Whitening, seed: int, device: torch.device
+        self,
+        settings: MlpSettings,
+        whitened: Chosen,
+        classes: int,
+        whitening: Whitening,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self._whitening = whitening
-        self._x, self._unseen = whitening.of(chosen.train), whitening.of(chosen.validation)
-        self._y = torch.from_numpy(chosen.train.labels).long()
+        self._x, self._unseen = whitened.train.read(), whitened.validation.read()
+        self._y = torch.from_numpy(whitened.train.labels).long()
         self._batch_rows = max(LEAST_BATCH_ROWS, ceil(len(self._y) / settings.batches))
         self._seed, self._epoch, self._device = seed, 0, device
         widths = [self._x.shape[1], *settings.hidden, classes]
@@ -155,7 +176,9 @@ class _Learner:
             network = dense_layers(widths, input_dropout=settings.input_dropout, dropout=settings.dropout)
         self._network = network.to(device)
         self._optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=True)
-        highest = settings.learning_rate * (chosen.train.dim / widths[0]) ** 0.5  # fewer inputs move outputs less
+        highest = (
+            settings.learning_rate * (whitening.inverse.shape[1] / widths[0]) ** 0.5
+        )  # fewer inputs move outputs less
         steps = settings.epochs * ceil(len(self._y) / self._batch_rows)
         self._schedule = OneCycleLR(self._optimizer, highest, total_steps=steps, pct_start=0.1)
 

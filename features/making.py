@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from features.devices import writer_count
 from features.looks import LOOKS
@@ -23,12 +22,11 @@ from features.loop import Batch, batch_images, run_batches
 from features.outcomes import Reader, failures
 from features.sources.source import Source
 from features.stopwatch import added
-from features.table.ledger import LedgerEntry
 from features.table.shard import ShardSummary
 from features.trunk.trunk import Trunk
 
-Write = Callable[[pd.DataFrame, NDArray[np.float16], list[LedgerEntry]], ShardSummary]
-"""Writes a shard of one table, see `write_shard`."""
+Write = partial[ShardSummary]
+"""`write_shard` with the first of its arguments, so that the images, features and errors are left to be given."""
 
 
 @dataclass(frozen=True, kw_only=True)

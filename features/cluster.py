@@ -6,13 +6,16 @@ Images and tables must be where each node reaches them by the same name.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
+import socket
+import textwrap
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +25,7 @@ import pandas as pd
 import ray
 
 from features.devices import usable_cores
-from features.errors import ClusterError, DecodeError, first_line
+from features.errors import ClusterError, DecodeError
 from features.making import Order, Step
 from features.sources.source import Source
 from features.trunk.trunk import Trunk
@@ -42,6 +45,15 @@ TOGETHER = 4
 DEATHS = 3
 """Workers in a row that one shard may kill."""
 
+AUTO = "auto"
+"""The address of the cluster that this machine is a node of."""
+
+ANSWERS = 10
+"""Seconds in which a cluster must answer."""
+
+LONGEST = 200
+"""Letters of what Ray has to say that are shown."""
+
 PATIENCE = 60
 """Seconds without a sign of any worker after which a warning says so."""
 
@@ -56,23 +68,29 @@ def connected(address: str | None) -> Iterator[None]:
     Raises ClusterError where there is none. It sends no usage statistics, shows no dashboard, and is left at the end.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    handler = signal.getsignal(signal.SIGTERM)
+    with redirect_stdout(io.StringIO()):  # where Ray says who died, as is said here in a line: results go there
+        try:
+            _join(address)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str | None) -> None:
     own: dict[str, Any] = {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False}
-    on_main = threading.current_thread() is threading.main_thread()
-    at_end = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
-        )
-        if on_main:
-            signal.signal(signal.SIGTERM, at_end)  # Ray has put its own there
-        yield
-    except ConnectionError as error:
+        if address not in (None, AUTO):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=ANSWERS).close()  # Ray itself would try for minutes
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+    except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            f"`address={address}` came, but no Ray cluster answers there ({first_line(error)}): start one with ray "
-            "start --head, or leave it out"
+            f"`address={address}` came, but no Ray cluster could be joined ({textwrap.shorten(str(error), LONGEST)}): "
+            "start one with ray start --head, and give host:port, or auto on one of its nodes"
         ) from error
-    finally:
-        ray.shutdown()
 
 
 def make_on_ray(
@@ -226,14 +244,19 @@ class _Crew:
         self._deaths.update(blamed)
         for number in blamed:
             if self._deaths[number] == DEATHS:
-                what = "before it had begun" if number is None else f"of shard {number} ({self._first_key(number)} …)"
-                raise ClusterError(f"{DEATHS} workers in a row died {what}: {first_line(error)}")
-        logger.warning("a worker died (%s): another takes its place", first_line(error))
+                what = "before they had begun" if number is None else f"of shard {number} ({self._first_key(number)} …)"
+                raise ClusterError(f"{DEATHS} workers in a row died {what}: {_why(error)}")
+        logger.warning("a worker died (%s): another takes its place", _why(error))
         self._queue.extendleft(reversed(numbers))
         self._start()
 
     def _first_key(self, number: int) -> str:
         return str(self._orders[number].items["key"].iloc[0])
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of a death, which comes last, but for its advice."""
+    return textwrap.shorten(str(error).strip().splitlines()[-1].partition(". ")[0], LONGEST)
 
 
 def _result(call: Any) -> Any:

@@ -130,7 +130,7 @@ def _known(source: Source, orders: Mapping[int, Order]) -> tuple[int, str, str] 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Room:
+class Room:
     """How many workers a cluster has room for, and what of a node each takes."""
 
     workers: int
@@ -138,7 +138,7 @@ class _Room:
     gpus: int = 0
 
     @classmethod
-    def of(cls, nodes: Sequence[Mapping[str, Any]], device: str) -> _Room:
+    def of(cls, nodes: Sequence[Mapping[str, Any]], device: str) -> Room:
         """A worker for each GPU, or for each CORES cores of a node; raises ClusterError where there is no room."""
         has = [node["Resources"] for node in nodes if node["Alive"]]
         cores = [int(node.get("CPU", 0)) for node in has]
@@ -163,7 +163,7 @@ class _Crew:
 
     def __init__(self, job: Job, orders: Mapping[int, Order]) -> None:
         self._job = ray.put(job)
-        self._room = _Room.of(ray.nodes(), job.device)  # type: ignore[no-untyped-call]
+        self._room = Room.of(ray.nodes(), job.device)  # type: ignore[no-untyped-call]
         self._orders = orders
         self._queue = deque(orders)
         self._deaths: Counter[int | None] = Counter()

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 import torch
 
 from features.errors import ClusterError, DecodeError, first_line
@@ -47,10 +48,16 @@ class Job:
 
 
 class Worker:
-    """The part of a cluster that makes shards, an actor of Ray's; `cores` are its share of a node."""
+    """The part of a cluster that makes shards, an actor of Ray's; `cores` are its share of a node.
+
+    Beside a GPU, a thread for each core that the process may use prepares images: it keeps to its share.
+    """
 
     def __init__(self, cores: int) -> None:
         torch.set_num_threads(cores)
+        gpus = ray.get_gpu_ids() if ray.is_initialized() else []
+        if gpus and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, own_cores(sorted(os.sched_getaffinity(0)), str(gpus[0]), cores))
         self._name = f"the worker on {socket.gethostname()}"
         self._said = _Said()
         logging.getLogger("features").addHandler(self._said)
@@ -110,6 +117,16 @@ class _Said(logging.Handler):
 
     def taken(self) -> list[str]:
         return [self._texts.popleft() for _ in range(len(self._texts))]
+
+
+def own_cores(usable: Sequence[int], gpu: str, cores: int) -> Sequence[int]:
+    """Those of a node's `usable` cores that belong to a GPU, by its number; all where it has none, or lies beyond.
+
+    >>> own_cores(range(8), "1", 3), own_cores(range(2), "1", 3)
+    (range(3, 6), range(0, 2))
+    """
+    start = int(gpu) * cores if gpu.isdecimal() else 0
+    return usable[start : start + cores] or usable
 
 
 def image_sha256(source: Source, row: int) -> str:

@@ -20,7 +20,7 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from features.cluster import make_on_ray
+from features.cluster import Room, make_on_ray
 from features.errors import ClusterError
 from features.extract import Extraction, extract
 from features.sources.source import Payload, Source
@@ -216,6 +216,20 @@ def test_a_worker_that_cannot_read_the_images_says_so(photos: Path, tmp_path: Pa
     expected = r"^the worker on \S+ cannot read blue/000.png \(No such file or directory\): give images that all nodes"
     with pytest.raises(ClusterError, match=expected):
         run(reading(photos_source(photos), gone), tmp_path / "out", cluster)
+
+
+def node(alive: bool = True, **has: float) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": has}
+
+
+def test_there_is_a_worker_for_four_cores_or_for_a_gpu() -> None:
+    nodes = [node(CPU=8), node(CPU=64, GPU=2), node(), node(CPU=16, GPU=4), node(False, CPU=999, GPU=9)]
+    assert Room.of(nodes, "cpu") == Room(workers=22, cores=4)
+    assert Room.of([*nodes, node(CPU=2)], "cpu") == Room(workers=45, cores=2)
+    assert Room.of(nodes, "cuda") == Room(workers=6, cores=4, gpus=1)
+    for device, less in {"cpu": [node(), node(False, CPU=1)], "cuda": [node(CPU=64)]}.items():
+        with pytest.raises(ClusterError, match=f"the cluster has no {device} to work on: add nodes, or give another"):
+            Room.of(less, device)
 
 
 @pytest.fixture

@@ -150,10 +150,10 @@ class _Campaign:
 
 
 def workers() -> list[int]:
-    """The processes that make shards, by what Ray calls them."""
+    """The processes that are making shards, by what Ray calls them then."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::Worker"):
+            if path.read_bytes().startswith(b"ray::Worker.make"):
                 found.append(int(path.parent.name))
     return found

@@ -60,7 +60,8 @@ class BenchClusterConfig:
         """What `treehead features` is given to make the tables of `run`."""
         trunk, images = self.features.trunk, run.images
         told = {"data-dir": images.data_dir, "out": run.out, "seed": run.seed, "backbone": trunk.backbone}
-        told |= {"weights": trunk.weights, "train-limit": images.train_limit, "node": trunk.node}
+        told |= {"weights": trunk.weights, "node": trunk.node, "image-size": trunk.image_size}
+        told |= {"train-limit": images.train_limit}
         options = [str(word) for name, value in told.items() if value is not None for word in (f"--{name}", value)]
         return [self.features.dataset, *options]
 

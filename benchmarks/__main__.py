@@ -6,6 +6,7 @@ from cyclopts import App, Parameter
 
 from benchmarks.config import (
     BenchCalibrationConfig,
+    BenchClusterConfig,
     BenchCurveConfig,
     BenchFewConfig,
     BenchFinetuneConfig,
@@ -22,7 +23,7 @@ app = App(name="benchmarks", help="Measure this machine; every figure is a ratio
 
 _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
-_CALIBRATION = BenchCalibrationConfig()
+_CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
 _SCALE = BenchScaleConfig()
 
@@ -41,6 +42,14 @@ def finetune(config: Annotated[BenchFinetuneConfig, Flat] = _FINETUNE) -> None:
     from benchmarks.finetune import run_bench_finetune
 
     run_bench_finetune(config)
+
+
+@app.command
+def cluster(config: Annotated[BenchClusterConfig, Flat] = _CLUSTER) -> None:
+    """Measure what two one-core nodes of a Ray cluster make of this machine's rate, and kill whatever can be killed."""
+    from benchmarks.cluster import run_bench_cluster
+
+    run_bench_cluster(config)
 
 
 Datasets = Annotated[

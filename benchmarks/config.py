@@ -37,6 +37,39 @@ class BenchHeadsConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchClusterConfig:
+    """The benchmark of Ray.
+
+    Attributes:
+        rounds: How often the rates are measured, in turn.
+        workers: Workers to kill.
+        nodes: Nodes to kill, each with all of its processes; another one takes its place.
+        commands: How often to kill the command itself.
+        every: Seconds from one kill to the next, about.
+    """
+
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    rounds: int = 3
+    workers: int = 20
+    nodes: int = 3
+    commands: int = 3
+    every: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"rounds": (1, 100), "workers": (0, 10**4), "nodes": (0, 10**4), "commands": (0, 10**4)})
+
+    def arguments(self, run: RunConfig) -> list[str]:
+        """What `treehead features` is given to make the tables of `run`."""
+        trunk, images = self.features.trunk, run.images
+        told = {"data-dir": images.data_dir, "out": run.out, "seed": run.seed, "backbone": trunk.backbone}
+        told |= {"weights": trunk.weights, "node": trunk.node, "image-size": trunk.image_size}
+        told |= {"train-limit": images.train_limit}
+        options = [str(word) for name, value in told.items() if value is not None for word in (f"--{name}", value)]
+        return [self.features.dataset, *options]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class BenchFinetuneConfig(BenchConfig):
     """The benchmark of fine-tuning.
 

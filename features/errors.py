@@ -26,6 +26,10 @@ class DeviceError(FeaturesError):
     """A device that this machine does not have."""
 
 
+class ClusterError(FeaturesError):
+    """No cluster to work on, or one whose workers do not see the same images, tables and networks."""
+
+
 class TableError(FeaturesError):
     """A feature table, or decoded images, missing, cut short, or not the ones asked for."""
 

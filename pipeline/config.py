@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from cyclopts import Group, Parameter
 
@@ -22,6 +22,9 @@ from pipeline.errors import ConfigError
 from pipeline.inspection.codes import CODES
 
 MOST_TRIALS = 10_000
+
+HERE: Final = "here"
+"""The machine that a command runs on, as `RunConfig.on` has it."""
 
 MOST_FOLDS, USUAL_FOLDS = 20, 5
 
@@ -67,6 +70,9 @@ class RunConfig:
         retry_bad: Try again what could not be read in an earlier run.
         seed: Seed of --train-limit, of random weights and of all that is drawn.
         out: Folder that everything is written to.
+        on: Where features are made: here, or ray, by the workers of a Ray cluster, who reach images and --out by the
+            same paths.
+        address: The Ray cluster, host:port, or auto for the one that runs here; by default one is started for the run.
     """
 
     images: SourceOptions = field(default_factory=SourceOptions)
@@ -75,12 +81,24 @@ class RunConfig:
     retry_bad: Annotated[bool, IMAGES] = False
     seed: int = 0
     out: Path = Path("artifacts")
+    on: Literal["here", "ray"] = HERE
+    address: str | None = None
 
     def __post_init__(self) -> None:
+        if self.address and self.on == HERE:
+            raise ConfigError(f"--address {self.address} came without --on ray: add it")
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
+
+    def refuse_cluster(self, what: str) -> None:
+        """Raise ConfigError where a cluster is asked for by what does not work on one."""
+        if self.on != HERE:
+            raise ConfigError(
+                f"--on {self.on} came, but {what} on one machine: leave it out (treehead features --on "
+                f"{self.on} makes the tables that this finds)"
+            )
 
 
 @Parameter(name="*")
@@ -117,6 +135,7 @@ class LearningConfig:
     select: Annotated[bool | None, _HEADS, Parameter(negative="--no-select")] = None
 
     def __post_init__(self) -> None:
+        self.features.run.refuse_cluster("heads learn from the whole table, which is done")
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
 
@@ -141,6 +160,9 @@ class FinetuneConfig:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     how: Annotated[RetrainSettings, Parameter(name="*"), _TRAINING] = field(default_factory=RetrainSettings)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        self.run.refuse_cluster("a network learns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +294,9 @@ class PretrainConfig:
     views: Annotated[Views, _TRAINING] = field(default_factory=Views)
     teacher: Annotated[str | None, _TRAINING] = None
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        self.run.refuse_cluster("a network learns")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ def test_what_a_table_took_is_kept_however_often_its_run_is_killed(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("features.extract.TableWriter.write", kill)
+        patch.setattr("features.table.writer.write_shard", kill)
         with pytest.raises(Killed):
             run(photos, tmp_path)
     (folder,) = tmp_path.glob("*-tiny-*")

@@ -6,14 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from features.storage import remove, write_json
-from features.table.ledger import LedgerEntry, refuse_many, write_ledger
+from features.table.ledger import refuse_many, write_ledger
 from features.table.manifest import MANIFEST, TableSpec, recorded_shards
 from features.table.reuse import EarlierRows
 from features.table.shard import ShardSummary, copy_shard, name_shards, read_summary, write_shard
@@ -62,13 +61,16 @@ class TableWriter:
         self._reopen()
         del self._finished[number]
 
-    def write(
-        self, number: int, images: pd.DataFrame, features: NDArray[np.float16], errors: list[LedgerEntry]
-    ) -> None:
-        """Write shard `number`; see `write_shard`."""
+    def write(self, number: int) -> partial[ShardSummary] | None:
+        """What writes shard `number`, here or in another process, see `write_shard`; None where it is finished."""
+        if number in self._finished:
+            return None
         shard = self._shards[number]
-        path = self.folder / shard.name
-        self._finished[number] = write_shard(path, self.spec, shard, images, features, errors)
+        return partial(write_shard, self.folder / shard.name, self.spec, shard)
+
+    def note(self, number: int, summary: ShardSummary) -> None:
+        """Take shard `number` for finished."""
+        self._finished[number] = summary
 
     def finish(self, max_bad: float) -> FeatureTable:
         """Write the ledger and, last, the manifest, and open the table.

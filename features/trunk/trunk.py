@@ -108,6 +108,11 @@ def build_trunk(options: TrunkOptions, device: torch.device, *, seed: int = 0) -
     return cut_trunk(open_network(options, node=options.node, seed=seed), options, device)
 
 
+def build_trunks(options: TrunkOptions, device: torch.device, *, seed: int = 0) -> tuple[Trunk, ...]:
+    """As `build_trunk`, of each network that `options` name."""
+    return tuple(build_trunk(one, device, seed=seed) for one in options.each())
+
+
 def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Trunk:
     """Make a frozen trunk of an opened network; raises TrunkError for a pooling or decoder that does not work here."""
     _check_decoder(options.decoder, device)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from features.devices import resolve_device
 from features.errors import counted
 from features.extract import Extraction, extract
+from features.making import Make, make_shards
 from features.sources.options import NEAR
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
@@ -18,8 +20,8 @@ from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
 from features.trunk.loaded import open_networks
-from features.trunk.trunk import Trunk, cut_trunk
-from pipeline.config import FeaturesConfig, RunConfig
+from features.trunk.trunk import Trunk, build_trunks, cut_trunk
+from pipeline.config import HERE, FeaturesConfig, RunConfig
 from pipeline.console import detail, progress, remark, remark_table, screen, warn
 from pipeline.costs import spent
 from pipeline.errors import PipelineError
@@ -68,15 +70,26 @@ def make_table(opened: Opened, run: RunConfig) -> JoinedTable:
             name = loaded.backbone.name
             warn(f"random weights: {name} has learnt nothing, so this is no transfer learning (see --weights)")
     say_images(opened.source)
-    return extract_table(opened.source, trunks, run)
+    return extract_table(opened.source, trunks, run, make=_where(opened, run))
+
+
+def _where(opened: Opened, run: RunConfig) -> Make:
+    """What makes shards: this process, or a cluster's workers, who open the same networks."""
+    if run.on == HERE:
+        return make_shards
+    try:
+        from features.cluster import make_on_ray  # an extra
+    except ImportError as error:
+        raise PipelineError(f"--on {run.on} came, but there is no Ray here: pip install 'treehead[ray]'") from error
+    return partial(make_on_ray, run.address, partial(build_trunks, opened.trunk, seed=run.seed))
 
 
 def extract_table(
-    source: Source, trunks: Sequence[Trunk], run: RunConfig, *, max_bad: float | None = None
+    source: Source, trunks: Sequence[Trunk], run: RunConfig, *, max_bad: float | None = None, make: Make = make_shards
 ) -> JoinedTable:
     """Take the images of `source` through `trunks`, or find that done, and say what it took.
 
-    `max_bad` stands in for that of `run`.
+    `max_bad` stands in for that of `run`; `make` makes shards, see `extract`.
     """
     start = time.perf_counter()
     with progress(f"features of {source.name}", len(source.items)) as advance:
@@ -87,6 +100,7 @@ def extract_table(
             max_bad=run.max_bad if max_bad is None else max_bad,
             retry_bad=run.retry_bad,
             on_images=lambda count: advance(count, ""),
+            make=make,
         )
     seconds = time.perf_counter() - start
     table = JoinedTable(done.tables)

@@ -76,6 +76,9 @@ class RowReader:
         self._damaged: dict[int, str] = {}
         self._lock = Lock()  # else several threads would read the same row group at once
 
+    def __reduce__(self) -> tuple[type[RowReader], tuple[Path, Sequence[RowGroup]]]:
+        return RowReader, (self._root, self._groups)
+
     def read(self, row: int) -> bytes:
         """The encoded image; raises OSError for one that is not there or in a damaged row group."""
         number = bisect_right(self._starts, row) - 1

@@ -57,8 +57,8 @@ pretrain: $(READY) ## train BACKBONE from scratch on DATASET, as in: make pretra
 bench: $(READY) ## measure this machine: extraction, with BENCH=heads the classifiers, with BENCH=finetune training, with BENCH=weights what weights are worth, as in: make bench DEVICE=cuda
 	@$(BIN)/$(if $(filter features,$(BENCH)),treehead bench,python -m benchmarks) $(BENCH) $(SETTINGS)
 
-test: $(READY) ## run the tests, but for the slow ones
-	$(PYTEST) -m "not slow"
+test: $(READY) ## run the tests, but for the slow ones and those that start servers
+	$(PYTEST) -m "not slow and not servers"
 
 test-all: $(READY) ## run all tests
 	$(PYTEST)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from features.sources.options import SourceOptions
+from features.stores import is_remote, place
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions, TrunkSpec
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
@@ -21,9 +22,19 @@ from pipeline.console import warn
 from pipeline.errors import ConfigError
 from pipeline.inspection.codes import CODES
 
+
+def _place(_: type, tokens: Sequence[Token]) -> Path:
+    return place(tokens[0].value)
+
+
+Place = Annotated[Path, Parameter(converter=_place)]
+"""A path, or a place in a store."""
+
 MOST_TRIALS = 10_000
 
 MOST_FOLDS, USUAL_FOLDS = 20, 5
+
+_IN_TRAINING = "what a network is trained from (its checkpoint, and images decoded once)"
 
 FEW_IMAGES = 2000
 """Of fewer images each is tested: a fifth of them would tell little."""
@@ -66,7 +77,7 @@ class RunConfig:
         max_bad: Share of images that may be unreadable before the run fails.
         retry_bad: Try again what could not be read in an earlier run.
         seed: Seed of --train-limit, of random weights and of all that is drawn.
-        out: Folder that everything is written to.
+        out: Folder that everything is written to, or a place in a store: s3://bucket/run.
     """
 
     images: SourceOptions = field(default_factory=SourceOptions)
@@ -74,13 +85,19 @@ class RunConfig:
     max_bad: Annotated[float, IMAGES] = 0.01
     retry_bad: Annotated[bool, IMAGES] = False
     seed: int = 0
-    out: Path = Path("artifacts")
+    out: Place = Path("artifacts")
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad <= 1:
             raise ConfigError(f"--max-bad {self.max_bad} is no share: expected a number from 0 to 1")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed} is out of range: expected 0 to {2**32 - 1}")
+
+
+def _refuse_store(run: RunConfig, what: str) -> None:
+    """Raise ConfigError for results in a store among which would be what a program writes in the midst of."""
+    if is_remote(run.out):
+        raise ConfigError(f"--out {run.out} came, and {what} cannot be kept there: give a folder of this machine")
 
 
 @Parameter(name="*")
@@ -92,7 +109,8 @@ class FeaturesConfig:
 
     Attributes:
         dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
-            Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
+            Parquet files, each of them also in a store (s3://bucket/photos, gs://…, hf://datasets/…), or a set known by
+            name: digits, mnist, cifar10 … (an unknown name lists them all).
     """
 
     dataset: Annotated[str, IMAGES] = field(default="digits", kw_only=False)
@@ -119,6 +137,8 @@ class LearningConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
+        if self.tune:
+            _refuse_store(self.features.run, "the studies of --tune")
 
     def selects(self, trunks: Sequence[TrunkSpec]) -> bool:
         """Whether to learn from the best nodes of `trunks` alone."""
@@ -141,6 +161,9 @@ class FinetuneConfig:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     how: Annotated[RetrainSettings, Parameter(name="*"), _TRAINING] = field(default_factory=RetrainSettings)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        _refuse_store(self.run, _IN_TRAINING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +245,8 @@ class CompareConfig:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):
             warn(f"the head {FORMER_NETWORK} is now called {NETWORK}: the old name goes with the next release")
         names = self.head_names()
+        if NETWORK in names:
+            _refuse_store(self.learning.features.run, _IN_TRAINING)
         if self.folds is not None and self.folds not in (0, *range(2, MOST_FOLDS + 1)):
             raise ConfigError(f"--folds {self.folds} is out of range: expected 2 to {MOST_FOLDS}, or 0 for none")
         if self.folds and NETWORK in names:
@@ -273,6 +298,9 @@ class PretrainConfig:
     teacher: Annotated[str | None, _TRAINING] = None
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        _refuse_store(self.run, _IN_TRAINING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
@@ -299,7 +327,7 @@ class PredictConfig:
     at_least: float | None = None
     json: bool = False
     csv: bool = False
-    out: Path | None = None
+    out: Place | None = None
 
     def __post_init__(self) -> None:
         if self.backbone and not self.imagenet:

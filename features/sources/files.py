@@ -6,8 +6,10 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import cast
 
 from features.errors import DecodeError
+from features.stores import fetch, is_remote, stamp_of
 
 MOST_BYTES = 2**30
 """Bytes of a file that are read: no photograph has more."""
@@ -36,6 +38,8 @@ def read_file(path: Path) -> bytes:
     Raises OSError where it cannot be read, DecodeError where it is no file (such are not opened: a pipe would wait for
     ever) or is larger than MOST_BYTES.
     """
+    if is_remote(path):
+        return fetch(path)
     _check(path.stat())
     with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         _check(os.fstat(file.fileno()))  # another may stand there by now
@@ -45,6 +49,8 @@ def read_file(path: Path) -> bytes:
 def file_stamp(path: str | Path) -> str:
     """Size and time of change: cheap to ask, and different once the file is; ABSENT where there is none."""
     try:
+        if is_remote(path):
+            return stamp_of(cast(Path, path))
         status = os.stat(path)  # noqa: PTH116 lists of a million images have no Path for each
     except OSError:
         return ABSENT

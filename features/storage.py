@@ -22,7 +22,7 @@ from typing import Self, TypeVar
 from typing_extensions import TypeAliasType
 
 from features.errors import OutputError, first_line
-from features.stores import is_remote, store_of, upload
+from features.stores import create, is_remote, store_of, upload
 
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
 """What JSON can hold."""
@@ -144,13 +144,14 @@ MARK = ".treehead"
 
 def check_writable(folder: Path) -> None:
     """Make `folder` and see that files can be made in it, before hours are spent; raises OutputError."""
-    if is_remote(folder):
-        probe = folder / f"{SCRATCH}{secrets.token_hex(8)}"
-        with replacing(probe):
-            pass
-        remove(probe)
-        return
+    if str(folder).startswith("hf://"):
+        raise OutputError(f"cannot write to {folder}, where each file would be a commit: choose another `out`")
     try:
+        if is_remote(folder):
+            probe = folder / f"{SCRATCH}{secrets.token_hex(8)}"
+            create(probe, b"")
+            remove(probe)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -5,6 +5,7 @@ Credentials, region and endpoint come from where AWS's own tools take them; none
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ class Store(S3FileSystem):
     """s3fs without its caches, which would hide what others write; all that goes wrong is an OSError with a place."""
 
     connect_timeout, read_timeout = 10, 30  # seconds
+    deadline = 300  # of a request with all its tries: who waits to send a body has no time-out else
     attempts = 5
     retries = 1  # botocore's alone, with its back-off: the two would multiply
 
@@ -35,11 +37,12 @@ class Store(S3FileSystem):
 
     async def _call_s3(self, method: str, *options: Any, **told: Any) -> Any:
         try:
-            return await super()._call_s3(method, *options, **told)
+            async with asyncio.timeout(self.deadline):
+                return await super()._call_s3(method, *options, **told)
         except (OSError, BotoCoreError) as error:
             number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), errno.EIO)
             place = f"s3://{told.get('Bucket', '')}/{told.get('Key', told.get('Prefix', ''))}"
-            raise OSError(number, first_line(error), place) from error
+            raise OSError(number, getattr(error, "strerror", None) or first_line(error), place) from error
 
     async def _cat_file(self, path: str, version_id: Any = None, start: Any = None, end: Any = None, **_: Any) -> bytes:
         """The object, or bytes from `start` to before `end` of it, by one GET: s3fs sends a HEAD before."""

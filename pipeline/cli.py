@@ -33,7 +33,6 @@ from pipeline.config import (
     FeaturesConfig,
     FinetuneConfig,
     InspectConfig,
-    Place,
     PredictConfig,
     PretrainConfig,
     ScreenConfig,
@@ -153,10 +152,10 @@ def curve(config: Annotated[CurveConfig, Flat] = _CURVE, show: Show = _SHOW) -> 
 )
 def predict(
     model: Annotated[
-        Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
+        str, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
     ],
     images: Annotated[
-        tuple[Place, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
+        tuple[str, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
     ] = (),
     config: Annotated[PredictConfig, Flat] = _PREDICT,
     show: Show = _SHOW,
@@ -168,10 +167,11 @@ def predict(
         else:
             from pipeline.stages.predict import run_predict
 
+    first, *others = map(place, (model, *images))
     if config.imagenet:
-        run_imagenet([model, *images], config)
+        run_imagenet([first, *others], config)
     else:
-        run_predict(model, images, config)
+        run_predict(first, others, config)
 
 
 @app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))

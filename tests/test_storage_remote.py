@@ -78,11 +78,11 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A new bucket, by credentials of the environment; requests are tried twice, and given up after half a second."""
+    """A place in a new bucket, by credentials of the environment."""
     _use(server, monkeypatch)
     name = f"bucket-{uuid4().hex}"
     Store().mkdir(name)
-    yield place(f"s3://{name}")
+    yield place(f"s3://{name}/here")
     Store.clear_instance_cache()
 
 
@@ -125,7 +125,7 @@ class Trouble:
 
     def _forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any, bytes]:
         with closing(http.client.HTTPConnection(self.server.removeprefix("http://"))) as connection:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, {name: headers[name] for name in headers if name != "Expect"})
             answer = connection.getresponse()
             return answer.status, dict(answer.headers), answer.read()
 
@@ -148,6 +148,8 @@ def trouble(server: str, bucket: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     proxy = Trouble(server)
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # in which clients ask first whether to send what they have
+
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = lambda self: proxy.answer(self)  # noqa: N815
 
         def log_message(self, *_: object) -> None:
@@ -209,7 +211,9 @@ def test_a_bucket_has_its_name() -> None:
     assert name_of(place("s3://bucket")) == "bucket"
 
 
-@pytest.mark.parametrize("address", [f"s3://{KEY}:{SECRET}@bucket/x", f"s3://{KEY}@bucket", f"https://me:{SECRET}@host"])
+@pytest.mark.parametrize(
+    "address", [f"s3://{KEY}:{SECRET}@bucket/x", f"s3://{KEY}@bucket", f"https://me:{SECRET}@host"]
+)
 def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(SourceError, match="credentials in it came") as refusal:
         place(address)
@@ -501,7 +505,7 @@ def test_what_cannot_be_in_a_bucket_is_one_line(
     treehead: Run, bucket: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
 ) -> None:
     line = refused(treehead, capsys, *arguments, "--out", bucket / "run")
-    assert f"--out {bucket}/run came, and {said}" in line.replace("//run", "/run")
+    assert f"--out {bucket}/run came, and {said}" in line
     assert stored(bucket) == {}
 
 
@@ -521,7 +525,9 @@ def test_credentials_never_leak(treehead: Run, bucket: Path, capsys: pytest.Capt
 
 @pytest.mark.servers
 def test_a_bucket_is_not_made(bucket: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write to s3://no-such-bucket-here/run \(The specified bucket does not"):
+    with pytest.raises(
+        OutputError, match=r"cannot write to s3://no-such-bucket-here/run \(The specified bucket does not"
+    ):
         check_writable(place("s3://no-such-bucket-here/run"))
     assert "no-such-bucket-here" not in Store().ls("")
 
@@ -529,7 +535,7 @@ def test_a_bucket_is_not_made(bucket: Path) -> None:
 @pytest.mark.servers
 def test_a_listing_takes_a_request_for_each_thousand(bucket: Path, trouble: Trouble) -> None:
     for number in range(1001):
-        Store().pipe_file(f"{bucket.name or name_of(bucket)}/photos/{number:04d}.jpg", b"x")
+        create(bucket / "photos" / f"{number:04d}.jpg", b"x")
     trouble.asked.clear()
     tree = scan(bucket / "photos")
     listed.cache_clear()
@@ -567,9 +573,7 @@ def test_passing_trouble_changes_nothing(photos: Path, tmp_path: Path, bucket: P
         ("gone", "unreadable: The specified key does not exist."),
     ],
 )
-def test_lasting_trouble_is_in_the_ledger(
-    photos: Path, bucket: Path, trouble: Trouble, fate: str, reason: str
-) -> None:
+def test_lasting_trouble_is_in_the_ledger(photos: Path, bucket: Path, trouble: Trouble, fate: str, reason: str) -> None:
     there = upload(photos, bucket / "photos")
     source = open_source(str(there))
     trouble.fate = lambda method, path: fate if method == "GET" and path.endswith("/red/007.png") else ""
@@ -597,7 +601,10 @@ def test_an_upload_that_fails_leaves_no_table(photos: Path, bucket: Path, troubl
 @pytest.mark.servers
 def test_a_large_upload_cut_short_is_not_seen(tmp_path: Path, bucket: Path, trouble: Trouble) -> None:
     trouble.fate = lambda method, path: "503" if "partNumber=2" in path else ""
-    with pytest.raises(OutputError, match=r"cannot write s3://.*large \(Please reduce"), replacing(bucket / "large") as path:
+    with (
+        pytest.raises(OutputError, match=r"cannot write s3://.*large \(Please reduce"),
+        replacing(bucket / "large") as path,
+    ):
         path.write_bytes(bytes(120 << 20))
     trouble.fate = lambda method, path: ""
     assert any("partNumber=1" in path for _, path in trouble.asked)
@@ -624,12 +631,16 @@ def test_two_writers_make_one_table(photos: Path, bucket: Path) -> None:
 
 
 @pytest.mark.servers
-def test_a_run_that_was_killed_goes_on(photos: Path, tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_goes_on(
+    photos: Path, tmp_path: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for colour in ("red", "green", "blue"):
         write_images(photos / colour, colour, 200, start=100)
     there = upload(photos, bucket / "photos")
     undisturbed = contents(run(there, tmp_path / "out").tables[0].folder)
-    program = SLOW_RUN.replace("map(Path, sys.argv[1:3])", "map(place, sys.argv[1:3])").replace('"pool", "early"', '"pool"')
+    program = SLOW_RUN.replace("map(Path, sys.argv[1:3])", "map(place, sys.argv[1:3])").replace(
+        '"pool", "early"', '"pool"'
+    )
     program = f"from features.stores import place\n{program}"
     monkeypatch.setattr(leases, "LASTS", 1)  # and of the killed one a minute: it is set back below
     process = subprocess.Popen(

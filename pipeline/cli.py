@@ -33,6 +33,7 @@ from pipeline.config import (
     FeaturesConfig,
     FinetuneConfig,
     InspectConfig,
+    Place,
     PredictConfig,
     PretrainConfig,
     ScreenConfig,
@@ -152,10 +153,10 @@ def curve(config: Annotated[CurveConfig, Flat] = _CURVE, show: Show = _SHOW) -> 
 )
 def predict(
     model: Annotated[
-        str, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
+        Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
     ],
     images: Annotated[
-        tuple[str, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
+        tuple[Place, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
     ] = (),
     config: Annotated[PredictConfig, Flat] = _PREDICT,
     show: Show = _SHOW,
@@ -167,11 +168,10 @@ def predict(
         else:
             from pipeline.stages.predict import run_predict
 
-    first, *others = map(place, (model, *images))
     if config.imagenet:
-        run_imagenet([first, *others], config)
+        run_imagenet([model, *images], config)
     else:
-        run_predict(first, others, config)
+        run_predict(model, images, config)
 
 
 @app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))

@@ -27,7 +27,15 @@ def _place(_: type, tokens: Sequence[Token]) -> Path:
     return place(tokens[0].value)
 
 
-Place = Annotated[Path, Parameter(converter=_place)]
+class _Unchecked:
+    """Tells pydantic, by which cyclopts checks values where it is loaded, that a place in a store will do for a Path."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(*_: object) -> dict[str, str]:
+        return {"type": "any"}
+
+
+Place = Annotated[Path, Parameter(converter=_place), _Unchecked]
 """A path, or a place in a store."""
 
 MOST_TRIALS = 10_000

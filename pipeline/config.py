@@ -28,7 +28,7 @@ def _place(_: type, tokens: Sequence[Token]) -> Path:
 
 
 class _Unchecked:
-    """Tells pydantic, by which cyclopts checks values where it is loaded, that a place in a store will do for a Path."""
+    """Tells pydantic, by which cyclopts checks values where it is loaded, that a place in a store will do."""
 
     @staticmethod
     def __get_pydantic_core_schema__(*_: object) -> dict[str, str]:

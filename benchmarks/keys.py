@@ -107,7 +107,9 @@ def _write(writer: TableWriter, parts: Sequence[pd.DataFrame]) -> FeatureTable:
     writer.find_finished()
     for number, items in enumerate(parts):
         features = np.zeros((len(items), writer.spec.dim), np.float16)
-        writer.write(number, told_of_images(items.index.tolist()), features, [])
+        write = writer.write(number)
+        assert write  # the folder is new
+        writer.note(number, write(told_of_images(items.index.tolist()), features, []))
     return writer.finish(max_bad=0)
 
 

@@ -1,6 +1,7 @@
 """One run at a time in each folder that is written in; whoever comes second waits, and hears for whom.
 
-The lock is flock's, on the folder itself: it leaves no file, and goes with the process that holds it. A run holds
+The lock is flock's, on the folder itself: it leaves no file, and goes with the process that holds it; in a store it is
+a lease, see `features.leases`. A run holds
 several of the same kind in the order of their paths. While it holds that of a network or a trunk it may take others,
 while it holds another it takes none: so no two runs wait for one another.
 """
@@ -15,7 +16,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from features.leases import leased
 from features.storage import SCRATCH
+from features.stores import is_remote
 
 try:
     import fcntl
@@ -35,6 +38,12 @@ def locked(folder: Path) -> Iterator[None]:
     Where another run holds it, wait for that one: what this one was to do there may then be done. Where there are no
     locks, a warning says so once, and nothing is cleared: it might be another run's.
     """
+    if is_remote(folder):
+        with leased(folder) as unlockable:
+            if unlockable:
+                _say_unlocked(unlockable)
+            yield
+        return
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         if fcntl is None:

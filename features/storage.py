@@ -1,4 +1,7 @@
-"""Files written beside and renamed, and JSON with one spelling, so that a digest of it means something."""
+"""Files that are there whole or not at all, and JSON with one spelling, so that a digest of it means something.
+
+On this machine they are written beside and renamed, in a store uploaded when they are whole; see `features.stores`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +21,8 @@ from typing import Self, TypeVar
 
 from typing_extensions import TypeAliasType
 
-from features.errors import OutputError
+from features.errors import OutputError, first_line
+from features.stores import create, is_remote, store_of, upload
 
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
 """What JSON can hold."""
@@ -56,16 +61,20 @@ class FileRecord:
 
 @contextmanager
 def replacing(path: Path, scratch_in: Path | None = None) -> Iterator[Path]:
-    """Yield an empty scratch file beside `path`; on success it takes `path`'s name, on failure it is removed.
+    """Yield an empty scratch file; on success it takes `path`'s name, on failure it is removed.
 
-    With `scratch_in` it lies in that folder, of the same file system, where whoever holds its lock clears it after a
-    kill.
+    It lies beside `path`, or in `scratch_in`, of the same file system, where whoever holds its lock clears it after a
+    kill. What goes to a store lies in a temporary folder until it is uploaded, and is seen there once all of it is.
 
     What `path` names is on the disk before it is named so, and the name before this returns: after a power failure it
     is the old file or the new one. The scratch file is nobody else's, its path absolute: no library takes a `~` or a
     `?` in that for more than a letter. Raises OutputError where the operating system refuses (disk full, no
     permission, not a folder).
     """
+    if is_remote(path):
+        with _uploading(path) as scratch:
+            yield scratch
+        return
     scratch = (scratch_in or path.parent).absolute() / f"{SCRATCH}{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,10 +92,36 @@ def replacing(path: Path, scratch_in: Path | None = None) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
+@contextmanager
+def _uploading(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that is uploaded to `path` on success."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder, "scratch")
+        try:
+            scratch.touch()
+            yield scratch
+            upload(scratch, path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path} ({error.strerror or first_line(error)}): check the address, who may write "
+                "there and the space for temporary files, or choose another `out`"
+            ) from error
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there, and have that on the disk before anything that comes after."""
     path.unlink(missing_ok=True)
-    _sync(path.parent)
+    if not is_remote(path):
+        _sync(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it."""
+    if is_remote(folder):
+        store, name = store_of(folder)
+        store.rm(name, recursive=True)
+    else:
+        shutil.rmtree(folder)
 
 
 def _sync(path: Path) -> None:
@@ -109,7 +144,14 @@ MARK = ".treehead"
 
 def check_writable(folder: Path) -> None:
     """Make `folder` and see that files can be made in it, before hours are spent; raises OutputError."""
+    if str(folder).startswith("hf://"):
+        raise OutputError(f"cannot write to {folder}, where each file would be a commit: choose another `out`")
     try:
+        if is_remote(folder):
+            probe = folder / f"{SCRATCH}{secrets.token_hex(8)}"
+            create(probe, b"")
+            remove(probe)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -121,7 +163,8 @@ def mark_results(folder: Path) -> None:
     """As `check_writable`, and say of `folder` that results are in it."""
     check_writable(folder)
     if not (folder / MARK).exists():
-        (folder / MARK).touch()
+        with replacing(folder / MARK):
+            pass
 
 
 def write_json(path: Path, content: Json) -> None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from features.stores import opened
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
@@ -45,7 +47,7 @@ class Unseen:
     def read(cls, path: Path) -> Self:
         """What `write` wrote; raises ValueError for a file that holds anything else."""
         try:
-            table = pq.read_table(path.absolute(), columns=["key", "label", "probabilities"])
+            table = pq.read_table(opened(path), columns=["key", "label", "probabilities"])
             lists: Any = table["probabilities"].combine_chunks()
             shares = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
             keys, labels = (np.asarray(table[name]) for name in ("key", "label"))

@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from features.errors import FeaturesError, SourceError
+from features.stores import place
 from features.trunk.spec import AUTO
 from features.trunk.torchvision_families import check_beginning
 from models.errors import ModelsError
@@ -33,6 +33,7 @@ from pipeline.config import (
     FeaturesConfig,
     FinetuneConfig,
     InspectConfig,
+    Place,
     PredictConfig,
     PretrainConfig,
     ScreenConfig,
@@ -152,10 +153,10 @@ def curve(config: Annotated[CurveConfig, Flat] = _CURVE, show: Show = _SHOW) -> 
 )
 def predict(
     model: Annotated[
-        Path, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
+        Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
     ],
     images: Annotated[
-        tuple[Path, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
+        tuple[Place, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
     ] = (),
     config: Annotated[PredictConfig, Flat] = _PREDICT,
     show: Show = _SHOW,
@@ -204,8 +205,9 @@ def _loading(show: ScreenConfig, command: str, dataset: str = "", backbone: str 
     """Refuse what can be seen at once to be wrong, and show that `command` has begun while its stage is imported."""
     screen.quiet, screen.verbose = show.quiet, show.verbose
     check_folders()
-    looks_like_path = len(Path(dataset).parts) > 1 or Path(dataset).suffix in (".csv", ".parquet")
-    if looks_like_path and "{" not in dataset and not Path(dataset).exists():  # a range of tars is no file
+    path = place(dataset)
+    looks_like_path = len(path.parts) > 1 or path.suffix in (".csv", ".parquet")
+    if looks_like_path and "{" not in path.name and not path.exists():  # a range of tars is no file
         raise SourceError(f"unknown data set {dataset!r}: there is no such file or folder")
     for name in (backbone or AUTO).split(","):
         if name.strip() != AUTO:
@@ -259,7 +261,8 @@ def _in_words(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError):  # a file that can neither be named nor reached is the machine's matter, not a bug
         where = error.filename or "the operating system refused"
-        return f"{error.strerror or error} ({where}): check the path and its disk"
+        checked = "the address, and who may use it" if "://" in str(where) else "the path and its disk"
+        return f"{error.strerror or error} ({where}): check {checked}"
     return str(error)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from features.sources.options import SourceOptions
+from features.stores import is_remote, place
 from features.trunk.spec import BackboneOptions, NetworkOptions, TrunkOptions, TrunkSpec
 from models.heads.registry import DEFAULTS, HEADS, HeadSettings
 from models.heads.settings import XgbSettings
@@ -21,12 +22,30 @@ from pipeline.console import warn
 from pipeline.errors import ConfigError
 from pipeline.inspection.codes import CODES
 
+
+def _place(_: type, tokens: Sequence[Token]) -> Path:
+    return place(tokens[0].value)
+
+
+class _Unchecked:
+    """Tells pydantic, by which cyclopts checks values where it is loaded, that a place in a store will do."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(*_: object) -> dict[str, str]:
+        return {"type": "any"}
+
+
+Place = Annotated[Path, Parameter(converter=_place), _Unchecked]
+"""A path, or a place in a store."""
+
 MOST_TRIALS = 10_000
 
 HERE: Final = "here"
 """The machine that a command runs on, as `RunConfig.on` has it."""
 
 MOST_FOLDS, USUAL_FOLDS = 20, 5
+
+_IN_TRAINING = "what a network is trained from (its checkpoint, and images decoded once)"
 
 FEW_IMAGES = 2000
 """Of fewer images each is tested: a fifth of them would tell little."""
@@ -69,7 +88,7 @@ class RunConfig:
         max_bad: Share of images that may be unreadable before the run fails.
         retry_bad: Try again what could not be read in an earlier run.
         seed: Seed of --train-limit, of random weights and of all that is drawn.
-        out: Folder that everything is written to.
+        out: Folder that everything is written to, or a place in a store: s3://bucket/run.
         on: Where features are made: here, or ray, by the workers of a Ray cluster, who reach images and --out by the
             same paths.
         address: The Ray cluster, host:port, or auto for the one that runs here; by default one is started for the run.
@@ -80,7 +99,7 @@ class RunConfig:
     max_bad: Annotated[float, IMAGES] = 0.01
     retry_bad: Annotated[bool, IMAGES] = False
     seed: int = 0
-    out: Path = Path("artifacts")
+    out: Place = Path("artifacts")
     on: Literal["here", "ray"] = HERE
     address: str | None = None
 
@@ -101,6 +120,12 @@ class RunConfig:
             )
 
 
+def _refuse_store(run: RunConfig, what: str) -> None:
+    """Raise ConfigError for results in a store among which would be what a program writes in the midst of."""
+    if is_remote(run.out):
+        raise ConfigError(f"--out {run.out} came, and {what} cannot be kept there: give a folder of this machine")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
@@ -110,7 +135,8 @@ class FeaturesConfig:
 
     Attributes:
         dataset: A folder of images, a CSV or Parquet manifest (path,label[,split]), a folder of Hugging Face image
-            Parquet files, or a set known by name: digits, mnist, cifar10 … (an unknown name lists them all).
+            Parquet files, each of them also in a store (s3://bucket/photos, gs://…, hf://datasets/…), or a set known by
+            name: digits, mnist, cifar10 … (an unknown name lists them all).
     """
 
     dataset: Annotated[str, IMAGES] = field(default="digits", kw_only=False)
@@ -138,6 +164,8 @@ class LearningConfig:
         self.features.run.refuse_cluster("heads learn from the whole table, which is done")
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
+        if self.tune:
+            _refuse_store(self.features.run, "the studies of --tune")
 
     def selects(self, trunks: Sequence[TrunkSpec]) -> bool:
         """Whether to learn from the best nodes of `trunks` alone."""
@@ -163,6 +191,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         self.run.refuse_cluster("a network learns")
+        _refuse_store(self.run, _IN_TRAINING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +273,8 @@ class CompareConfig:
         if FORMER_NETWORK in map(str.strip, self.heads.split(",")):
             warn(f"the head {FORMER_NETWORK} is now called {NETWORK}: the old name goes with the next release")
         names = self.head_names()
+        if NETWORK in names:
+            _refuse_store(self.learning.features.run, _IN_TRAINING)
         if self.folds is not None and self.folds not in (0, *range(2, MOST_FOLDS + 1)):
             raise ConfigError(f"--folds {self.folds} is out of range: expected 2 to {MOST_FOLDS}, or 0 for none")
         if self.folds and NETWORK in names:
@@ -297,6 +328,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         self.run.refuse_cluster("a network learns")
+        _refuse_store(self.run, _IN_TRAINING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,7 +356,7 @@ class PredictConfig:
     at_least: float | None = None
     json: bool = False
     csv: bool = False
-    out: Path | None = None
+    out: Place | None = None
 
     def __post_init__(self) -> None:
         if self.backbone and not self.imagenet:

@@ -57,10 +57,11 @@ def load_classifier(path: str | Path) -> TrainedClassifier:
     >>> classifier.predict(open_table("table").read("test").x)[[0, -1]].tolist()
     ['beech', 'oak']
     """
+    from features.stores import place
     from models.card import load_classifier
     from models.trained import TrainedClassifier
 
-    return TrainedClassifier(*load_classifier(Path(path)))
+    return TrainedClassifier(*load_classifier(place(path)))
 
 
 def load_comparison(path: str | Path) -> Comparison:

@@ -6,8 +6,10 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import cast
 
 from features.errors import DecodeError
+from features.stores import fetch, is_remote, stamp_of
 
 MOST_BYTES = 2**30
 """Bytes of a file that are read: no photograph has more."""
@@ -36,15 +38,33 @@ def read_file(path: Path) -> bytes:
     Raises OSError where it cannot be read, DecodeError where it is no file (such are not opened: a pipe would wait for
     ever) or is larger than MOST_BYTES.
     """
+    if is_remote(path):
+        return fetch(path)
     _check(path.stat())
     with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         _check(os.fstat(file.fileno()))  # another may stand there by now
         return file.read(MOST_BYTES)
 
 
+def read_part(path: Path, start: int, size: int) -> bytes:
+    """An image that lies within a file, such as a tar; raises OSError, and DecodeError where it is too large."""
+    _check_size(size)
+    if is_remote(path):
+        content = fetch(path, start, start + size)
+    else:
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(size)
+    if len(content) < size:
+        raise OSError(f"{path.name} ends within it")
+    return content
+
+
 def file_stamp(path: str | Path) -> str:
     """Size and time of change: cheap to ask, and different once the file is; ABSENT where there is none."""
     try:
+        if is_remote(path):
+            return stamp_of(cast(Path, path))
         status = os.stat(path)  # noqa: PTH116 lists of a million images have no Path for each
     except OSError:
         return ABSENT
@@ -54,5 +74,9 @@ def file_stamp(path: str | Path) -> str:
 def _check(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError(f"{_OTHERS.get(stat.S_IFMT(status.st_mode), 'something else')} and not a file: remove it")
-    if status.st_size > MOST_BYTES:
-        raise DecodeError(f"{status.st_size / 1e9:,.1f} GB, over {MOST_BYTES / 1e9:.1f}: no image is so large")
+    _check_size(status.st_size)
+
+
+def _check_size(size: int) -> None:
+    if size > MOST_BYTES:
+        raise DecodeError(f"{size / 1e9:,.1f} GB, over {MOST_BYTES / 1e9:.1f}: no image is so large")

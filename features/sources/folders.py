@@ -14,6 +14,7 @@ from features.sources.layout.tree import Identity, Tree, scan
 from features.sources.names import clean_names
 from features.sources.options import FOLDER, NEAR, SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
+from features.stores import listed_once, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
         _warn(tree, layout)
         classes, labels = name_classes(clean_names([part.name for part, _, _ in rows], str(root)))
     return Source(
-        name=root.resolve().name,
+        name=name_of(root),
         classes=classes,
         items=listing(
             keys,
@@ -55,7 +56,8 @@ def open_folder(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source
 
 def files_below(folder: Path) -> list[Path]:
     """Every file below `folder` that may be an image; raises SourceError for a folder that may not be read."""
-    tree = scan(folder)
+    with listed_once():
+        tree = scan(folder)
     left_out = tree.left_out()
     if left_out:
         logger.warning("%s: %s", folder, ", ".join(left_out))

@@ -24,6 +24,7 @@ from features.sources.parquet.columns import Columns, called_image, holds_images
 from features.sources.parquet.files import PARQUET, SplitFiles, base_name, files_below, find_splits
 from features.sources.parquet.rows import RowGroup, RowReader
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
+from features.stores import name_of, opened
 
 LISTED_AT_ONCE = 65_536
 
@@ -54,7 +55,7 @@ def looks_like_hub(root: Path) -> bool:
 def _may_hold_images(path: Path) -> bool:
     """Whether a file has a column of images, whatever else it has; one that names images in files is a list."""
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(opened(path))
     except (OSError, pa.ArrowException):
         return says_split(base_name(path))
     kinds = {field.name: field.type.value_type if pa.types.is_list(field.type) else field.type for field in schema}
@@ -77,7 +78,7 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
     keys = [f"{name}/{row:07d}" for name, rows in names for row in range(rows)]
     splits = [found.splits[file.name] if classes else "train" for file in used for _ in file.labels]
     return Source(
-        name=root.resolve().stem if root.is_file() else root.resolve().name,
+        name=root.resolve().stem if root.is_file() else name_of(root),
         classes=classes,
         items=listing(
             keys,
@@ -93,7 +94,7 @@ def open_hub(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
 
 def _open_file(path: Path, name: str, asked: SourceOptions, on_listed: OnListed) -> _File:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(opened(path)) as file:
             _check_rows(path, file.metadata)
             groups = _groups_of_rows(path, file, asked.group_column)
             columns = image_columns(

@@ -20,6 +20,7 @@ from features.sources.lists.places import locate
 from features.sources.lists.values import class_names, flagged, group_names, says_splits, split_names, texts
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
+from features.stores import opened
 
 
 def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
@@ -114,7 +115,7 @@ def _may_matter(kind: pa.DataType, named: bool) -> bool:
 def _read_parquet(path: Path, wanted: dict[str, str], group: str) -> pd.DataFrame:
     """The columns that are needed, of a Parquet file; raises SourceError for one that is damaged."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(opened(path)) as file:
             schema = file.schema_arrow
             columns = [name for name in schema.names if not name.startswith("__index_level_")]
             check_group(str(path), columns, group)

@@ -29,6 +29,7 @@ from features.sources.source import (
 )
 from features.sources.splits import check_groups, complete_splits, missing_splits
 from features.sources.tars import looks_like_tars, open_tars
+from features.stores import listed_once, place
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +60,13 @@ KINDS = (
         open=open_hub,
         takes=("columns", "config", "group"),
     ),
-    Kind(said="a folder of images", is_meant=Path.is_dir, open=open_folder, takes=("layout", "group")),
-    Kind(said="a CSV or Parquet manifest", is_meant=Path.is_file, open=open_manifest, takes=("columns", "group")),
+    Kind(said="a folder of images", is_meant=lambda path: path.is_dir(), open=open_folder, takes=("layout", "group")),
+    Kind(
+        said="a CSV or Parquet manifest",
+        is_meant=lambda path: path.is_file(),
+        open=open_manifest,
+        takes=("columns", "group"),
+    ),
 )
 """Where images come from that are not known by name; the first kind that is meant is opened."""
 
@@ -90,7 +96,8 @@ def open_source(
     0  beech/0001.jpg  train      0
     3  beech/0004.jpg  train      0
     """
-    source = _open(dataset, asked, on_listed)
+    with listed_once():
+        source = _open(dataset, asked, on_listed)
     if asked.exclude:
         source = _without(dataset, source, asked.exclude)
     if asked.group:
@@ -178,10 +185,11 @@ def _open(dataset: str, asked: SourceOptions, on_listed: OnListed) -> Source:
         _refuse_two_meanings(dataset, asked.data_dir)
         _refuse_unused(dataset, asked, "a known set", ())
         return open_named(dataset.lower(), asked.data_dir)
+    root = place(dataset)
     for kind in KINDS if dataset else ():
-        if kind.is_meant(Path(dataset)):
+        if kind.is_meant(root):
             _refuse_unused(dataset, asked, kind.said, kind.takes)
-            return kind.open(Path(dataset), asked, on_listed)
+            return kind.open(root, asked, on_listed)
     paths = ", ".join(kind.said for kind in KINDS)
     raise SourceError(
         f"unknown data set {dataset!r}, no file or folder here: expected {paths}, or one of {', '.join(KNOWN)}"

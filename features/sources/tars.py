@@ -18,15 +18,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.errors import DecodeError, SourceError, counted, first_line, some
+from features.errors import SourceError, counted, first_line, some
 from features.sources.columns import by_name, check_group, pick, roles_but_split
-from features.sources.files import IMAGE_SUFFIX, MOST_BYTES
+from features.sources.files import IMAGE_SUFFIX, read_part
 from features.sources.layout.tree import holds_data, litter_of
 from features.sources.layout.words import refuse_twice, says_split, splits_of
 from features.sources.lists.values import class_names, group_names
 from features.sources.options import SourceOptions
 from features.sources.parquet.files import base_name, files_below
 from features.sources.source import SPLITS, UNLABELLED, OnListed, Source, listing, name_classes
+from features.stores import name_of
 
 TAR, PACKED = ".tar", (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -72,16 +73,8 @@ class _Tar:
     groups: dict[str, str] = field(default_factory=dict)
 
     def read(self, number: int) -> bytes:
-        """An image; raises OSError where the tar has not so many bytes any more, DecodeError for one too large."""
-        size = self.sizes[number]
-        if size > MOST_BYTES:
-            raise DecodeError(f"{size / 1e9:,.1f} GB, over {MOST_BYTES / 1e9:.1f}: no image is so large")
-        with self.path.open("rb") as file:
-            file.seek(self.offsets[number])
-            content = file.read(size)
-        if len(content) < size:
-            raise OSError(f"{self.path.name} ends within it")
-        return content
+        """An image; raises as `read_part` does."""
+        return read_part(self.path, self.offsets[number], self.sizes[number])
 
 
 def looks_like_tars(path: Path) -> bool:
@@ -123,7 +116,7 @@ def open_tars(root: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
 def _name(root: Path) -> str:
     """What a set is called: its folder, or its tar without the numbers."""
     name = _RANGE.sub("", root.name).removesuffix(TAR).strip("-_.")
-    return root.resolve().name if root.is_dir() else name or root.resolve().parent.name
+    return name_of(root) if root.is_dir() else name or name_of(root.parent)
 
 
 def _files(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from features.errors import SourceError, TableError, first_line
 from features.storage import replacing
+from features.stores import opened
 
 LEDGER = "errors.parquet"
 
@@ -31,7 +32,7 @@ def write_ledger(folder: Path, errors: list[LedgerEntry]) -> pd.DataFrame:
 def read_ledger(folder: Path) -> pd.DataFrame:
     """What `write_ledger` wrote; raises TableError where it is damaged."""
     with reading(folder / LEDGER):
-        return pq.read_table((folder / LEDGER).absolute()).to_pandas()
+        return pq.read_table(opened(folder / LEDGER)).to_pandas()
 
 
 def refuse_many(ledger: pd.DataFrame, listed: int, max_bad: float, folder: Path) -> None:

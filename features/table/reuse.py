@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.storage import FileRecord
+from features.stores import opened
 from features.table.ledger import reading
 from features.table.manifest import TableSpec, recorded_shards
 from features.table.shard import LISTED
@@ -55,7 +56,7 @@ class EarlierRows:
     def _look(self, path: Path, records: Mapping[str, FileRecord]) -> None:
         """Note the rows at `path` that are wanted and were not found before."""
         try:
-            table = pq.read_table(path.absolute(), columns=["key", "stamp"])
+            table = pq.read_table(opened(path), columns=["key", "stamp"])
             about = json.loads((table.schema.metadata or {})[b"treehead"])
         except (OSError, pa.ArrowException, KeyError, ValueError):  # no shard, or one of an earlier format
             return
@@ -69,5 +70,5 @@ class EarlierRows:
 
     def _read(self, file: int) -> pa.Table:
         with reading(self._paths[file]):
-            whole = pq.read_table(self._paths[file].absolute())
+            whole = pq.read_table(opened(self._paths[file]))
         return whole.drop_columns(list(LISTED)).replace_schema_metadata()

@@ -20,6 +20,7 @@ from features.looks import LOOKS
 from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
 from features.storage import Json, digest, from_json, replacing
+from features.stores import opened
 from features.table.ledger import LedgerEntry
 from features.table.manifest import FORMAT, TableSpec
 
@@ -142,7 +143,7 @@ def _write(
 def read_summary(path: Path) -> ShardSummary | None:
     """The summary of the shard at `path`, from its footer alone; None where there is none."""
     try:
-        metadata = pq.read_schema(path.absolute()).metadata or {}
+        metadata = pq.read_schema(opened(path)).metadata or {}
         return from_json(ShardSummary, json.loads(metadata[b"treehead.shard"]))
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return None

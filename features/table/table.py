@@ -29,6 +29,7 @@ from features.errors import TableError
 from features.near.thumbnail import SIDE
 from features.sources.source import UNLABELLED
 from features.storage import FileRecord, Json, digest
+from features.stores import opened, place
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
 from features.table.shard import IMAGE_COLUMNS
@@ -102,7 +103,7 @@ class FeatureTable(Indexed):
 
         What is in a file is checked when it is first read. Raises TableError.
         """
-        folder = Path(folder)
+        folder = place(folder)
         manifest = Manifest.read(folder)
         manifest.check_spec(folder, fingerprint)
         table = cls(folder, manifest)
@@ -201,12 +202,12 @@ class FeatureTable(Indexed):
         self._checked(LEDGER)
         return read_ledger(self.folder)
 
-    def _checked(self, name: str) -> Path:
-        """The absolute path of a file, once it is found to be the one that the manifest names."""
+    def _checked(self, name: str) -> Any:
+        """A file, as pyarrow reads it, once it is found to be the one that the manifest names."""
         path = self.folder / name
         if not self._is_right(name):
             raise TableError(f"{path} is not the file that {MANIFEST} names (its SHA-256 differs): {RUN_AGAIN}")
-        return path.absolute()
+        return opened(path)
 
     def _is_right(self, name: str) -> bool:
         if name in self._unchecked and self._records[name].fits(self.folder / name):

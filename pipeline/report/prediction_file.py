@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +22,8 @@ import pyarrow.parquet as pq
 from features.errors import OutputError
 from features.locks import locked
 from features.sources.files import file_stamp
-from features.storage import SCRATCH, check_writable, digest, replacing
+from features.storage import SCRATCH, check_writable, digest, remove_folder, replacing
+from features.stores import opened
 from pipeline.errors import PredictError
 from pipeline.report.predictions import Prediction
 
@@ -104,7 +104,7 @@ def write_predictions(
         if not done:
             _join(files, path, _schema(by.classes, whole))
         unread, left_open = _without_class(path)
-        shutil.rmtree(folder)
+        remove_folder(folder)
     return PredictionFile(path=path, images=len(paths), reused=len(paths) - images, left_open=left_open, unread=unread)
 
 
@@ -152,13 +152,13 @@ def _join(parts: Iterable[Path], path: Path, schema: pa.Schema) -> None:
         pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
     ):
         for part in parts:
-            writer.write_table(pq.read_table(part.absolute()).cast(schema))
+            writer.write_table(pq.read_table(opened(part)).cast(schema))
 
 
 def _fingerprint(path: Path) -> str | None:
     """What decides the content of a file of predictions; None where there is no such file."""
     try:
-        about = json.loads((pq.read_schema(path.absolute()).metadata or {})[ABOUT])
+        about = json.loads((pq.read_schema(opened(path)).metadata or {})[ABOUT])
         return str(about["fingerprint"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
@@ -167,7 +167,7 @@ def _fingerprint(path: Path) -> str | None:
 def _without_class(path: Path) -> tuple[list[Prediction], int]:
     """Images that could not be read, and how many others have no class."""
     try:
-        table = pq.read_table(path.absolute(), columns=["image", "error"], filters=pc.field("class").is_null())
+        table = pq.read_table(opened(path), columns=["image", "error"], filters=pc.field("class").is_null())
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path} is damaged ({error}): delete it and predict again") from error
     unread = [Prediction(**row) for row in table.to_pylist() if row["error"]]

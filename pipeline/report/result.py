@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 
 from features.storage import Json, from_json, read_json, sealed, unsealed, write_json
+from features.stores import place
 from features.trunk.spec import TrunkSpec
 from models.columns.nodes import NodeScores
 from models.trials import Tried
@@ -135,7 +136,8 @@ class Comparison:
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """The comparison in a `metrics.json`, or in the folder that holds one; raises ResultError."""
-        file = Path(path, METRICS) if Path(path).is_dir() else Path(path)
+        file = place(path)
+        file = file / METRICS if file.is_dir() else file
         try:
             return cls.from_json(unsealed(read_json(file), SEAL))
         except OSError as error:

@@ -26,6 +26,7 @@ from features.near.search import Directions
 from features.sources.decode import decode
 from features.sources.source import ALL, SPLITS, Source
 from features.storage import digest, replacing
+from features.stores import opened
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
 from features.trunk.trunk import Trunk, cut_trunk
@@ -164,7 +165,7 @@ def _write(folder: Path, images: pd.DataFrame, doubles: NearDoubles) -> None:
 
 def _read(folder: Path) -> Likeness:
     try:
-        images, pairs = pd.read_parquet(folder / IMAGES), pq.read_table((folder / DOUBLES).absolute())
+        images, pairs = pd.read_parquet(opened(folder / IMAGES)), pq.read_table(opened(folder / DOUBLES))
         rows = pd.Index(images["key"])
         first, second = (rows.get_indexer(pairs[name].to_pylist()) for name in ("key", "other"))
         found = json.loads((pairs.schema.metadata or {})[b"found"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from features.sources.registry import open_source
 from features.sources.source import SPLITS, Source
 from features.storage import mark_results
+from features.stores import place
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded, weights_of
 from features.trunk.spec import TrunkOptions
@@ -46,7 +46,8 @@ def open_images(
     near: Mapping[str, str] | None = None,
 ) -> Source:
     """List the images of `dataset`, see `open_source`, and see that what comes of them can be written."""
-    if Path(dataset).is_dir() and run.out.resolve() == Path(dataset).resolve():
+    images = place(dataset)
+    if images.is_dir() and run.out.resolve() == images.resolve():
         raise PipelineError(f"--out {run.out} is the folder of images: choose another")
     mark_results(run.out)
     with progress(f"images of {dataset}", None) as advance:

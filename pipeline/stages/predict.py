@@ -170,7 +170,7 @@ def _trunks(head: Classifier, card: Card, config: PredictConfig) -> Sequence[Tru
 
 def _shown(path: Path) -> str:
     """The path as text, also where its name is not UTF-8."""
-    return os.fsencode(path).decode(errors="replace")
+    return os.fsencode(str(path)).decode(errors="replace")
 
 
 def _expand(images: Sequence[Path]) -> list[Path]:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from features.errors import SourceError, counted
@@ -15,6 +16,7 @@ from features.sources.files import IMAGE_SUFFIX, file_stamp
 from features.sources.layout.words import masks_among
 from features.sources.source import OnListed
 from features.storage import MARK
+from features.stores import is_remote, listed
 
 LITTER = {
     "macOS": r"\._.*|\.ds_store|\.appledouble|\.trashes|\.spotlight-v100|\.fseventsd|__macosx|icon\r",
@@ -117,7 +119,11 @@ class Tree:
 
 def holds_data(folder: Path, besides: str | tuple[str, ...] = ()) -> bool:
     """Whether files called like images or lists are at or below `folder`, other than with the endings `besides`."""
-    found = (name.lower() for _, _, names in os.walk(folder) for name in names if DATA.fullmatch(name))
+    if is_remote(folder):
+        every = (name for files in listed(folder).values() for name, _ in files)
+    else:
+        every = (name for _, _, names in os.walk(folder) for name in names)
+    found = (name.lower() for name in every if DATA.fullmatch(name))
     return any(litter_of(name) is None and not name.endswith(besides) for name in found)
 
 
@@ -126,6 +132,15 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
 
     Raises SourceError for a folder that cannot be listed or entered: its images would be missed.
     """
+    tree, found = _scan_store(root, on_listed) if is_remote(root) else _scan_disk(root, on_listed)
+    for folder in reversed(found):
+        _leave_masks(folder, tree)
+        folder.images = len(folder.files) + sum(below.images for below in folder.folders)
+    return tree
+
+
+def _scan_disk(root: Path, on_listed: OnListed) -> tuple[Tree, list[Folder]]:
+    """What is below a folder of this machine, and every folder, each after those that it is in."""
     top = Folder(path="", identity=_identity(root))
     around = [parent.stat() for parent in root.resolve().parents if os.access(parent, os.F_OK)]
     seen = {(status.st_dev, status.st_ino) for status in around}
@@ -140,17 +155,44 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
             _sort(entry, folder, tree, seen)
         waiting += reversed(folder.folders)
         on_listed(len(entries))
-    for folder in reversed(found):
-        _leave_masks(folder, tree)
-        folder.images = len(folder.files) + sum(below.images for below in folder.folders)
-    return tree
+    return tree, found
+
+
+def _scan_store(root: Path, on_listed: OnListed) -> tuple[Tree, list[Folder]]:
+    """As `_scan_disk`, of a place in a store: one listing has all files, and there are no links."""
+    files = listed(root)
+    marked = {path for path, inside in files.items() if path and any(name == MARK for name, _ in inside)}
+    folders = {"": Folder(path="", identity=(-1, 0))}
+    tree = Tree(root=root, top=folders[""], around=frozenset(), litter=Counter(), oddities=Counter())
+    for path in sorted(files, key=lambda path: path.split("/")):
+        names = path.split("/") if path else []
+        line = ["/".join(names[:depth]) for depth in range(1, len(names) + 1)]
+        makers = ("treehead" if each in marked else litter_of(name) for name, each in zip(names, line, strict=True))
+        maker = next((maker for maker in makers if maker is not None), None)
+        if maker is not None:
+            tree.litter[maker] += len(files[path])
+            continue
+        for above, below in pairwise(["", *line]):
+            if below not in folders:
+                folders[below] = Folder(path=below, identity=(-1, len(folders)), above=folders[above])
+                folders[above].folders.append(folders[below])
+        for name, changed in sorted(files[path]):
+            maker = litter_of(name)
+            if maker is not None:
+                tree.litter[maker] += 1
+            elif other := _other(name):
+                folders[path].others[other] += 1
+            else:
+                folders[path].files.append((name, changed))
+        on_listed(len(files[path]))
+    return tree, list(folders.values())
 
 
 def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identity]) -> None:
     """Put one entry of `folder` where it belongs."""
     path, link = Path(entry.path), entry.is_symlink()
     is_folder = path.is_dir() if link else entry.is_dir()  # a link may lead in a circle
-    maker, suffix = litter_of(entry.name), entry.name.rpartition(".")[2].lower()
+    maker, other = litter_of(entry.name), _other(entry.name)
     if maker is None and is_folder and os.access(path / MARK, os.F_OK):  # of a closed folder it is not known
         maker = "treehead"
     if maker is not None:
@@ -162,12 +204,20 @@ def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identit
             tree.oddities["link", " to folders above or read already"] += 1
         else:
             folder.folders.append(below)
-    elif (NO_IMAGES if "." in entry.name else NO_IMAGES_EITHER).fullmatch(suffix):
-        folder.others[f".{suffix}" if "." in entry.name else entry.name] += 1
+    elif other:
+        folder.others[other] += 1
     elif (path.exists() and not path.is_file()) if link else not entry.is_file():
         tree.oddities["pipe", ", sockets or devices"] += 1
     else:
         folder.files.append((entry.name, file_stamp(path)))
+
+
+def _other(name: str) -> str:
+    """What a file that is no image by its name is counted as; empty for all that may be one."""
+    if "." not in name:
+        return name if NO_IMAGES_EITHER.fullmatch(name.lower()) else ""
+    suffix = name.rpartition(".")[2]
+    return f".{suffix.lower()}" if NO_IMAGES.fullmatch(suffix.lower()) else ""
 
 
 def _leave_masks(folder: Folder, tree: Tree) -> None:

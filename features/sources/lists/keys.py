@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from features.errors import SourceError, first_line
 from features.sources.lists.dialects import read_lines, read_text
+from features.stores import opened
 
 COLUMN = "key"
 
@@ -23,7 +24,7 @@ def read_keys(path: Path) -> set[str]:
     """
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            found = pq.read_table(path.absolute(), columns=[COLUMN])[COLUMN].drop_null()
+            found = pq.read_table(opened(path), columns=[COLUMN])[COLUMN].drop_null()
             return set(map(str, found.to_pylist()))
         lines = read_lines(path)
         if not _NAMED.fullmatch(next(iter(lines), "").strip()):

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from features.errors import SourceError, some
 from features.sources.files import ABSENT, IMAGE_SUFFIX, file_stamp
 from features.sources.source import OnListed
+from features.stores import inside, is_remote, listed
 
 USUAL = ("", "images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
 """Folders beside a list in which its images are looked for before all others; the first is the list's own."""
@@ -28,14 +29,17 @@ def locate(path: Path, entries: list[str], on_listed: OnListed) -> tuple[list[st
     What is in no place keeps its name, with the stamp ABSENT. Raises SourceError for addresses, names with NUL, one
     that fits several files, two of one file, or all absent.
     """
+    if is_remote(path):
+        entries = [entry.removeprefix(f"{path.parent}/") for entry in entries]
     _refuse_odd(path, entries)
     keys = [_tidy(entry) for entry in entries]
     stamps = _stamps(path.parent, keys, on_listed)
     lost = {row: _tidy(entries[row].strip().replace("\\", "/")) for row, stamp in enumerate(stamps) if stamp == ABSENT}
     places = _Places(path, lost.values())
-    for row, name in lost.items():
-        if found := places.find(name):
-            keys[row], stamps[row] = found, file_stamp(path.parent / found)
+    found = {row: place for row, name in lost.items() if (place := places.find(name))}
+    moved = _stamps(path.parent, list(found.values()), lambda _: None)
+    for (row, place), stamp in zip(found.items(), moved, strict=True):
+        keys[row], stamps[row] = place, stamp
     if entries and all(stamp == ABSENT for stamp in stamps):
         raise SourceError(
             f"{path} lists {len(entries)} images, and none is there (first: {entries[0]!r}; looked for beside the "
@@ -106,7 +110,7 @@ def _refuse_odd(path: Path, entries: list[str]) -> None:
 def _refuse_twice(path: Path, keys: list[str]) -> None:
     """Raise SourceError for one file under two names: as a/b.png and as c/../a/b.png, or from the root."""
     odd = [key for key in keys if ".." in key or key.startswith("/")]
-    base = os.path.abspath(path.parent)  # noqa: PTH100 links in it are kept
+    base = os.path.abspath(str(path.parent))  # noqa: PTH100 links in it are kept
     known = dict(zip(keys, keys, strict=True)) if odd else {}
     for key in odd:
         plain = os.path.normpath(f"{base}/{key}" if not key.startswith("/") else key).removeprefix(f"{base}/")
@@ -128,6 +132,10 @@ def _folded(name: str) -> str:
 
 
 def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
+    if is_remote(folder):  # a request for each would take hours
+        there = {f"{path}/{name}".lstrip("/"): stamp for path, files in listed(folder).items() for name, stamp in files}
+        on_listed(len(keys))
+        return [there.get(key, ABSENT) for key in keys]
     stamps = []
     for start in range(0, len(keys), _TOLD_EVERY):
         some_keys = keys[start : start + _TOLD_EVERY]
@@ -138,5 +146,7 @@ def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
 
 def _inside(folder: Path) -> tuple[list[str], list[str]]:
     """The folders and the files in a folder, by name; none of one that is not there, or may not be listed."""
+    if is_remote(folder):
+        return inside(folder)
     _, folders, files = next(os.walk(folder), ("", [], []))
     return sorted(folders), sorted(files)

@@ -13,6 +13,7 @@ from features.errors import SourceError, some
 from features.sources.layout.tree import litter_of
 from features.sources.layout.words import fold_number, parse, refuse_twice, says_split, splits_of
 from features.sources.source import SPLITS
+from features.stores import is_remote, listed, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,25 @@ def files_below(root: Path, suffix: str) -> list[Path]:
     """The files of a suffix at or below `root`, hidden ones left out; none for what cannot be listed."""
     if root.is_file():
         return [root] if root.suffix.lower() == suffix else []
+    if is_remote(root):
+        places = [f"{path}/{name}".lstrip("/") for path, files in listed(root).items() for name, _ in files]
+        return sorted(root / each for each in places if _is_wanted(each, suffix))
     found: list[Path] = []
     for parent, folders, names in os.walk(root):
         deep = len(Path(parent).relative_to(root).parts) >= DEEPEST
         folders[:] = [] if deep else [name for name in folders if litter_of(name) is None]
         found += [Path(parent, name) for name in names if name.lower().endswith(suffix) and litter_of(name) is None]
     return sorted(found)
+
+
+def _is_wanted(place: str, suffix: str) -> bool:
+    """Whether a file has this suffix and is neither hidden nor too deep, by its name and the folders it is in."""
+    names = place.split("/")
+    return place.lower().endswith(suffix) and len(names) <= DEEPEST + 1 and not any(map(_is_litter, names))
+
+
+def _is_litter(name: str) -> bool:
+    return litter_of(name) is not None
 
 
 def find_splits(root: Path, files: list[Path], config: str) -> SplitFiles:
@@ -68,7 +82,7 @@ def find_splits(root: Path, files: list[Path], config: str) -> SplitFiles:
 def _place(root: Path, path: Path) -> tuple[str, str]:
     """The config and the split of a file, by its name and the folders that it is in."""
     folders = [name for name in path.relative_to(root).parts[:-1] if name.lower() != "data"] if path != root else []
-    split, top = base_name(path), root.resolve().name
+    split, top = base_name(path), name_of(root)
     if says_split(split):
         folders = [name for name in folders if parse(name)[0] != parse(split)[0] or not parse(split)[0]]
     elif folders and says_split(folders[-1]):

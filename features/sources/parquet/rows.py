@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from features.errors import first_line
 from features.sources.files import read_file
+from features.stores import is_remote, opened
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ class RowReader:
         """The image that a row names instead of holding it: beside its file, or from the set's folder on."""
         if not path:
             raise OSError("the row holds no image bytes")
+        if is_remote(file):
+            raise OSError(f"the row names {path} instead of holding it, which is read on this machine alone")
         root = Path(os.path.normpath(self._root.absolute()))
         places = [Path(os.path.normpath(start / path)) for start in (file.parent.absolute(), root)]
         inside = [place for place in places if place.is_relative_to(root)]
@@ -122,7 +125,7 @@ class RowReader:
 def _rows(group: RowGroup) -> Iterator[tuple[Any, str | None]]:
     """Each row's bytes, an Arrow scalar, and its path, where it has one."""
     at_once = int(np.clip(AT_ONCE * group.rows // max(group.size, 1), 1, max(group.rows, 1)))
-    with pq.ParquetFile(group.path, buffer_size=1 << 20, pre_buffer=False) as file:
+    with pq.ParquetFile(opened(group.path), buffer_size=1 << 20, pre_buffer=is_remote(group.path)) as file:
         found = 0
         for batch in file.iter_batches(at_once, [group.number], [group.column], use_threads=False):
             found += len(batch)

@@ -87,8 +87,9 @@ def _join(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=ANSWERS).close()  # Ray itself would try for minutes
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
     except (OSError, RuntimeError, ValueError) as error:
+        asked = f"`address={address}`" if address else "`on=ray`"
         raise ClusterError(
-            f"`address={address}` came, but no Ray cluster could be joined ({textwrap.shorten(str(error), LONGEST)}): "
+            f"{asked} came, but no Ray cluster could be joined ({textwrap.shorten(str(error), LONGEST)}): "
             "start one with ray start --head, and give host:port, or auto on one of its nodes"
         ) from error
 

@@ -37,7 +37,9 @@ class Frame:
     @classmethod
     def spanned(cls, rows: StoredRows, device: torch.device) -> Self:
         """With axes that span these rows, by QR decomposition, where they are half as many as columns or fewer."""
-        total = _sum([batch.double().sum(dim=0) for _, batch in rows.batches()])
+        total = torch.zeros(rows.dim, dtype=torch.float64)
+        for _, batch in rows.batches():
+            total += batch.double().sum(dim=0)  # a list of small sums would lie between large holes in memory
         origin = (total / len(rows)).float().to(device)
         if 2 * len(rows) > rows.dim:
             return cls(origin=origin)

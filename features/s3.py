@@ -22,7 +22,7 @@ BODIES = 4
 """How often an object is asked for whose bytes stop on their way; botocore tries again what has no answer."""
 
 
-class Store(S3FileSystem):
+class Store(S3FileSystem):  # type: ignore[misc]
     """s3fs without its caches, which would hide what others write; all that goes wrong is an OSError with a place."""
 
     connect_timeout, read_timeout = 10, 30  # seconds
@@ -85,7 +85,7 @@ class Store(S3FileSystem):
             told["ContinuationToken"] = page["NextContinuationToken"]
 
 
-class _File(S3File):
+class _File(S3File):  # type: ignore[misc]
     """A file of which parts are read, as often as they need."""
 
     def _fetch_range(self, start: int, end: int) -> bytes:

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from features.errors import SourceError
@@ -80,6 +81,20 @@ def test_a_set_is_the_same_wherever_its_tars_lie(tmp_path: Path) -> None:
         write_tar(tmp_path / place / "set" / "00000.tar", samples(0, 30))
     here, there = (open_source(str(tmp_path / place / "set")) for place in ("here", "there"))
     assert here.digest() == there.digest()
+
+
+def test_tars_in_a_store_are_read_there(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    for number in range(2):
+        write_tar(tmp_path / "set" / f"{number:05}.tar", samples(20 * number, 20))
+        store.pipe_file(f"/tars/set/{number:05}.tar", (tmp_path / "set" / f"{number:05}.tar").read_bytes())
+    try:
+        there, here = open_source("memory://tars/set"), open_source(str(tmp_path / "set"))
+        assert there.digest() == here.digest()
+        assert [there.read(row) for row in range(40)] == [here.read(row) for row in range(40)]
+        assert len(open_source("memory://tars/set/{00000..00001}.tar").items) == 40
+    finally:
+        store.rm("/tars", recursive=True)
 
 
 def test_columns_and_groups_are_taken_from_fields(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ LISTS, LOOKED_AT = 2048, 8
 PER_LIST, ROUNDS = 20, 5
 """Rows for each list that k-means learns from, and its rounds."""
 
+MARGIN = 0.25
+"""How far beyond what k-means has seen a number may lie, as a share of its range: a byte holds no more."""
+
 OnRows = Callable[[int], None]
 """Called with how many rows have just been looked up."""
 
@@ -155,6 +158,7 @@ def _index(rows: NDArray[Any], as_unit: AsUnit) -> Any:
         ) from None
     index: Any = faiss.index_factory(as_unit(rows[:1]).shape[1], f"IVF{min(LISTS, len(rows) // 40 + 1)},SQ8")
     index.nprobe, index.cp.niter = LOOKED_AT, ROUNDS
+    index.sq.rangestat_arg = MARGIN
     index.cp.min_points_per_centroid = index.cp.max_points_per_centroid = PER_LIST
     order = np.random.default_rng(0).permutation(len(rows))[: PER_LIST * index.nlist]
     some = rows[np.sort(order)]

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from benchmarks import curve as bench
 from features.table.folded import FoldedTable
 from features.table.table import Rows
-from models.columns.workspace import Workspace
+from models.columns.workspace import Workspace, learnt_from
 from models.heads.head import Head, OnStep
 from models.heads.registry import make_head
 from pipeline.report.curve import AtSize, LabelCurve, label_curve, worth
@@ -26,6 +26,7 @@ from tests.test_compare import files
 from tests.test_heads import MemoryTable
 
 IMAGES = (250, 354, 500, 707, 1000)
+TWICE = 2 * IMAGES[-1]
 COUNTS = {"train": (80, 40, 20, 3, 1), "validation": (20, 10, 5, 1, 0), "test": (20, 20, 20, 20, 20)}
 """Images of each class in each split."""
 
@@ -42,7 +43,9 @@ def simulated(random: np.random.Generator, exponent: float = 0.5) -> tuple[list[
     sizes = []
     for images in IMAGES:
         found = wrong(images, 5 if images < IMAGES[-1] else 1)
-        sizes.append(AtSize(images=images, wrong=found, loss=np.where(found, 2.0, 0.1).astype(np.float32)))
+        sizes.append(
+            AtSize(images=images, learnt=images, wrong=found, loss=np.where(found, 2.0, 0.1).astype(np.float32))
+        )
     return sizes, float(wrong(2 * IMAGES[-1], 1).mean())
 
 
@@ -51,14 +54,14 @@ def test_what_comes_lies_in_the_band_of_what_was_foretold(exponent: float) -> No
     random, inside = np.random.default_rng(0), 0
     for _ in range(100):
         sizes, came = simulated(random, exponent)
-        twice = label_curve(sizes, np.arange(400)).twice
+        twice = label_curve(sizes, TWICE, np.arange(400)).twice
         assert twice
         inside += twice.accuracy_low <= 1 - came <= twice.accuracy_high
     assert inside >= 90
 
 
 def test_a_gain_is_what_twice_has_more_and_a_steep_curve_shows_it() -> None:
-    found = label_curve(simulated(np.random.default_rng(1), 1.0)[0], np.arange(400))
+    found = label_curve(simulated(np.random.default_rng(1), 1.0)[0], TWICE, np.arange(400))
     assert found.twice
     assert found.gain
     last = found.points[-1]
@@ -75,10 +78,10 @@ def test_a_gain_is_what_twice_has_more_and_a_steep_curve_shows_it() -> None:
 def test_twice_of_what_makes_no_mistakes_is_worth_no_more_than_luck() -> None:
     draws = [np.zeros((5 if images < IMAGES[-1] else 1, 50), bool) for images in IMAGES]
     sizes = [
-        AtSize(images=images, wrong=each, loss=np.zeros(each.shape, np.float32))
+        AtSize(images=images, learnt=images, wrong=each, loss=np.zeros(each.shape, np.float32))
         for images, each in zip(IMAGES, draws, strict=True)
     ]
-    found = label_curve(sizes, np.arange(50))
+    found = label_curve(sizes, TWICE, np.arange(50))
     assert found.twice
     assert found.gain
     assert found.points[-1].accuracy == found.points[-1].accuracy_high == found.twice.accuracy == 1
@@ -87,15 +90,37 @@ def test_twice_of_what_makes_no_mistakes_is_worth_no_more_than_luck() -> None:
     assert "may be worth no more than luck: about 0.0 points of accuracy (−" in worth(found, 10)
 
 
+def test_where_less_of_twice_the_images_is_learnt_from_less_is_foretold_and_less_surely() -> None:
+    sizes, _ = simulated(np.random.default_rng(1), 1.0)
+    all_learnt, some_steer = (label_curve(sizes, learnt, np.arange(400)) for learnt in (TWICE, TWICE * 9 // 10))
+    assert all_learnt.points == some_steer.points
+    assert all_learnt.gain
+    assert some_steer.gain
+    assert some_steer.twice
+    assert some_steer.twice.images == TWICE
+    assert 0 < some_steer.gain.accuracy < all_learnt.gain.accuracy
+    assert some_steer.gain.accuracy_low < all_learnt.gain.accuracy_low
+
+
+def test_of_many_images_those_that_steer_are_not_learnt_from() -> None:
+    assert learnt_from({"train": 899, "validation": 100, "test": 300}) == 999
+    assert learnt_from({"train": 900, "validation": 100, "test": 300}) == 900
+
+
 def test_test_images_of_the_same_bytes_count_once() -> None:
     sizes, _ = simulated(np.random.default_rng(2))
-    alone, alike = (label_curve(sizes, groups).points[-1] for groups in (np.arange(400), np.arange(400) // 20))
+    alone, alike = (label_curve(sizes, TWICE, groups).points[-1] for groups in (np.arange(400), np.arange(400) // 20))
     twentieth = [
-        AtSize(images=each.images, wrong=each.wrong.repeat(20, axis=1), loss=each.loss.repeat(20, axis=1))
+        AtSize(
+            images=each.images,
+            learnt=each.learnt,
+            wrong=each.wrong.repeat(20, axis=1),
+            loss=each.loss.repeat(20, axis=1),
+        )
         for each in sizes
     ]
     counted, once = (
-        label_curve(twentieth, groups).points[-1] for groups in (np.arange(8000), np.arange(400).repeat(20))
+        label_curve(twentieth, TWICE, groups).points[-1] for groups in (np.arange(8000), np.arange(400).repeat(20))
     )
     assert alone.accuracy == alike.accuracy == counted.accuracy
     assert counted.accuracy_low > once.accuracy_low == pytest.approx(alone.accuracy_low, abs=0.005)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,6 +155,12 @@ def _lessons(table: JoinedTable, columns: int, seed: int, files: ExitStack) -> L
         labels=unseen["label"].to_numpy(np.int32),
         seconds=time.perf_counter() - start,
     )
+
+
+def learnt_from(rows: Mapping[str, int]) -> int:
+    """How many of the `rows` of each split a head has learnt from at last: of many, validation rows only steer."""
+    both = sum(rows.get(split, 0) for split in get_args(LearningSplit))
+    return both if both < FEW_ROWS else rows["train"]
 
 
 def _views(table: JoinedTable, seed: int) -> tuple[Sequence[JoinedTable], JoinedTable | None]:

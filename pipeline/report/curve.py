@@ -81,26 +81,27 @@ Curves = Mapping[str, LabelCurve]
 
 @dataclass(frozen=True, kw_only=True)
 class AtSize:
-    """What came of some draws of so many `images`, on n test images.
+    """What came of some draws of so many `images`, on n test images; `learnt` of them were learnt from at last.
 
     `wrong` (draws, n) says which images were wrong, `loss` (draws, n) has each one's log-loss in nats.
     """
 
     images: int
+    learnt: int
     wrong: NDArray[np.bool_]
     loss: NDArray[np.float32]
 
 
-def label_curve(tested: Sequence[AtSize], groups: NDArray[np.intp]) -> LabelCurve:
+def label_curve(tested: Sequence[AtSize], twice: int, groups: NDArray[np.intp]) -> LabelCurve:
     """The curve through LEAST_SIZES or more, the smallest first; the last is of all images, and so of one draw.
 
-    Test images of one of `groups` (n,), numbered from 0, are alike.
+    Of twice the images `twice` will be learnt from. Test images of one of `groups` (n,), numbered from 0, are alike.
     """
-    images = [each.images for each in tested]
-    wrong = _Errors(images, [each.wrong for each in tested], groups)
-    loss = _Errors(images, [each.loss for each in tested], groups)
+    images, learnt = [each.images for each in tested], [each.learnt for each in tested]
+    wrong = _Errors(learnt, [each.wrong for each in tested], groups)
+    loss = _Errors(learnt, [each.loss for each in tested], groups)
     points = tuple(_point(count, wrong.band(size), loss.band(size)) for size, count in enumerate(images))
-    (of_wrong, less_wrong), (of_loss, less_loss) = wrong.at_twice(), loss.at_twice()
+    (of_wrong, less_wrong), (of_loss, less_loss) = wrong.at(twice), loss.at(twice)
     gain = Gain(**_named("accuracy", less_wrong), **_named("log_loss", less_loss))
     return LabelCurve(points=points, twice=_point(2 * images[-1], of_wrong, of_loss), gain=gain)
 
@@ -125,21 +126,22 @@ def worth(curve: LabelCurve, classes: int) -> str:
 class _Errors:
     """The mean errors of some sizes, and how uncertain their logarithms are.
 
-    `errors` are (draws, n) for each of `images`; half an error more keeps their sum from zero. Draws of a size differ
-    by about the same share of their mean whatever the size, and by less where they have most images in common.
+    `errors` are (draws, n) for each number of images that were `learnt` from; half an error more keeps their sum from
+    zero. Draws of a size differ by about the same share of their mean whatever the size, and by less where they have
+    most images in common.
     """
 
-    def __init__(self, images: Sequence[int], errors: Sequence[Errors], groups: NDArray[np.intp]) -> None:
+    def __init__(self, learnt: Sequence[int], errors: Sequence[Errors], groups: NDArray[np.intp]) -> None:
         of_images = np.array([each.mean(axis=0, dtype=float) for each in errors]).T
         self._half = half = 0.5 / len(of_images)
-        self._sizes = np.log(images)
+        self._sizes = np.log(learnt)
         self._means: NDArray[np.float64] = of_images.mean(axis=0)
         self._smooth = (self._means + half) / (1 + 2 * half)
         _, covariance, _ = moments_of(of_images, groups)
         self._least = (half / self._smooth) ** 2
         self._by_images = covariance / np.outer(self._smooth, self._smooth) + np.diag(self._least)
         of_draws = np.array([each.mean(axis=1, dtype=float).var(ddof=1) for each in errors[:-1]])
-        shares, apart = of_draws / self._smooth[:-1] ** 2, 1 - np.array(images[:-1]) / images[-1]
+        shares, apart = of_draws / self._smooth[:-1] ** 2, 1 - np.array(learnt[:-1]) / learnt[-1]
         self._one_draw = float(np.median(shares / apart))
         of_one = np.append(np.maximum(shares, self._one_draw * apart), self._one_draw)
         self._by_draws = of_one / [len(each) for each in errors]
@@ -151,9 +153,9 @@ class _Errors:
         low, high = self._errors(np.log(self._smooth[size]) + self._width * spread * BOTH_ENDS)
         return float(self._means[size]), low, high
 
-    def at_twice(self) -> tuple[Band, Band]:
-        """The error with twice the images, and how much less it is on the same test images."""
-        change, spread = self._change()
+    def at(self, learnt: int) -> tuple[Band, Band]:
+        """The error with so many images to learn from, and how much less it is on the same test images."""
+        change, spread = self._change(float(np.log(learnt) - self._sizes[-1]))
         middle = np.log(self._smooth[-1]) + change
         (error,), now = self._errors(np.array([middle])), float(self._means[-1])
         of_others = np.hypot(spread, np.sqrt(self._by_images[-1, -1]))
@@ -165,13 +167,18 @@ class _Errors:
         """The errors of which these are the logarithms, without what keeps them from zero."""
         return [float(error) for error in np.maximum(np.exp(logs) * (1 + 2 * self._half) - self._half, 0)]
 
-    def _change(self) -> tuple[float, float]:
-        """By how much the logarithm of the error changes with twice the images, and its standard error."""
+    def _change(self, more: float) -> tuple[float, float]:
+        """By how much the error's logarithm changes as that of the images grows by `more`, and its standard error.
+
+        One new fit is made. Where of twice the images less is learnt from, some only steer, which others chose before:
+        the luck of that choice is taken to be as much again.
+        """
         logs, covariance = np.log(self._smooth), self._by_images + np.diag(self._by_draws)
         slope, *others = (self._slope(left_out) for left_out in range(LEFT_OUT + 1))
         by_sizes = np.mean([((other - slope) @ logs) ** 2 for other in others])
-        variance = np.log(2) ** 2 * (slope @ covariance @ slope + by_sizes) + self._one_draw
-        return np.log(2) * min(float(slope @ logs), 0.0), float(np.sqrt(variance))
+        luck = self._one_draw if np.isclose(more, np.log(2)) else 2 * self._one_draw
+        variance = more**2 * (slope @ covariance @ slope + by_sizes) + luck
+        return more * min(float(slope @ logs), 0.0), float(np.sqrt(variance))
 
     def _slope(self, left_out: int) -> NDArray[np.float64]:
         """(s,) What the logarithm of each size counts for in the slope of the line, without the smallest sizes.

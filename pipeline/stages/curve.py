@@ -25,7 +25,7 @@ from features.table.folded import LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
 from features.table.table import Rows
 from models.card import classifier_folder
-from models.columns.workspace import FEW_ROWS, FOLDS, Workspace
+from models.columns.workspace import FEW_ROWS, FOLDS, Workspace, learnt_from
 from models.fitted import array_of
 from models.heads.head import Head
 from pipeline.config import CurveConfig
@@ -121,9 +121,11 @@ def measure_curve(head: Head, table: FoldedTable, out: Path) -> LabelCurve:
             for view in views:
                 scores.append(scores_of(head, view, test, workspace, folder))
                 advance(1, f"{images:,} images")
-            tested.append(AtSize(images=images, **{name: np.stack([each[name] for each in scores]) for name in KEPT}))
+            of_draws = {name: np.stack([each[name] for each in scores]) for name in KEPT}
+            tested.append(AtSize(images=images, learnt=learnt_from(views[0].rows), **of_draws))
     remark(f"label curve: {what}, {DRAWS} draws of each size, in {time.perf_counter() - start:.1f} s")
-    return label_curve(tested, table.alike("test"))
+    twice = learnt_from({split: 2 * count for split, count in table.rows.items()})
+    return label_curve(tested, twice, table.alike("test"))
 
 
 def sizes_of(table: FoldedTable, seed: int) -> dict[int, list[FoldedTable]]:

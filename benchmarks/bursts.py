@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
 
 from benchmarks.planted import BURSTS, COPIES
 from features.near.changes import CHANGES
@@ -36,7 +37,8 @@ PLAIN = HeadSettings(linear=LinearSettings(shrinkages=(0.3,), penalties=(0.1,)))
 class OfBursts:
     """Accuracy (shares) on a draw of bursts, out of folds dealt image by image and in groups, and the `truth`.
 
-    That is what the same classifier, which has learnt from all of them, makes of other photographs of the set.
+    That is what the same classifier, which has learnt from all of them, makes of other photographs of the set, each
+    class counted alike, as there are as many bursts of each.
     """
 
     dataset: str
@@ -64,7 +66,7 @@ def measure_bursts(
             others &= np.isin(held.all_labels, [source.classes.index(name) for name in classes])
             unseen = held.with_splits(np.where(others, "test", "")).read("test")
             said = np.array([source.classes.index(classes[k]) for k in head.predict_proba(unseen.x).argmax(axis=1)])
-            truth = float((said == unseen.y).mean())
+            truth = float(balanced_accuracy_score(unseen.y, said))
         yield OfBursts(dataset=source.name, trunk=trunk, draw=draw, alone=alone, grouped=grouped, truth=truth)
 
 

@@ -24,6 +24,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.config import BenchClusterConfig
 from features.cluster import make_on_ray
+from features.errors import some
 from features.extract import extract
 from features.making import Make, make_shards
 from features.storage import file_sha256
@@ -119,8 +120,10 @@ class _Campaign:
                     self._kill(command)
             if command.returncode == -signal.SIGKILL:
                 continue  # the next run goes on from here
-            if command.returncode or files(self.root / f"{self.runs}" / "features") != expected:
-                raise PipelineError(f"run {self.runs} ended with {command.returncode}, or with another table")
+            found = files(self.root / f"{self.runs}" / "features")
+            if command.returncode or found != expected:
+                others = sorted({name for name, _ in found.items() ^ expected.items()})
+                raise PipelineError(f"run {self.runs} ended with {command.returncode}; other files: {some(others)}")
             self.runs += 1
             remark(f"table {self.runs} is the same; killed by now: {dict(self.done)}")
         said = ", ".join(f"{count} kills of a {name}" for name, count in self.done.items())

@@ -26,8 +26,10 @@ import ray
 
 from features.devices import usable_cores
 from features.errors import ClusterError, DecodeError
+from features.locks import clear_unfinished
 from features.making import Order, Step
 from features.sources.source import Source
+from features.stores import is_remote
 from features.trunk.trunk import Trunk
 from features.worker import Job, OpenTrunks, Worker, image_sha256
 
@@ -114,6 +116,8 @@ def make_on_ray(
         yield from _Crew(job, orders).work()
     for folder in job.folders:
         next(folder.iterdir(), None)  # NFS may else go on to say that what others wrote just now is not there
+        if not is_remote(folder):
+            clear_unfinished(folder)  # the workers that died may have been writing
 
 
 def _folders(orders: Mapping[int, Order]) -> list[Path]:

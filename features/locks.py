@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
             if not _is_still_there(handle, folder):
                 continue  # it was removed while this run waited: what it holds is no folder of anybody's
             if held:
-                _clear(folder)
+                clear_unfinished(folder)
             yield
             return
 
@@ -106,7 +106,8 @@ def _is_still_there(handle: int, folder: Path) -> bool:
     return False
 
 
-def _clear(folder: Path) -> None:
+def clear_unfinished(folder: Path) -> None:
+    """Clear a folder that this run holds of what those who were killed left half-written."""
     for scratch in folder.glob(f"{SCRATCH}*"):
         if scratch.is_dir() and not scratch.is_symlink():
             shutil.rmtree(scratch)

@@ -24,6 +24,7 @@ from features.cluster import Room, make_on_ray
 from features.errors import ClusterError
 from features.extract import Extraction, extract
 from features.sources.source import Payload, Source
+from features.storage import SCRATCH
 from features.table import shard
 from features.trunk.trunk import Trunk
 from features.worker import Job, Worker
@@ -109,6 +110,8 @@ class Killer:
             signal.pause()
         elif not self.node and len(list(self.marks.glob(f"{row}.*"))) < self.often:
             (self.marks / f"{row}.{os.getpid()}").touch()
+            for table in (self.marks.parent / "there").iterdir():
+                (table / f"{SCRATCH}{os.getpid()}").touch()  # as if it had been writing
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -127,6 +130,7 @@ def test_killed_workers_leave_no_trace(
     run(reading(source, killer), tmp_path / "there", cluster)
     run(source, tmp_path / "here")
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert not list((tmp_path / "there").rglob(f"{SCRATCH}*"))
     assert len(list(killer.marks.iterdir())) == 2
     assert sum("a worker died (The actor is dead because its worker" in text for text in caplog.messages) == 2
     assert capsys.readouterr().out == ""

@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from features.errors import OutputError, first_line
-from features.storage import SCRATCH, remove, replacing
-from features.stores import create, fetch
+from features.errors import first_line
+from features.storage import SCRATCH, remove
+from features.stores import create, fetch, put
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,6 @@ def _renew(lease: Path, over: Event) -> None:
             if not lease.exists():
                 logger.warning("another run has taken over %s, which was not heard of for a while", lease.parent)
                 return
-            with replacing(lease) as scratch:
-                scratch.write_bytes(_content())
-        except (OSError, OutputError) as error:
+            put(lease, _content())
+        except OSError as error:
             logger.warning("%s could not be held for longer (%s): it is tried again", lease.parent, first_line(error))

@@ -101,6 +101,13 @@ def upload(file: Path, path: Path) -> None:
         store.put_file(str(file), name)
 
 
+def put(path: Path, content: bytes) -> None:
+    """Put an object in one request, whole for whoever reads it meanwhile; raises OSError."""
+    store, name = store_of(path)
+    with said(path):
+        store.pipe_file(name, content)
+
+
 def create(path: Path, content: bytes) -> bool:
     """Put an object where there is none; False where there is one. Raises OSError where the store has no such call."""
     store, name = store_of(path)
@@ -145,6 +152,12 @@ def listed(root: Path) -> Mapping[str, list[tuple[str, str]]]:
             f"cannot list {root} ({error.strerror or first_line(error)}): check the address, and who may read it"
         ) from error
     return dict(found)
+
+
+def keys_below(root: Path) -> Iterator[tuple[str, str]]:
+    """Each file that is `listed`, as its path from `root` on, and its stamp."""
+    for folder, files in listed(root).items():
+        yield from ((f"{folder}/{name}".lstrip("/"), when) for name, when in files)
 
 
 @contextmanager

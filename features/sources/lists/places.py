@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from features.errors import SourceError, some
 from features.sources.files import ABSENT, IMAGE_SUFFIX, file_stamp
 from features.sources.source import OnListed
-from features.stores import inside, is_remote, listed
+from features.stores import inside, is_remote, keys_below
 
 USUAL = ("", "images", "image", "imgs", "img", "train", "train_images", "data", "photos", "pictures", "jpg", "png")
 """Folders beside a list in which its images are looked for before all others; the first is the list's own."""
@@ -133,7 +133,7 @@ def _folded(name: str) -> str:
 
 def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
     if is_remote(folder):  # a request for each would take hours
-        there = {f"{path}/{name}".lstrip("/"): stamp for path, files in listed(folder).items() for name, stamp in files}
+        there = dict(keys_below(folder))
         on_listed(len(keys))
         return [there.get(key, ABSENT) for key in keys]
     stamps = []

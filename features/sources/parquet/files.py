@@ -13,7 +13,7 @@ from features.errors import SourceError, some
 from features.sources.layout.tree import litter_of
 from features.sources.layout.words import fold_number, parse, refuse_twice, says_split, splits_of
 from features.sources.source import SPLITS
-from features.stores import is_remote, listed, name_of
+from features.stores import is_remote, keys_below, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ def files_below(root: Path, suffix: str) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() == suffix else []
     if is_remote(root):
-        places = [f"{path}/{name}".lstrip("/") for path, files in listed(root).items() for name, _ in files]
-        return sorted(root / each for each in places if _is_wanted(each, suffix))
+        return sorted(root / key for key, _ in keys_below(root) if _is_wanted(key, suffix))
     found: list[Path] = []
     for parent, folders, names in os.walk(root):
         deep = len(Path(parent).relative_to(root).parts) >= DEEPEST

@@ -38,12 +38,14 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    try:
-        cluster.add_node(**NODE)
-        yield cluster
-    finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # for workers to find this file, whatever folder a test is in
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            cluster.add_node(**NODE)
+            yield cluster
+        finally:
+            cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(autouse=True)

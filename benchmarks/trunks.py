@@ -81,7 +81,7 @@ def _measure(dataset: str, name: str, config: BenchTrunksConfig) -> tuple[TrunkF
         table = best_nodes(table, run_nodes(table, run))
     with Workspace() as workspace:
         candidates = find_settings(make_heads(HEADS, DEFAULTS, run), table, workspace, asked)
-        trained = train_heads(candidates, table, workspace, weights=opened.weights_of(table), out=run.out)
+        trained = train_heads(candidates, table, workspace, run, weights=opened.weights_of(table))
     test = table.read("test")
     heads = {name: score(item.head.predict_proba(test.x), test.y) for name, item in trained.items()}
     nodes = tuple(trunk.title for trunk in table.trunks)

@@ -71,7 +71,7 @@ def _scores(table: JoinedTable, weights: str, run: RunConfig) -> dict[str, Score
     test = table.read("test")
     candidates = [Candidate(head=head) for head in make_heads(HEADS, DEFAULTS, run)]
     with Workspace() as workspace:
-        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out)
+        trained = train_heads(candidates, table, workspace, run, weights=weights)
     return {name: score(item.head.predict_proba(test.x), test.y) for name, item in trained.items()}
 
 

@@ -214,7 +214,7 @@ class _Crew:
     def _opened(self, call: Any) -> None:
         worker = self._opening.pop(call)
         try:
-            _result(call)
+            result_of(call)
         except ray.exceptions.RayError as error:
             self._replace(worker, [], error)
         else:
@@ -226,7 +226,7 @@ class _Crew:
         worker, numbers = self._making[call]
         try:
             made: Step
-            made, said = _result(next(call))
+            made, said = result_of(next(call))
         except StopIteration:
             del self._making[call]
             self._idle.append(worker)
@@ -250,8 +250,8 @@ class _Crew:
         for number in blamed:
             if self._deaths[number] == DEATHS:
                 what = "before they had begun" if number is None else f"of shard {number} ({self._first_key(number)} …)"
-                raise ClusterError(f"{DEATHS} workers in a row died {what}: {_why(error)}")
-        logger.warning("a worker died (%s): another takes its place", _why(error))
+                raise ClusterError(f"{DEATHS} workers in a row died {what}: {why(error)}")
+        logger.warning("a worker died (%s): another takes its place", why(error))
         self._queue.extendleft(reversed(numbers))
         self._start()
 
@@ -259,12 +259,12 @@ class _Crew:
         return str(self._orders[number].items["key"].iloc[0])
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """What Ray says of a death, which comes last, but for its advice."""
     return textwrap.shorten(str(error).strip().splitlines()[-1].partition(". ")[0], LONGEST)
 
 
-def _result(call: Any) -> Any:
+def result_of(call: Any) -> Any:
     """What a worker gave; raises what it raised there."""
     try:
         return ray.get(call)

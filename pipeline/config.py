@@ -89,8 +89,8 @@ class RunConfig:
         retry_bad: Try again what could not be read in an earlier run.
         seed: Seed of --train-limit, of random weights and of all that is drawn.
         out: Folder that everything is written to, or a place in a store: s3://bucket/run.
-        on: Where features are made: here, or ray, by the workers of a Ray cluster, who reach images and --out by the
-            same paths.
+        on: Where features are made and heads learn: here, or ray, by the workers of a Ray cluster, who reach images
+            and --out by the same paths.
         address: The Ray cluster, host:port, or auto for the one that runs here; by default one is started for the run.
     """
 
@@ -161,10 +161,10 @@ class LearningConfig:
     select: Annotated[bool | None, _HEADS, Parameter(negative="--no-select")] = None
 
     def __post_init__(self) -> None:
-        self.features.run.refuse_cluster("heads learn from the whole table, which is done")
         if not 0 <= self.tune <= MOST_TRIALS:
             raise ConfigError(f"--tune {self.tune} is out of range: expected 0 to {MOST_TRIALS:,}")
         if self.tune:
+            self.features.run.refuse_cluster("--tune tries settings")
             _refuse_store(self.features.run, "the studies of --tune")
 
     def selects(self, trunks: Sequence[TrunkSpec]) -> bool:
@@ -207,6 +207,7 @@ class CurveConfig:
     settings: Annotated[HeadSettings, Parameter(name="*")] = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:
+        self.learning.features.run.refuse_cluster("the curve is drawn")
         self.head_names()
 
     def head_names(self) -> list[str]:
@@ -237,6 +238,7 @@ class InspectConfig:
     pictures: Annotated[bool, Parameter(negative="--no-pictures", group=_RUN)] = True
 
     def __post_init__(self) -> None:
+        self.learning.features.run.refuse_cluster("images are compared with one another")
         unknown = [code for code in self.codes() if code not in CODES]
         if unknown:
             raise ConfigError(f"--fail-on {unknown[0]} is no finding: expected some of {', '.join(CODES)}")
@@ -274,6 +276,7 @@ class CompareConfig:
             warn(f"the head {FORMER_NETWORK} is now called {NETWORK}: the old name goes with the next release")
         names = self.head_names()
         if NETWORK in names:
+            self.learning.features.run.refuse_cluster("a network learns")
             _refuse_store(self.learning.features.run, _IN_TRAINING)
         if self.folds is not None and self.folds not in (0, *range(2, MOST_FOLDS + 1)):
             raise ConfigError(f"--folds {self.folds} is out of range: expected 2 to {MOST_FOLDS}, or 0 for none")

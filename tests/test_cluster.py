@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,24 +27,17 @@ from features.storage import SCRATCH
 from features.table import shard
 from features.trunk.trunk import Trunk
 from features.worker import Job, Worker
+from tests.clusters import NODE, two_nodes, wait_until
 from tests.conftest import ROOT, Run, make_tiny_trunk, refused
 from tests.test_extract import contents, photos_source
 
 pytestmark = pytest.mark.servers
 
-NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))  # for workers to find this file, whatever folder a test is in
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        try:
-            cluster.add_node(**NODE)
-            yield cluster
-        finally:
-            cluster.shutdown()  # type: ignore[no-untyped-call]
+    with two_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -115,13 +107,6 @@ class Killer:
             for table in (self.marks.parent / "there").iterdir():
                 (table / f"{SCRATCH}{os.getpid()}").touch()  # as if it had been writing
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_killed_workers_leave_no_trace(
@@ -278,7 +263,13 @@ def test_a_worker_says_what_is_not_the_same_where_it_is(worker: Worker, job: Job
         (("features", "--on", "ray", "--address", "nowhere"), "--address nowhere came, but no Ray cluster could be"),
         (("features", "--on", "ray", "--address", "localhost:1"), "could be joined ([Errno 111] Connection refused)"),
         (("features", "--address", "auto"), "--address auto came without --on ray: add it"),
-        (("xgb", "--on", "ray"), "--on ray came, but heads learn from the whole table, which is done on one machine"),
+        (
+            ("xgb", "--on", "ray", "--tune", "9"),
+            "--on ray came, but --tune tries settings on one machine: leave it out",
+        ),
+        (("curve", "--on", "ray"), "--on ray came, but the curve is drawn on one machine: leave it out"),
+        (("inspect", "--on", "ray"), "--on ray came, but images are compared with one another on one machine"),
+        (("compare", "--on", "ray", "--heads", "xgb,network"), "--on ray came, but a network learns on one machine"),
         (("finetune", "--on", "ray"), "--on ray came, but a network learns on one machine: leave it out"),
         (("pretrain", "--on", "ray"), "--on ray came, but a network learns on one machine: leave it out"),
     ],

@@ -39,7 +39,7 @@ def test_a_fold_has_not_seen_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     table = rounded_table()
     before = fit(table)
     rows = table.read("train")
-    mine = (fold_of(slice(0, len(rows)), FOLDS) == 0)[:, None]
+    mine = (fold_of(slice(0, len(rows)), FOLDS, 0) == 0)[:, None]
     table.splits["train"] = replace(rows, x=np.where(mine, -rows.x, rows.x))
     after = fit(table)
     changes = [

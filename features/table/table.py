@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,6 +119,17 @@ class FeatureTable(Indexed):
         """The Parquet files that hold the rows, in order."""
         return tuple(self.folder / name for name in self._records if name != LEDGER)
 
+    def shard_rows(self) -> list[int]:
+        """How many rows each shard has."""
+        return [len(part) for part in self._parts("split")]
+
+    def only(self, shards: Collection[str]) -> FeatureTable:
+        """The rows of these shards alone, which are of this table's manifest."""
+        part = copy(self)
+        part._records = {name: record for name, record in self._records.items() if name in (*shards, LEDGER)}
+        part.rows = {str(name): int(rows) for name, rows in part._columns("split").value_counts("split").items()}
+        return part
+
     def is_intact(self) -> bool:
         """Whether every file is the one that the manifest names; those that are need no other check."""
         return all(self._is_right(name) for name in list(self._records))
@@ -189,13 +201,15 @@ class FeatureTable(Indexed):
         return self.spec.about_shards()
 
     def _columns(self, *names: str) -> pd.DataFrame:
-        parts = []
+        return pd.concat(self._parts(*names), ignore_index=True)
+
+    def _parts(self, *names: str) -> Iterator[pd.DataFrame]:
+        """Columns of each shard."""
         for shard in self.shards:
             with reading(shard):
                 part = pq.read_table(self._checked(shard.name), columns=list(names))
             self._check_origin(shard, part.schema)
-            parts.append(part.to_pandas(integer_object_nulls=True))
-        return pd.concat(parts, ignore_index=True)
+            yield part.to_pandas(integer_object_nulls=True)
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""

@@ -23,6 +23,7 @@ from models.columns.moments import Frame, Moments, fold_of, moments_of_folds
 from models.columns.workspace import BATCH_ROWS, StoredRows
 from models.errors import SettingsError
 from models.fitted import as_fitted
+from models.together import before, count, everyones, firsts
 
 FOLDS = 5
 
@@ -54,13 +55,14 @@ class Discriminants:
     """The columns for trees: a discriminant axes, k − 1 but at most MOST_AXES, then class scores, k.
 
     `weights` (d, a + k) float32 make them of rows that were not trained on; `fold_weights` holds those of each fold,
-    for training rows; `shrinkage` is what left-out training rows chose. All leave biases out: of classes with few rows
-    they would tell trees which of these were held out.
+    for training rows (see `fold_of`, with `earlier`); `shrinkage` is what left-out training rows chose. All leave
+    biases out: of classes with few rows they would tell trees which of these were held out.
     """
 
     weights: torch.Tensor
     shrinkage: float
     fold_weights: Sequence[torch.Tensor]
+    earlier: int
 
 
 def fit_discriminants(train: StoredRows, classes: int, device: torch.device) -> Discriminants:
@@ -69,14 +71,14 @@ def fit_discriminants(train: StoredRows, classes: int, device: torch.device) -> 
     folds = moments_of_folds(train, classes, FOLDS, frame)
     whole = Moments.together(folds)
     tried = _try_shrinkages(train, whole, folds)
-    shrinkage = min(tried, key=lambda each: tried[each])
+    shrinkage = firsts(min(tried, key=lambda each: tried[each]))
     direction = solve(whole, shrinkage)
     turn = torch.hstack([_axes(whole, direction), torch.eye(classes, device=device)])
     weights, *fold_weights = (
         frame.raw((each.weights @ turn).T).T.contiguous()
         for each in (direction, *(solve(whole.without(fold), shrinkage) for fold in folds))
     )
-    return Discriminants(weights=weights, shrinkage=shrinkage, fold_weights=fold_weights)
+    return Discriminants(weights=weights, shrinkage=shrinkage, fold_weights=fold_weights, earlier=before(len(train)))
 
 
 def solve(moments: Moments, shrinkage: float) -> Direction:
@@ -105,10 +107,10 @@ def _axes(moments: Moments, direction: Direction) -> torch.Tensor:
 
 def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments]) -> dict[float, float]:
     """Calibrated log-loss of left-out training rows by shrinkage; as many folds of them as have ENOUGH_ROWS."""
-    numbers = fold_of(slice(0, len(train)), len(folds))
-    judged = range(min(len(folds), ceil(len(folds) * ENOUGH_ROWS / len(train))))
+    numbers = fold_of(slice(0, len(train)), len(folds), before(len(train)))
+    judged = range(min(len(folds), ceil(len(folds) * ENOUGH_ROWS / count(len(train)))))
     rows = [np.flatnonzero(numbers == fold) for fold in judged]
-    labels = np.concatenate([train.labels[numbers] for numbers in rows])
+    labels = everyones(np.concatenate([train.labels[numbers] for numbers in rows]))
 
     def scores_of(fold: int, shrinkage: float) -> Iterator[NDArray[np.float64]]:
         direction = solve(whole.without(folds[fold]), shrinkage)
@@ -120,7 +122,7 @@ def _try_shrinkages(train: StoredRows, whole: Moments, folds: Sequence[Moments])
             scores = [part for fold in judged for part in scores_of(fold, shrinkage)]
         except SettingsError:  # too little for the rows of the other folds
             return inf
-        return float(calibrated(np.concatenate(scores), labels, (-7, 3)).mean())
+        return float(calibrated(everyones(np.concatenate(scores)), labels, (-7, 3)).mean())
 
     return {shrinkage: loss(shrinkage) for shrinkage in SHRINKAGES}
 

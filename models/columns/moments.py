@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.columns.workspace import StoredRows, put_aside
 from models.errors import SettingsError
+from models.together import are_several, before, count, total_of
 
 _FARTHEST = torch.finfo(torch.float16).max
 
@@ -40,8 +41,9 @@ class Frame:
         total = torch.zeros(rows.dim, dtype=torch.float64)
         for _, batch in rows.batches():
             total += batch.double().sum(dim=0)  # a list of small sums would lie between large holes in memory
-        origin = (total / len(rows)).float().to(device)
-        if 2 * len(rows) > rows.dim:
+        total_of([total])
+        origin = (total / count(len(rows))).float().to(device)
+        if are_several() or 2 * len(rows) > rows.dim:
             return cls(origin=origin)
         return cls(origin=origin, axes=torch.linalg.qr((rows.read().to(device).float() - origin).T)[0])
 
@@ -172,20 +174,22 @@ class Whitening:
 
 
 def moments_of_folds(rows: StoredRows, classes: int, folds: int, frame: Frame) -> list[Moments]:
-    """The moments of each of `folds` folds of the rows (see `fold_of`); reads them twice."""
+    """The moments of each of `folds` folds of the rows (see `fold_of`), wherever they are; reads them twice."""
     zero = frame.of(_means(rows, classes))
-    found = [_no_rows(frame, zero) for _ in range(folds)]
+    found, earlier = [_no_rows(frame, zero) for _ in range(folds)], before(len(rows))
     for part, batch in rows.batches():
         labels = torch.from_numpy(rows.labels[part]).long()
         for fold, moments in enumerate(found):
-            mine = torch.from_numpy(np.flatnonzero(fold_of(part, folds) == fold))
+            mine = torch.from_numpy(np.flatnonzero(fold_of(part, folds, earlier) == fold))
             moments.add(batch[mine], labels[mine])
+    for moments in found:
+        total_of([moments.counts, moments.sums, moments.products])
     return found
 
 
-def fold_of(rows: slice, folds: int) -> NDArray[np.intp]:
-    """The fold, 0 to `folds` − 1, of each of `rows`, (n,)."""
-    return np.arange(rows.start, rows.stop) % folds
+def fold_of(rows: slice, folds: int, earlier: int) -> NDArray[np.intp]:
+    """The fold, 0 to `folds` − 1, of each of `rows`, (n,), before which there are as many `earlier`, elsewhere."""
+    return (earlier + np.arange(rows.start, rows.stop)) % folds
 
 
 def _no_rows(frame: Frame, zero: torch.Tensor) -> Moments:
@@ -204,7 +208,9 @@ def _means(rows: StoredRows, classes: int) -> torch.Tensor:
     sums = torch.zeros(classes, rows.dim, dtype=torch.float64)
     for part, batch in rows.batches():
         sums.index_add_(0, labels[part], batch.double())
-    return sums / labels.bincount(minlength=classes).clamp(min=1)[:, None]
+    counts = labels.bincount(minlength=classes)
+    total_of([sums, counts])
+    return sums / counts.clamp(min=1)[:, None]
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from sklearn.feature_selection import SelectKBest, f_classif
 
 from features.table.joined import JoinedTable
 from models.fitted import as_fitted
+from models.together import firsts, total
 
 
 def rank_by_anova(table: JoinedTable) -> NDArray[np.intp]:
@@ -44,17 +45,18 @@ def f_values(table: JoinedTable) -> NDArray[np.float64]:
     squares = np.zeros(table.dim)
     counts = np.zeros(classes)
     shift: NDArray[np.float32] | None = None  # near the mean, so that squares do not swallow the differences
-    for rows in table.batches("train"):
-        shift = rows.x.mean(axis=0) if shift is None else shift
-        centred = rows.x - shift
+    for batch in table.batches("train"):
+        shift = firsts(batch.x.mean(axis=0)) if shift is None else shift
+        centred = batch.x - shift
         squares += np.einsum("ij,ij->j", centred, centred)
-        members = np.equal.outer(np.arange(classes), rows.y).astype(np.float32)
+        members = np.equal.outer(np.arange(classes), batch.y).astype(np.float32)
         sums += members @ centred
         counts += members.sum(axis=1)
-    total = counts.sum()
-    between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / total
+    sums, squares, counts = total(sums), total(squares), total(counts)
+    rows = counts.sum()
+    between = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / rows
     within = np.maximum(squares - (sums**2 / counts[:, None]).sum(axis=0), 0)  # rounding may leave less
-    constant = squares - sums.sum(axis=0) ** 2 / total <= 1e-9 * np.maximum(squares, 1e-30)
+    constant = squares - sums.sum(axis=0) ** 2 / rows <= 1e-9 * np.maximum(squares, 1e-30)
     with np.errstate(divide="ignore", invalid="ignore"):
-        f = (between / (classes - 1)) / (within / max(total - classes, 1))
+        f = (between / (classes - 1)) / (within / max(rows - classes, 1))
     return np.where(constant | np.isnan(f), -1.0, f)

@@ -21,6 +21,7 @@ from features.sources.source import LearningSplit
 from features.table.folded import ALONE, LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
 from models.columns.selection import rank_by_anova, select_best
+from models.together import count
 
 BATCH_ROWS = 4096
 
@@ -159,13 +160,17 @@ def _lessons(table: JoinedTable, columns: int, seed: int, files: ExitStack) -> L
 
 def learnt_from(rows: Mapping[str, int]) -> int:
     """How many of the `rows` of each split a head has learnt from at last: of many, validation rows only steer."""
-    both = sum(rows.get(split, 0) for split in get_args(LearningSplit))
-    return both if both < FEW_ROWS else rows["train"]
+    return both if (both := rows_of_both(rows)) < FEW_ROWS else rows["train"]
+
+
+def rows_of_both(rows: Mapping[str, int]) -> int:
+    """How many of the `rows` of each split are to be learnt from and to choose by."""
+    return sum(rows.get(split, 0) for split in get_args(LearningSplit))
 
 
 def _views(table: JoinedTable, seed: int) -> tuple[Sequence[JoinedTable], JoinedTable | None]:
     """The table for each try, and for what is learnt at last where that is another."""
-    if sum(table.rows.get(split, 0) for split in get_args(LearningSplit)) >= FEW_ROWS:
+    if count(rows_of_both(table.rows)) >= FEW_ROWS:
         return [table], None
     held = table if isinstance(table, FoldedTable) else FoldedTable.of(table, get_args(LearningSplit))
     folds = held.deal(FOLDS, get_args(LearningSplit), seed)

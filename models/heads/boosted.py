@@ -22,7 +22,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from xgboost import XGBClassifier
 
 from features.devices import resolve_device
-from models.calibration import log_loss
+from models.calibration import surprises
 from models.columns.discriminant import FOLDS, Discriminants, as_projection, fit_discriminants
 from models.columns.moments import fold_of
 from models.columns.selection import select_best
@@ -40,12 +40,14 @@ from models.heads.head import (
     chosen_columns,
 )
 from models.heads.settings import XgbSettings
+from models.together import mean
 
 
 class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN, ".ubj")
+    shared: ClassVar[bool] = True
     settings: XgbSettings
 
     def __init__(self, settings: XgbSettings, *, seed: int, device: torch.device, parts: Sequence[Head] = ()) -> None:
@@ -128,7 +130,7 @@ class BoostedHead(ColumnsHead):
         best: tuple[int, float, Probabilities] | None = None
         for number in range(1, self.settings.rounds + 1):
             said = np.concatenate([learner.go_on() for learner in learners])
-            loss = log_loss(said, labels, float(np.finfo(np.float32).eps))
+            loss = mean(surprises(said, labels, float(np.finfo(np.float32).eps)))
             on_step(Step(f"validation log-loss {loss:.4f}", loss))
             if best is None or loss < best[1]:
                 best = number, loss, said
@@ -219,7 +221,7 @@ class _Columns:
         x = wide.to(self._device).float()
         if not self._discriminants:
             return x[:, self._chosen]
-        folds = torch.from_numpy(fold_of(rows, FOLDS)).to(self._device)
+        folds = torch.from_numpy(fold_of(rows, FOLDS, self._discriminants.earlier)).to(self._device)
         unseen = x.new_empty(len(x), self._discriminants.weights.shape[1])
         for fold, weights in enumerate(self._discriminants.fold_weights):
             unseen[folds == fold] = x[folds == fold] @ weights

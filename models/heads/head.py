@@ -28,6 +28,7 @@ from models.columns.workspace import Lessons, Workspace
 from models.errors import ClassifierError
 from models.fitted import Arrays, array_of
 from models.heads.settings import ColumnsSettings, Settings
+from models.together import everyones
 from models.unseen import Unseen
 
 
@@ -115,6 +116,8 @@ class Head(Classifier):
     suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN)
     on_gpu: ClassVar[bool] = True
     """Whether it can learn on a GPU."""
+    shared: ClassVar[bool] = False
+    """Whether several processes can learn it, each from a part of the table."""
     arrays_: Arrays
     model_: Model
     unseen_: Unseen
@@ -211,6 +214,20 @@ class Head(Classifier):
             raise ValueError(f"{len(self.model_.classes_)} classes, expected {len(self.classes_)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """What a head has learnt of a table, and said of `unseen` rows, yet to be calibrated by them.
+
+    `learned` is what validation chose, `device` where it learnt, in so many `seconds`.
+    """
+
+    arrays: Arrays
+    unseen: Unseen
+    learned: JsonObject
+    device: str
+    seconds: float
+
+
 class ColumnsHead(Head):
     """A head that learns from the best columns of a table; saved as a scikit-learn Pipeline that chooses them first."""
 
@@ -225,12 +242,28 @@ class ColumnsHead(Head):
     def fit(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Self:
         """See Head. What choosing the columns took counts for each head, also where another has had it done before."""
         check_learnable(table)
+        return self.finish(self.study(table, workspace, on_step), table.classes)
+
+    def study(self, table: JoinedTable, workspace: Workspace, on_step: OnStep) -> Learnt:
+        """Learn from a table, or from a part of it while other processes learn from the others (see `together`)."""
         lessons = workspace.lessons(table, self.columns, self.seed)
         start = time.perf_counter()
         arrays, probabilities = self._fit(lessons, len(table.classes), on_step)
-        self.settle(arrays, Unseen(keys=lessons.keys, labels=lessons.labels, probabilities=probabilities))
-        self.fit_seconds_ = lessons.seconds + time.perf_counter() - start
-        self.classes_ = table.classes
+        keys, labels, said = map(everyones, (lessons.keys, lessons.labels, probabilities))
+        return Learnt(
+            arrays=arrays,
+            unseen=Unseen(keys=keys, labels=labels, probabilities=said),
+            learned=self.learned_,
+            device=self.device_,
+            seconds=lessons.seconds + time.perf_counter() - start,
+        )
+
+    def finish(self, learnt: Learnt, classes: tuple[str, ...]) -> Self:
+        """Take what `study` has learnt, calibrated."""
+        start = time.perf_counter()
+        self.learned_, self.device_, self.classes_ = dict(learnt.learned), learnt.device, classes
+        self.settle(learnt.arrays, learnt.unseen)
+        self.fit_seconds_ = learnt.seconds + time.perf_counter() - start
         return self
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,11 +24,13 @@ from models.fitted import Arrays, array_of, as_fitted
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import LinearSettings
 from models.heads.softmax import Softmax, SoftmaxRegression, blend_logits
+from models.together import everyones, mean
 
 
 class LinearHead(ColumnsHead):
     """Softmax regression in PyTorch; saved as a scikit-learn Pipeline that ends in a LogisticRegression."""
 
+    shared: ClassVar[bool] = True
     settings: LinearSettings
 
     def steps(self) -> int:
@@ -38,14 +41,14 @@ class LinearHead(ColumnsHead):
         """See ColumnsHead. The weights of the shrinkages give it the scale that suits unseen rows best."""
         settings, learners = self.settings, [_Learner(each, classes, self.device) for each in lessons.tries]
         tried = [self._best(shrinkage, learners, lessons.labels, on_step) for shrinkage in settings.shrinkages]
-        shares = blend_logits([best.logits for best in tried], lessons.labels)
+        shares = blend_logits([everyones(best.logits) for best in tried], everyones(lessons.labels))
         models = [best.model for best in tried]
         if lessons.whole:
             whole = _Learner(lessons.whole, classes, self.device)
             models = [whole.learn(best.shrinkage, best.penalties, settings.iterations) for best in tried]
         blend = _mean(models, shares)
         logits = np.tensordot(shares, np.stack([best.logits for best in tried]), axes=1)
-        loss = float(log_losses(logits, lessons.labels).mean())
+        loss = mean(log_losses(logits, lessons.labels))
         on_step(Step(f"all shrinkages, validation log-loss {loss:.4f}", loss))
         penalties = {f"{best.shrinkage:g}": best.penalties[-1] for best in tried}
         self.learned_ = {
@@ -87,7 +90,7 @@ class LinearHead(ColumnsHead):
         paths = zip(*(learner.path(shrinkage, penalties, iterations) for learner in learners), strict=True)
         for number, (penalty, models) in enumerate(zip(penalties, paths, strict=True), start=1):
             logits = np.concatenate([learner.say(model) for learner, model in zip(learners, models, strict=True)])
-            loss = float(log_losses(logits, labels).mean())
+            loss = mean(log_losses(logits, labels))
             on_step(Step(f"shrinkage {shrinkage:g}, L2 {penalty:g}, validation log-loss {loss:.4f}", None))
             if best and loss >= best.loss:
                 break

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, inf, isnan
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from models.columns.workspace import BATCH_ROWS, Chosen, Lessons
 from models.fitted import Arrays, array_of, as_fitted, below
 from models.heads.head import ColumnsHead, OnStep, Probabilities, Step, chosen_columns
 from models.heads.settings import MlpSettings
+from models.together import are_several, count, mean, total_of
 
 LEAST_BATCH_ROWS = 8
 
@@ -49,6 +51,7 @@ def dense_layers(widths: Sequence[int], *, input_dropout: float, dropout: float)
 class MlpHead(ColumnsHead):
     """Dense layers in PyTorch; saved as a scikit-learn Pipeline."""
 
+    shared: ClassVar[bool] = True
     settings: MlpSettings
 
     def steps(self) -> int:
@@ -78,7 +81,7 @@ class MlpHead(ColumnsHead):
         best: _Best | None = None
         for epoch in range(1, self.settings.epochs + 1):
             logits = np.concatenate([learner.go_on() for learner in learners])
-            loss = float(log_losses(logits, labels).mean())
+            loss = mean(log_losses(logits, labels))
             loss = inf if isnan(loss) else loss
             if best is None or loss < best.loss:
                 best = _Best(shrinkage, epoch, loss, logits, learners[0].layers())
@@ -169,7 +172,9 @@ class _Learner:
         self._whitening = whitening
         self._x, self._unseen = whitened.train.read(), whitened.validation.read()
         self._y = torch.from_numpy(whitened.train.labels).long()
-        self._batch_rows = max(LEAST_BATCH_ROWS, ceil(len(self._y) / settings.batches))
+        rows = count(len(self._y))
+        batch_rows = max(LEAST_BATCH_ROWS, ceil(rows / settings.batches))
+        self._steps, self._batch_rows = ceil(rows / batch_rows), ceil(batch_rows * len(self._y) / rows)
         self._seed, self._epoch, self._device = seed, 0, device
         widths = [self._x.shape[1], *settings.hidden, classes]
         with self._drawing():
@@ -179,21 +184,32 @@ class _Learner:
         highest = (
             settings.learning_rate * (whitening.inverse.shape[1] / widths[0]) ** 0.5
         )  # fewer inputs move outputs less
-        steps = settings.epochs * ceil(len(self._y) / self._batch_rows)
-        self._schedule = OneCycleLR(self._optimizer, highest, total_steps=steps, pct_start=0.1)
+        self._schedule = OneCycleLR(self._optimizer, highest, total_steps=settings.epochs * self._steps, pct_start=0.1)
 
     def go_on(self) -> NDArray[np.float32]:
         """Learn for an epoch; what it then says of the validation rows, logits (m, k)."""
         self._epoch += 1
         self._network.train()
         with self._drawing():
-            for rows in torch.split(torch.randperm(len(self._y)), self._batch_rows):
+            order = torch.randperm(len(self._y))
+            for step in range(self._steps):
+                rows = order[step * self._batch_rows : (step + 1) * self._batch_rows]
                 self._optimizer.zero_grad()
                 logits = self._network(self._x[rows].to(self._device).float())
                 torch.autograd.backward(cross_entropy(logits, self._y[rows].to(self._device)))
+                self._share_slopes(len(rows))
                 self._optimizer.step()
                 self._schedule.step()
         return self._say()
+
+    def _share_slopes(self, rows: int) -> None:
+        """Make the slopes those of the batch of all processes, so many `rows` of which are here, or none."""
+        if are_several():
+            slopes = [each.grad.mul_(rows) for each in self._network.parameters() if each.grad is not None]
+            seen = torch.tensor(float(rows))
+            total_of([*slopes, seen])
+            for slope in slopes:
+                slope.div_(seen.to(slope.device))
 
     @torch.inference_mode()
     def _say(self) -> NDArray[np.float32]:

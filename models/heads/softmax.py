@@ -19,6 +19,7 @@ from scipy.special import log_softmax
 
 from models.calibration import smoothing
 from models.columns.moments import Whitening
+from models.together import count, total_of
 
 CHUNK_ROWS = 256
 """Few enough for the processor's cache to hold them as float32."""
@@ -44,7 +45,7 @@ class SoftmaxRegression:
 
     def __init__(self, x: torch.Tensor, y: torch.Tensor, whitening: Whitening, prior: torch.Tensor) -> None:
         self._chunks = list(zip(torch.split(x, CHUNK_ROWS), torch.split(y, CHUNK_ROWS), strict=True))
-        self._rows = len(y)
+        self._rows = count(len(y))
         self._whitening = whitening
         self._weights = torch.zeros(len(prior), len(whitening.inverse), device=x.device)
         self._bias = prior.log()
@@ -93,6 +94,7 @@ class SoftmaxRegression:
             error.scatter_add_(1, labels[:, None], -torch.ones_like(error[:, :1]))
             slope.addmm_(error.T, x)
             bias_slope += error.sum(dim=0)
+        total_of([loss, slope, bias_slope])
         slope -= bias_slope[:, None] * self._whitening.mean
         return float(loss) / self._rows, slope / self._rows, bias_slope / self._rows
 

@@ -72,7 +72,7 @@ def prepare(config: CompareConfig) -> Contest:
     with Workspace() as workspace:
         candidates = find_settings(heads, table, workspace, learning)
         weights, excluded = opened.weights_of(table), opened.source.excluded
-        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out, excluded=excluded)
+        trained = train_heads(candidates, table, workspace, run, weights=weights, excluded=excluded)
     out_of_fold = {}
     if folds:
         splits = splits_in_folds(test_given=test_given)

@@ -132,7 +132,7 @@ class _Supply:
         weights = self.plan.loaded.weights.reopen
         probe = Candidate(head=make_head(LinearSettings.head, seed=self.plan.seed, device=self.plan.device))
         with Workspace() as workspace:
-            heads = train_heads([probe], self.table, workspace, weights=weights, out=self.run.out)
+            heads = train_heads([probe], self.table, workspace, self.run, weights=weights)
         trained = heads[LinearSettings.head]
         assert isinstance(trained.head, LinearHead)
         validation = trained.card.validation

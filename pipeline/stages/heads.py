@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,11 @@ from features.devices import resolve_device
 from features.locks import locked
 from features.table.joined import JoinedTable
 from models.card import Card, classifier_folder, load_classifier, load_unseen, read_card, save_classifier
-from models.columns.workspace import Workspace
-from models.heads.head import Classifier, Head
+from models.columns.workspace import FEW_ROWS, Workspace, rows_of_both
+from models.heads.head import Classifier, ColumnsHead, Head, OnStep
 from models.heads.registry import HeadSettings, make_head
 from models.heads.settings import XgbSettings
-from pipeline.config import RunConfig, XgbConfig
+from pipeline.config import HERE, RunConfig, XgbConfig
 from pipeline.console import detail, progress, remark, warn
 from pipeline.report.statistics import log_loss_of_guess, score
 from pipeline.stages.nodes import best_nodes, run_nodes
@@ -48,7 +48,7 @@ def run_xgb(config: XgbConfig) -> Trained:
     with Workspace() as workspace:
         candidates = find_settings(trees, table, workspace, learning)
         weights, excluded = opened.weights_of(table), opened.source.excluded
-        trained = train_heads(candidates, table, workspace, weights=weights, out=run.out, excluded=excluded)
+        trained = train_heads(candidates, table, workspace, run, weights=weights, excluded=excluded)
     return trained[XgbSettings.head]
 
 
@@ -62,9 +62,9 @@ def train_heads(
     candidates: Sequence[Candidate],
     table: JoinedTable,
     workspace: Workspace,
+    run: RunConfig,
     *,
     weights: str,
-    out: Path,
     excluded: int = 0,
 ) -> dict[str, Trained]:
     """Train heads on a table, or find them trained with the same settings on the same table, in the order given.
@@ -72,16 +72,40 @@ def train_heads(
     What is part of another as well is trained once. `weights` are what the table's networks can be built from again,
     `excluded` counts the images that were left out, for their cards.
     """
-    training = _Training(table, workspace, weights, out / "models" / table.name, excluded)
+    training = _Training(table, _fitting(run, table, workspace), weights, run.out / "models" / table.name, excluded)
     return {candidate.head.name: training.of(candidate) for candidate in candidates}
+
+
+Fit = Callable[[Head, OnStep], Head]
+"""Has a head learn."""
+
+
+def _fitting(run: RunConfig, table: JoinedTable, workspace: Workspace) -> Fit:
+    """How heads learn from a table: in this process, or together in a cluster's workers, who read a part of it each."""
+
+    def here(head: Head, on_step: OnStep) -> Head:
+        return head.fit(table, workspace, on_step)
+
+    if run.on == HERE:
+        return here
+    from models.cluster import fit_on_ray  # an extra, which has been found while features were made
+
+    def there(head: Head, on_step: OnStep) -> Head:
+        if isinstance(head, ColumnsHead) and head.shared and rows_of_both(table.rows) >= FEW_ROWS:
+            fit_on_ray(run.address, head, table, on_step)
+            return head
+        remark(f"{head.name} learns here: {'so few images do' if head.shared else 'it cannot be learnt in parts'}")
+        return here(head, on_step)
+
+    return there
 
 
 class _Training:
     """Trains heads on one table, each once, in folders below `out`."""
 
-    def __init__(self, table: JoinedTable, workspace: Workspace, weights: str, out: Path, excluded: int) -> None:
+    def __init__(self, table: JoinedTable, fit: Fit, weights: str, out: Path, excluded: int) -> None:
         self._table = table
-        self._workspace = workspace
+        self._fit = fit
         self._weights = weights
         self._out = out
         self._excluded = excluded
@@ -113,7 +137,7 @@ class _Training:
     def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
         head, table = candidate.head, self._table
         with progress(f"{head.name} learns", head.steps(), foreseen=False) as advance:
-            head.fit(table, self._workspace, lambda step: advance(1, step.note))
+            self._fit(head, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
         scores = score(head.unseen_.probabilities, head.unseen_.labels)

@@ -1,6 +1,7 @@
 """Features made by two one-core nodes of a Ray cluster on this machine: their rate beside the same cores' without Ray.
 
-And whether tables are the same, byte for byte, while workers, nodes and the command itself are killed.
+And how far heads are apart that learn here and there, and whether tables are the same, byte for byte, while workers,
+nodes and the command itself are killed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
+from benchmarks.cluster_heads import compare_heads
 from benchmarks.config import BenchClusterConfig
 from features.cluster import make_on_ray
 from features.errors import some
 from features.extract import extract
 from features.making import Make, make_shards
 from features.storage import file_sha256
+from features.table.joined import JoinedTable
+from features.table.manifest import MANIFEST
+from features.table.table import FeatureTable
 from features.table.timing import TIMING
 from features.trunk.trunk import build_trunks
 from pipeline.bench.common import ratio
@@ -37,6 +42,9 @@ from pipeline.stages.opened import Opened
 from pipeline.stages.tables import open_run
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 2**28, "include_dashboard": False}
+
+LEAST_SHARE = 0.9
+"""Two nodes must make this much of what one process makes of the same cores."""
 
 Files = dict[str, str]
 """SHA-256 by the path of each file that is the same wherever it is made."""
@@ -61,8 +69,16 @@ def run_bench_cluster(config: BenchClusterConfig) -> None:
             raise PipelineError("two nodes made another table than this process")
         rows = [(name, ", ".join(f"{rate:.1f}" for rate in each)) for name, each in rates.items()]
         result_table(("", "images/s"), rows, title=f"{len(opened.source.items):,} images, {len(expected)} files alike")
-        result(f"two nodes make {ratio(rates['two nodes'], rates['here']):.2f} times what this process does")
+        share = ratio(rates["two nodes"], rates["here"])
+        result(f"two nodes make {share:.2f} times what this process does")
+        broken = [f"two nodes make {share:.2f} times, expected {LEAST_SHARE}"] if share < LEAST_SHARE else []
+        tables = JoinedTable([FeatureTable.open(each.parent) for each in sorted((root / "here 0").rglob(MANIFEST))])
+        broken += compare_heads(tables, cluster.address, config.features.run.seed)
         _Campaign(config, cluster, root / "killed").run(expected)
+    for line in broken:
+        result(line)
+    if broken:
+        sys.exit(1)
 
 
 def files(root: Path) -> Files:
@@ -127,7 +143,8 @@ class _Campaign:
             self.runs += 1
             remark(f"table {self.runs} is the same; killed by now: {dict(self.done)}")
         said = ", ".join(f"{count} kills of a {name}" for name, count in self.done.items())
-        result(f"{self.runs} tables are the same, byte for byte, after {said}")
+        if said:
+            result(f"{self.runs} tables are the same, byte for byte, after {said}")
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = self.config.arguments(replace(self.config.features.run, out=self.root / f"{self.runs}"))

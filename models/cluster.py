@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -99,7 +100,7 @@ def _followed(calls: set[Any], on_step: OnStep) -> Learnt:
                 if isinstance(said, Step):
                     on_step(said)
                 else:
-                    learnt = said
+                    learnt = deepcopy(said)  # its arrays lie in memory of Ray's, which goes when Ray does
     if death or learnt is None:
         raise _DeathError(death)
     return learnt

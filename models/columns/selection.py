@@ -47,9 +47,9 @@ def f_values(table: JoinedTable) -> NDArray[np.float64]:
     shift: NDArray[np.float32] | None = None  # near the mean, so that squares do not swallow the differences
     for batch in table.batches("train"):
         shift = firsts(batch.x.mean(axis=0)) if shift is None else shift
-        centred = batch.x - shift
+        centred = batch.x.astype(np.float64) - shift
         squares += np.einsum("ij,ij->j", centred, centred)
-        members = np.equal.outer(np.arange(classes), batch.y).astype(np.float32)
+        members = np.equal.outer(np.arange(classes), batch.y).astype(np.float64)
         sums += members @ centred
         counts += members.sum(axis=1)
     sums, squares, counts = total(sums), total(squares), total(counts)

@@ -3,6 +3,7 @@
 xgb.joblib        scikit-learn and xgboost objects only: `joblib.load` needs nothing of this project
 xgb.safetensors   what they are made of, as plain arrays: all that is read here, so that nobody's pickle is ever loaded
 xgb.parquet       what it said of training and validation images that it had not seen, by key: see `models.unseen`
+xgb.skops         the same objects as skops writes them, to be looked at before they are made
 xgb.ubj           the trees alone in the format that xgboost keeps readable across versions
 xgb.json          the card, written last
 """
@@ -34,10 +35,11 @@ from features.storage import (
 from features.table.joined import JoinedTable
 from features.trunk.spec import TrunkSpec
 from models.errors import ClassifierError, SettingsError
-from models.heads.head import DATA, UNSEEN, Classifier, Head
+from models.heads.head import DATA, SKOPS, UNSEEN, Classifier, Head
 from models.heads.registry import HEADS, HeadSettings, make_head
 from models.networks.classifier import NetworkClassifier
 from models.networks.settings import FORMER_NETWORK, NETWORK
+from models.skops_file import types_to_trust
 from models.unseen import Unseen
 
 SEAL = "card_sha256"
@@ -52,7 +54,8 @@ class Card:
     `trunks` has one spec for each node whose features it takes, in the order of the columns. `weights` is what these
     can be built from again, see `weights_of`; `files` has the record of each file by name, first that of the one that
     people take away; `validation` holds accuracy and log-loss on images that it had not seen when they were judged;
-    `excluded` counts the images of the data set that a person had left out.
+    `excluded` counts the images of the data set that a person had left out; `trusted` names the types that skops asks
+    whoever reads its file to trust.
     """
 
     head: str
@@ -70,6 +73,7 @@ class Card:
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord]
     excluded: int = 0
+    trusted: tuple[str, ...] = ()
 
     @property
     def main_file(self) -> str:
@@ -131,9 +135,14 @@ def save_classifier(
         versions=package_versions(),
         files=files,
         excluded=excluded,
+        trusted=_trusted(folder / f"{head.name}{SKOPS}"),
     )
     write_json(folder / f"{head.name}.json", sealed({"format": head.format, **asdict(card)}, SEAL))
     return folder / card.main_file
+
+
+def _trusted(path: Path) -> tuple[str, ...]:
+    return tuple(types_to_trust(path.read_bytes())) if path.exists() else ()
 
 
 def load_classifier(path: Path) -> tuple[Classifier, Card]:

@@ -13,12 +13,13 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import skops.io
 import torch
 import xgboost
 from packaging.requirements import Requirement
 
 from features.storage import digest
-from models.card import classifier_folder, load_classifier, save_classifier
+from models.card import classifier_folder, load_classifier, read_card, save_classifier
 from models.errors import ClassifierError
 from models.heads.registry import HEADS
 from models.networks.classifier import NetworkClassifier
@@ -205,7 +206,7 @@ def test_the_same_training_writes_the_same_bytes_in_any_order(tmp_path: Path) ->
         environment = {**os.environ, "PYTHONHASHSEED": run, "PYTHONPATH": str(Path(__file__).parent.parent)}
         subprocess.run([sys.executable, "-c", SAVES, tmp_path / run, *names], env=environment, check=True)
     files = [path for path in sorted((tmp_path / "1").iterdir()) if path.suffix != ".json"]
-    kinds = ("joblib", "safetensors", "parquet")
+    kinds = ("joblib", "safetensors", "parquet", "skops")
     assert {path.name for path in files} == {*(f"{name}.{kind}" for name in HEADS for kind in kinds), "xgb.ubj"}
     for path in files:
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
@@ -222,6 +223,16 @@ def needs(*names: str) -> set[str]:
             wanted = map(Requirement, requires(name) or [])
             waiting += [w.name for w in wanted if w.marker is None or w.marker.evaluate({"extra": ""})]
     return found
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_skops_holds_the_same_model(name: str, tmp_path: Path) -> None:
+    path = saved(name, tmp_path)
+    trusted = read_card(path.with_suffix(".json")).trusted
+    assert all(each.startswith(("sklearn.", "xgboost.")) for each in trusted)
+    model = skops.io.load(path.with_suffix(".skops"), trusted=list(trusted))
+    x = toy_table().read("test").x
+    assert np.array_equal(model.predict_proba(x), joblib.load(path).predict_proba(x))
 
 
 def test_joblib_load_works_where_only_xgboost_scikit_learn_and_joblib_are(tmp_path: Path) -> None:

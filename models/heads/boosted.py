@@ -29,8 +29,6 @@ from models.columns.selection import select_best
 from models.columns.workspace import Chosen, Lessons, StoredRows
 from models.fitted import Arrays, array_of, as_fitted
 from models.heads.head import (
-    DATA,
-    UNSEEN,
     ColumnsHead,
     Head,
     JsonObject,
@@ -46,7 +44,7 @@ from models.together import mean
 class BoostedHead(ColumnsHead):
     """XGBoost on chosen columns and discriminants; saved as a scikit-learn Pipeline that ends in an XGBClassifier."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN, ".ubj")
+    suffixes: ClassVar[tuple[str, ...]] = (*ColumnsHead.suffixes, ".ubj")
     shared: ClassVar[bool] = True
     settings: XgbSettings
 

@@ -28,6 +28,7 @@ from models.columns.workspace import Lessons, Workspace
 from models.errors import ClassifierError
 from models.fitted import Arrays, array_of
 from models.heads.settings import ColumnsSettings, Settings
+from models.skops_file import skops_of
 from models.together import everyones
 from models.unseen import Unseen
 
@@ -60,6 +61,9 @@ DATA = ".safetensors"
 
 UNSEEN = ".parquet"
 """The suffix of the file with what a head said of rows that it had not seen."""
+
+SKOPS = ".skops"
+"""The suffix of the file that holds the model as skops writes it."""
 
 PREDICT_ROWS = 4096
 """Rows that are predicted at a time, so that the steps between features and probabilities need little memory."""
@@ -113,7 +117,7 @@ class Head(Classifier):
     """
 
     format = 5
-    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN)
+    suffixes: ClassVar[tuple[str, ...]] = (".joblib", DATA, UNSEEN, SKOPS)
     on_gpu: ClassVar[bool] = True
     """Whether it can learn on a GPU."""
     shared: ClassVar[bool] = False
@@ -193,11 +197,13 @@ class Head(Classifier):
         return np.concatenate(parts).astype(np.float32)
 
     def save(self, path: Path, suffix: str) -> None:
-        """Write the arrays, what was said, or the model: made anew, as a pickle differs with what its objects share."""
+        """Write the arrays, what was said, or the model: made anew, as files differ with what its objects share."""
         if suffix == DATA:
             path.write_bytes(safetensors.numpy.save(dict(self.arrays_)))
         elif suffix == UNSEEN:
             self.unseen_.write(path)
+        elif suffix == SKOPS:
+            path.write_bytes(skops_of(self.build(self.arrays_)))
         else:
             joblib.dump(self.build(self.arrays_), path, compress=3)
 

@@ -21,7 +21,7 @@ def test_its_examples_run_word_for_word(
     for block in BLOCK.finditer(page):
         lines_above = page.count("\n", 0, block.start(1))  # a traceback then names the page's own line
         exec(compile("\n" * lines_above + block[1], str(PAGE), "exec"), names)
-    photo, boosted, first, loaded, three, best, difference, everything = capsys.readouterr().out.splitlines()
+    photo, boosted, first, loaded, three, best, difference, everything, trusted = capsys.readouterr().out.splitlines()
     assert photo == loaded == "['oak']"
     assert boosted == "['beech']"
     assert first == "beech"
@@ -29,6 +29,7 @@ def test_its_examples_run_word_for_word(
     assert best == "linear 1.0"
     assert difference.startswith("Difference(first='linear', second='knn', difference=0.0")
     assert everything.count("beech") == everything.count("oak") == 24
+    assert trusted == "['sklearn.feature_selection._univariate_selection.f_classif']"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -28,7 +28,7 @@ def two_nodes() -> Iterator[Cluster]:
             cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it did not come about"

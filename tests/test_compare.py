@@ -133,7 +133,7 @@ def test_xgb_reuses_what_compare_has_trained(
     assert treehead("xgb", "--dataset", split_photos, *SMALL) == 0
     assert capsys.readouterr().out == f"{model}\n"
     assert {path.name for path in model.parent.iterdir()} == {
-        f"xgb.{suffix}" for suffix in ("joblib", "safetensors", "parquet", "ubj", "json")
+        f"xgb.{suffix}" for suffix in ("joblib", "safetensors", "parquet", "skops", "ubj", "json")
     }
     card = json.loads(model.with_suffix(".json").read_text())
     assert card["classes"] == ["blue", "green", "red"]

@@ -164,6 +164,14 @@ def test_export_writes_one_file_and_a_folder(model: Path, treehead: Run, capsys:
     assert len((made / "colours/predict.py").read_text().splitlines()) < 60
 
 
+def test_several_nodes_of_several_networks(treehead: Run, split_photos: Path) -> None:
+    both = ("--backbone", "resnet18,squeezenet1_1", "--node", "layer2+layer3,", "--image-size", "32", "--no-select")
+    assert treehead("xgb", split_photos, *both, "--xgb.rounds", "8", "--xgb.columns", "100") == 0
+    assert treehead("export", next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))) == 0
+    card, _ = exported_card(Path("model.onnx"))
+    assert [trunk["node"] for trunk in card["trunks"]][:2] == ["layer2", "layer3"]
+
+
 def test_any_number_of_images_at_once(model: Path, treehead: Run, split_photos: Path) -> None:
     assert treehead("export", model) == 0
     running = onnxruntime.InferenceSession("model.onnx")

@@ -8,6 +8,7 @@ from benchmarks.config import (
     BenchCalibrationConfig,
     BenchClusterConfig,
     BenchCurveConfig,
+    BenchExportConfig,
     BenchFewConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
@@ -25,7 +26,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
-_SCALE = BenchScaleConfig()
+_SCALE, _EXPORT = BenchScaleConfig(), BenchExportConfig()
 
 
 @app.command
@@ -112,6 +113,14 @@ def scale(config: Annotated[BenchScaleConfig, Flat] = _SCALE) -> None:
     from benchmarks.scale import run_bench_scale
 
     run_bench_scale(config)
+
+
+@app.command
+def export(datasets: Datasets, config: Annotated[BenchExportConfig, Flat] = _EXPORT) -> None:
+    """Hold exports against classifiers, of every head on several trunks and image sets, some wrong on purpose."""
+    from benchmarks.export import run_bench_export
+
+    run_bench_export(datasets, config)
 
 
 @app.command

@@ -19,3 +19,7 @@ class PredictError(PipelineError):
 
 class SurroundingsError(PipelineError):
     """A folder that the machine ought to have, and has not."""
+
+
+class ExportError(PipelineError):
+    """A classifier that cannot be exported, or an export that does not say what the classifier says."""

@@ -14,11 +14,13 @@ from benchmarks.config import (
     BenchHeadsConfig,
     BenchInspectConfig,
     BenchScaleConfig,
+    BenchServeConfig,
     BenchTrunksConfig,
     BenchVerdictConfig,
     BenchWeightsConfig,
 )
-from pipeline.cli import Flat, run_app
+from pipeline.cli import Flat, Model, run_app
+from pipeline.config import Place
 
 app = App(name="benchmarks", help="Measure this machine; every figure is a ratio of one run.")
 
@@ -26,7 +28,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
-_SCALE, _EXPORT = BenchScaleConfig(), BenchExportConfig()
+_SCALE, _EXPORT, _SERVE = BenchScaleConfig(), BenchExportConfig(), BenchServeConfig()
 
 
 @app.command
@@ -121,6 +123,17 @@ def export(datasets: Datasets, config: Annotated[BenchExportConfig, Flat] = _EXP
     from benchmarks.export import run_bench_export
 
     run_bench_export(datasets, config)
+
+
+def serve(
+    model: Model,
+    photos: Annotated[Place, Parameter(help="A folder of images to ask for.")],
+    config: Annotated[BenchServeConfig, Flat] = _SERVE,
+) -> None:
+    """Measure what treehead serve takes for one image and gives to many clients, as ratios to the network alone."""
+    from benchmarks.serve import run_bench_serve
+
+    run_bench_serve(model, photos, config)
 
 
 @app.command

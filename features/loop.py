@@ -68,10 +68,17 @@ def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) ->
 
     Each image is read and decoded once: trunks are on one device, and decode alike.
     """
-    device = trunks[0].device
-    on_device = Semaphore(forwards_at_once(device))
     with exact_float32():  # here, because it holds for all threads
-        yield from in_order(lambda readers: _Pass(trunks, on_device).run(readers), batches, device)
+        yield from in_order(batch_runner(trunks), batches, trunks[0].device)
+
+
+def batch_runner(trunks: Sequence[Trunk], *, looking: bool = True) -> Callable[[Sequence[Reader]], Batch]:
+    """What takes one batch of images through `trunks`, as `run_batches` does, in whatever thread calls it.
+
+    Unless it is `looking`, nothing is said of how images look, which is a fiftieth of the time.
+    """
+    on_device = Semaphore(forwards_at_once(trunks[0].device))
+    return lambda readers: _Pass(trunks, on_device, looking).run(readers)
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
@@ -86,7 +93,7 @@ def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.
     """What `work` makes of each item, in order: as many threads as keep `device` busy, each computing alone."""
     workers, threads = worker_count(device), torch.get_num_threads()
     waiting: deque[Future[Done]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(device,))
+    pool = ThreadPoolExecutor(workers, initializer=start_worker, initargs=(device,))
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -99,7 +106,7 @@ def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.
         torch.set_num_threads(threads)  # MKL holds one number for all threads
 
 
-def _start_worker(device: torch.device) -> None:
+def start_worker(device: torch.device) -> None:
     """Let the thread compute alone and, on a GPU, on its own stream, so that its copies run beside others' work."""
     torch.set_num_threads(1)
     if device.type == "cuda":
@@ -110,8 +117,9 @@ def _start_worker(device: torch.device) -> None:
 class _Pass:
     """One batch on its way through `trunks`; `watch` is for what is done once, `watches` for each trunk's own."""
 
-    def __init__(self, trunks: Sequence[Trunk], on_device: Semaphore) -> None:
+    def __init__(self, trunks: Sequence[Trunk], on_device: Semaphore, looking: bool) -> None:
         self.trunks = trunks
+        self.looking = looking
         self.on_device = on_device
         self.device = trunks[0].device
         self.by_gpu = trunks[0].spec.decoder == "nvjpeg"
@@ -128,8 +136,8 @@ class _Pass:
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
         with self.watch("look"):
             for place, image in zip(places, pixels if pixels is not None else (), strict=False):
-                outcomes[place].seen(image)
-            looks = look(images[0])
+                self.see(image, outcomes[place])
+            looks = look(images[0] if self.looking else images[0][:0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
             for trunk, watch, part in zip(self.trunks, self.watches, images, strict=True):
@@ -187,13 +195,17 @@ class _Pass:
     def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
         """One image as each trunk takes it; what the whole of it tells is noted."""
         with self.watch("look"):
-            outcome.seen(pixels)
+            self.see(pixels, outcome)
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):
                 square = trunk.prepare(pixels)
                 squares.append(square.to(self.device) if self.by_gpu else square)
         return squares
+
+    def see(self, pixels: torch.Tensor, outcome: Outcome) -> None:
+        if self.looking:
+            outcome.seen(pixels)
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:

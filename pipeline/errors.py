@@ -19,3 +19,7 @@ class PredictError(PipelineError):
 
 class SurroundingsError(PipelineError):
     """A folder that the machine ought to have, and has not."""
+
+
+class WebError(PipelineError):
+    """A page for browsers that cannot be made: no runtime for it, no model that it can run, or a folder of others."""

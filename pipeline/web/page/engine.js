@@ -1,6 +1,6 @@
 /* The engine of app.js that needs no server: the model runs in the browser, in worker.js, and images go nowhere. */
 
-const MOST_PIXELS = 50e6;
+const MOST_PIXELS = 8192 * 6144; // telephones of 50 megapixels
 
 const worker = new Worker("worker.js", { type: "module" });
 const waiting = new Map();
@@ -39,7 +39,7 @@ async function check(file) {
   URL.revokeObjectURL(image.src);
   const { naturalWidth: width, naturalHeight: height } = image;
   if (width * height > MOST_PIXELS)
-    throw new Error(`Too many pixels (${width} × ${height}, over ${MOST_PIXELS / 1e6} million): make it smaller.`);
+    throw new Error(`Too many pixels (${width} × ${height}, over ${Math.floor(MOST_PIXELS / 1e6)} million): make it smaller.`);
 }
 
 function quoted(value) {

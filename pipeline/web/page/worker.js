@@ -4,6 +4,8 @@ import * as ort from "./ort.wasm.bundle.min.mjs";
 
 const BAND = 512; // rows of pixels that are copied at once
 
+ort.env.wasm.numThreads = 1; // more would need headers that few servers send
+
 // The model's bytes; told is called with how many there are so far.
 async function download(url, told) {
   const response = await fetch(url, { cache: "no-cache" });

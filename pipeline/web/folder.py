@@ -38,7 +38,9 @@ def write_web(model: Path, folder: Path) -> int:
     """
     told = _metadata(model)
     _check_folder(folder)
-    files = {path.name: path for path in (model, *(file for page in PAGES for file in page.iterdir()), *runtime_files())}
+    files = {
+        path.name: path for path in (model, *(file for page in PAGES for file in page.iterdir()), *runtime_files())
+    }
     index = files.pop(INDEX).read_text(encoding="utf-8").replace("</head>", _HEAD)
     files[MODEL] = files.pop(model.name)
     for name, path in files.items():

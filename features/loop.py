@@ -68,10 +68,14 @@ def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) ->
 
     Each image is read and decoded once: trunks are on one device, and decode alike.
     """
-    device = trunks[0].device
-    on_device = Semaphore(forwards_at_once(device))
     with exact_float32():  # here, because it holds for all threads
-        yield from in_order(lambda readers: _Pass(trunks, on_device).run(readers), batches, device)
+        yield from in_order(batch_runner(trunks), batches, trunks[0].device)
+
+
+def batch_runner(trunks: Sequence[Trunk]) -> Callable[[Sequence[Reader]], Batch]:
+    """What takes one batch of images through `trunks`, as `run_batches` does, in whatever thread calls it."""
+    on_device = Semaphore(forwards_at_once(trunks[0].device))
+    return lambda readers: _Pass(trunks, on_device).run(readers)
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
@@ -86,7 +90,7 @@ def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.
     """What `work` makes of each item, in order: as many threads as keep `device` busy, each computing alone."""
     workers, threads = worker_count(device), torch.get_num_threads()
     waiting: deque[Future[Done]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(device,))
+    pool = ThreadPoolExecutor(workers, initializer=start_worker, initargs=(device,))
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -99,7 +103,7 @@ def in_order(work: Callable[[Item], Done], items: Iterable[Item], device: torch.
         torch.set_num_threads(threads)  # MKL holds one number for all threads
 
 
-def _start_worker(device: torch.device) -> None:
+def start_worker(device: torch.device) -> None:
     """Let the thread compute alone and, on a GPU, on its own stream, so that its copies run beside others' work."""
     torch.set_num_threads(1)
     if device.type == "cuda":

@@ -37,6 +37,7 @@ from pipeline.config import (
     PredictConfig,
     PretrainConfig,
     ScreenConfig,
+    ServeConfig,
     XgbConfig,
 )
 from pipeline.console import drop_output, fail, flush, result, screen, starting, warn
@@ -73,9 +74,13 @@ Flat = Parameter(name="*")
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
 _INSPECT = InspectConfig()
 _CURVE, _FINETUNE, _PRETRAIN = CurveConfig(), FinetuneConfig(), PretrainConfig()
+_SERVE = ServeConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
 _SHOW = ScreenConfig()
 
+Model = Annotated[
+    Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
+]
 Dataset = Annotated[str, Parameter(help="Images to learn from, as the other commands take them."), IMAGES]
 Show = Annotated[ScreenConfig, Flat]
 
@@ -152,9 +157,7 @@ def curve(config: Annotated[CurveConfig, Flat] = _CURVE, show: Show = _SHOW) -> 
     )
 )
 def predict(
-    model: Annotated[
-        Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
-    ],
+    model: Model,
     images: Annotated[
         tuple[Place, ...], Parameter(negative=(), help="Image files, and folders to search for them.")
     ] = (),
@@ -172,6 +175,17 @@ def predict(
         run_imagenet([model, *images], config)
     else:
         run_predict(model, images, config)
+
+
+@app.command(
+    help_epilogue=_examples("serve artifacts/models/photos-alexnet-avgpool-1a2b3c4d/linear-5e6f7a8b/linear.joblib")
+)
+def serve(model: Model, config: Annotated[ServeConfig, Flat] = _SERVE, show: Show = _SHOW) -> None:
+    """Serve a trained classifier: a page to try it on, and JSON for programs; prints its address."""
+    with _loading(show, "serve"):
+        from pipeline.serve.run import run_serve
+
+    run_serve(model, config)
 
 
 @app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))

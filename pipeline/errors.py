@@ -17,6 +17,10 @@ class PredictError(PipelineError):
     """Images given to predict that could not be read."""
 
 
+class ServeError(PipelineError):
+    """What keeps a classifier from being served: a port that is taken, a package that is absent."""
+
+
 class SurroundingsError(PipelineError):
     """A folder that the machine ought to have, and has not."""
 

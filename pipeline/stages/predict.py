@@ -23,7 +23,7 @@ from models.card import Card, load_classifier, load_unseen
 from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
 from models.trained import trunks_of
-from pipeline.config import PredictConfig
+from pipeline.config import ClassifierConfig, PredictConfig
 from pipeline.console import progress, remark, result, warn
 from pipeline.errors import PredictError
 from pipeline.report.prediction_file import check_place, write_predictions
@@ -72,9 +72,14 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     """Classify image files, and those in folders; give what could be read, then raise PredictError for the rest."""
     if not images:
         raise PredictError(f"{model} came alone: give a classifier, and then image files or folders that hold some")
+    give_predictions(open_predictor(model, config), images, config)
+
+
+def open_predictor(model: Path, told: ClassifierConfig) -> Predictor:
+    """The classifier at `model` with its trunks; says what the threshold of `told.at_least` is, and warns of chance."""
     head, card = load_classifier(model)
-    least = _threshold(model, card, config.at_least) if config.at_least else 0.0
-    trunks = _trunks(head, card, config)
+    least = _threshold(model, card, told.at_least) if told.at_least else 0.0
+    trunks = _trunks(head, card, told)
     if not card.transfer_learning:
         how = "began with" if isinstance(head, NetworkClassifier) else "has"
         warn(f"this classifier's network {how} random weights: it is no transfer learning")
@@ -85,10 +90,9 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     }
     identity = card.sha256
     if least:
-        told: dict[str, Json] = {"at_least": config.at_least, "threshold": least}
-        about, identity = about | told, digest({"classifier": identity, **told})
-    predictor = Predictor(head=head, trunks=trunks, about=about, identity=identity, least=least)
-    give_predictions(predictor, images, config)
+        asked: dict[str, Json] = {"at_least": told.at_least, "threshold": least}
+        about, identity = about | asked, digest({"classifier": identity, **asked})
+    return Predictor(head=head, trunks=trunks, about=about, identity=identity, least=least)
 
 
 def give_predictions(predictor: Predictor, images: Sequence[Path], config: PredictConfig, most: int = 1) -> None:
@@ -162,10 +166,10 @@ def _print(
     return unread, len(left_open)
 
 
-def _trunks(head: Classifier, card: Card, config: PredictConfig) -> Sequence[Trunk]:
-    if config.weights and isinstance(head, NetworkClassifier):
-        raise PredictError(f"--weights {config.weights} came with a retrained network, which has its own: leave it")
-    return trunks_of(head, card, resolve_device(config.device), config.weights or "")
+def _trunks(head: Classifier, card: Card, told: ClassifierConfig) -> Sequence[Trunk]:
+    if told.weights and isinstance(head, NetworkClassifier):
+        raise PredictError(f"--weights {told.weights} came with a retrained network, which has its own: leave it")
+    return trunks_of(head, card, resolve_device(told.device), told.weights or "")
 
 
 def _shown(path: Path) -> str:

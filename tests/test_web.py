@@ -68,8 +68,9 @@ def model(tmp_path: Path) -> Path:
 
 def write_model(path: Path, **told: str) -> Path:
     model = parser.parse_model(MODEL.replace("NAMES", ", ".join(map(json.dumps, CLASSES))))
-    metadata = {"classes": json.dumps(CLASSES), "input": "pixels", "licenses": "Weights: Apache-2.0", **told}
-    onnx.helper.set_model_props(model, metadata)
+    card = json.dumps({"head": "linear", "table": "photos-alexnet"})
+    always = {"classes": json.dumps(CLASSES), "card": card, "input": "pixels", "licenses": "Weights: Apache-2.0"}
+    onnx.helper.set_model_props(model, always | told)
     onnx.save(model, path)
     return path
 
@@ -214,6 +215,7 @@ def test_a_photograph_is_classified_and_corrected(shown: Page, tmp_path: Path) -
     for colour in COLOURS:
         write_images(tmp_path / colour, colour, 1)
     (tmp_path / "red" / "000.png").rename(tmp_path / 'a "red", one.png')
+    assert shown.locator("#about").inner_text().startswith("linear on photos-alexnet. It tells 3 classes apart: red, ")
     upload(shown, tmp_path / "green" / "000.png")
     (told,) = upload(shown, tmp_path / 'a "red", one.png')
     assert told.startswith('a "red", one.png red red 9')
@@ -305,3 +307,11 @@ def test_opened_as_a_file_it_says_what_to_type(browser: Browser, folder: Path) -
     page = browser.new_page()
     page.goto((folder / "index.html").as_uri())
     assert "Type “python -m http.server” in its folder" in page.locator("#about").inner_text()
+
+
+@pytest.mark.browser
+def test_a_model_that_does_not_come_is_a_sentence(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.route("**/model.onnx", lambda route: route.fulfill(status=404, body="gone"))
+    page.goto(address)
+    page.get_by_text("The model cannot be run (model.onnx: 404 Not Found): load the page again.").wait_for()

@@ -72,5 +72,6 @@ def _check_folder(folder: Path) -> None:
 
 def _about(told: Mapping[str, str], model: Path) -> dict[str, Json]:
     """What the page knows before the model is there."""
-    classes: list[str] = json.loads(told["classes"])
-    return {"title": "A classifier", "classes": classes, "bytes": model.stat().st_size}
+    card = json.loads(told["card"])
+    title, classes = f"{card['head']} on {card['table']}", json.loads(told["classes"])
+    return {"title": title, "classes": classes, "bytes": model.stat().st_size}

@@ -1,4 +1,4 @@
-// Runs the model beside the page, so that the page answers meanwhile: images in, probabilities out, one after another.
+/* Runs the model beside the page, so that the page answers meanwhile: images in, probabilities out, one after another. */
 
 import * as ort from "./ort.wasm.bundle.min.mjs";
 
@@ -6,10 +6,10 @@ const BAND = 512; // rows of pixels that are copied at once
 
 ort.env.wasm.numThreads = 1; // more would need headers that few servers send
 
-// The model's bytes; told is called with how many there are so far.
+/** The model's bytes; told is called with how many there are so far. */
 async function download(url, told) {
   const response = await fetch(url, { cache: "no-cache" });
-  if (!response.ok) throw new Error(`${url} did not come (${response.status}).`);
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`);
   const parts = [];
   const reader = response.body.getReader();
   for (let loaded = 0, part; !(part = await reader.read()).done; told(loaded)) {
@@ -19,7 +19,7 @@ async function download(url, told) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-// Pixels as features were made of them: upright, the file's numbers whatever its colour space, transparency on white.
+/** Pixels as features were made of them: upright, the file's numbers whatever its colour space, transparency on white. */
 async function pixels(image) {
   const bitmap = await createImageBitmap(image, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const { width, height } = bitmap;
@@ -41,29 +41,34 @@ async function pixels(image) {
   return new ort.Tensor("uint8", rgb, [1, height, width, 3]);
 }
 
-async function started(model) {
+async function start(model) {
   const bytes = await download(model, (loaded) => postMessage({ loaded }));
-  return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
 }
 
-async function probabilities(session, image) {
-  const images = await pixels(image).catch(() => {
-    throw new Error("This is no image that this browser reads: try JPEG or PNG.");
-  });
-  return [...(await session.run({ images })).probabilities.data];
+async function classify(image) {
+  const images = await pixels(image).catch(() => broken("This is no image that this browser reads: try JPEG or PNG."));
+  const { probabilities } = await session.run({ images }).catch(({ message }) =>
+    broken(`The model failed on it (${message}): load the page again, and try a smaller image.`),
+  );
+  return [...probabilities.data];
 }
 
-let session;
+function broken(sentence) {
+  throw new Error(sentence);
+}
 
 async function answer({ number, model, image }) {
   try {
-    if (model) session = await started(model);
-    postMessage({ number, answer: model ? true : await probabilities(session, image) });
-  } catch (error) {
-    postMessage({ number, error: error.message });
+    if (model)
+      await start(model).catch(({ message }) => broken(`The model cannot be run (${message}): load the page again.`));
+    postMessage({ number, answer: image && (await classify(image)) });
+  } catch ({ message }) {
+    postMessage({ number, error: message });
   }
 }
 
+let session;
 let last;
 
 onmessage = ({ data }) => {

@@ -68,7 +68,7 @@ def model(tmp_path: Path) -> Path:
 
 def write_model(path: Path, **told: str) -> Path:
     model = parser.parse_model(MODEL.replace("NAMES", ", ".join(map(json.dumps, CLASSES))))
-    card = json.dumps({"head": "linear", "table": "photos-alexnet"})
+    card = json.dumps({"head": "linear", "dataset": "photos"})
     always = {"classes": json.dumps(CLASSES), "card": card, "input": "pixels", "licenses": "Weights: Apache-2.0"}
     onnx.helper.set_model_props(model, always | told)
     onnx.save(model, path)
@@ -215,7 +215,7 @@ def test_a_photograph_is_classified_and_corrected(shown: Page, tmp_path: Path) -
     for colour in COLOURS:
         write_images(tmp_path / colour, colour, 1)
     (tmp_path / "red" / "000.png").rename(tmp_path / 'a "red", one.png')
-    assert shown.locator("#about").inner_text().startswith("linear on photos-alexnet. It tells 3 classes apart: red, ")
+    assert shown.locator("#about").inner_text().startswith("linear on photos. It tells 3 classes apart: red, ")
     upload(shown, tmp_path / "green" / "000.png")
     (told,) = upload(shown, tmp_path / 'a "red", one.png')
     assert told.startswith('a "red", one.png red red 9')

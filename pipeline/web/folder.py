@@ -73,5 +73,5 @@ def _check_folder(folder: Path) -> None:
 def _about(told: Mapping[str, str], model: Path) -> dict[str, Json]:
     """What the page knows before the model is there."""
     card = json.loads(told["card"])
-    title, classes = f"{card['head']} on {card['table']}", json.loads(told["classes"])
+    title, classes = f"{card['head']} on {card['dataset']}", json.loads(told["classes"])
     return {"title": title, "classes": classes, "bytes": model.stat().st_size}

@@ -30,6 +30,7 @@ from pipeline.config import (
     IMAGES,
     CompareConfig,
     CurveConfig,
+    ExportConfig,
     FeaturesConfig,
     FinetuneConfig,
     InspectConfig,
@@ -72,7 +73,7 @@ app.command(bench)
 Flat = Parameter(name="*")
 
 _FEATURES, _XGB, _COMPARE, _PREDICT = FeaturesConfig(), XgbConfig(), CompareConfig(), PredictConfig()
-_INSPECT = InspectConfig()
+_INSPECT, _EXPORT = InspectConfig(), ExportConfig()
 _CURVE, _FINETUNE, _PRETRAIN = CurveConfig(), FinetuneConfig(), PretrainConfig()
 _SERVE = ServeConfig()
 _BENCH_FEATURES = BenchFeaturesConfig()
@@ -186,6 +187,15 @@ def serve(model: Model, config: Annotated[ServeConfig, Flat] = _SERVE, show: Sho
         from pipeline.serve.run import run_serve
 
     run_serve(model, config)
+
+
+@app.command(help_epilogue=_examples("export linear.joblib --out flowers.onnx", "export xgb.joblib --precision int8"))
+def export(model: Model, config: Annotated[ExportConfig, Flat] = _EXPORT, show: Show = _SHOW) -> None:
+    """Write a classifier as one ONNX file, from pixels to probabilities, once it is seen to say the same; prints it."""
+    with _loading(show, "export", config.dataset or ""):
+        from pipeline.stages.export import run_export
+
+    result(str(run_export(model, config)))
 
 
 @app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))

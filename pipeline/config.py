@@ -410,6 +410,36 @@ class PredictConfig(ClassifierConfig):
             raise ConfigError("--at-least came with --imagenet, of whose network it is not known: give a classifier")
 
 
+PIXELS: Final = "pixels"
+PREPARED: Final = "prepared"
+FP32: Final = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What is exported of a classifier, and where to.
+
+    Attributes:
+        out: ONNX file to write; a folder of the same name goes beside it, with the file, a README and predict.py.
+        dataset: The images that it learnt from, where they have moved since, as the other commands take them.
+        weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file.
+        input: pixels: images of any size; prepared: such as the caller has resized and cropped.
+        precision: fp32; fp16: the network's weights are kept so; int8: it computes so, calibrated on training images.
+            What that costs in accuracy is measured and said.
+    """
+
+    out: Place = Path("model.onnx")
+    dataset: Annotated[str | None, IMAGES] = None
+    images: SourceOptions = field(default_factory=SourceOptions)
+    weights: str | None = None
+    input: Literal["pixels", "prepared"] = PIXELS
+    precision: Literal["fp32", "fp16", "int8"] = FP32
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".onnx" or is_remote(self.out):
+            raise ConfigError(f"--out {self.out} came: expected a file of this machine that ends in .onnx")
+
+
 _FLAT = (TrainingSettings, Views, AskedViews)
 """On the command line their fields, and those of their kind, stand by their own names, whatever they are a part of."""
 

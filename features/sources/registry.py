@@ -97,7 +97,7 @@ def open_source(
     3  beech/0004.jpg  train      0
     """
     with listed_once():
-        source = _open(dataset, asked, on_listed)
+        source = replace(_open(dataset, asked, on_listed), named=dataset)
     if asked.exclude:
         source = _without(dataset, source, asked.exclude)
     if asked.group:

@@ -44,7 +44,8 @@ class Source:
     raises OSError for an image that cannot be read. `mirror_matters` says that these are digits, letters or signs,
     which are others in the mirror. `layout` is a line on how the images were found, for the person who named them;
     empty where there was nothing to find out. `drawn` are the splits that the set did not have, and that were drawn
-    from its training images; `excluded` counts the images that were left out as a person asked.
+    from its training images; `excluded` counts the images that were left out as a person asked;
+    `named` is what they were opened by.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Source:
     layout: str = ""
     drawn: tuple[str, ...] = ()
     excluded: int = 0
+    named: str = ""
 
     def digest(self) -> str:
         """SHA-256 of the classes and of every image's key, split, label, group and stamp."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ ENGINES = (AUTO, TORCH, ONNXRUNTIME)
 TOLERANCE = 1e-3
 """How far an output may be from torch's, as a share of the largest."""
 
-OPSET = 17
+OPSET = 18
 
 _IMAGES = "images"
 
@@ -84,7 +84,8 @@ def onnx_forward(module: nn.Module, nodes: Sequence[str], image_size: int) -> On
     """`module` in ONNX Runtime; None, and a warning, where that cannot be done or gives other outputs than torch."""
     images = torch.rand(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 4 - 2
     try:
-        forward = OnnxForward(_exported(module, nodes, images[:2]), nodes)  # fewer, lest their number be fixed unseen
+        fewer = images[:2]  # lest their number be fixed unseen
+        forward = OnnxForward(exported(module, fewer, {name: ("n",) for name in (_IMAGES, *nodes)}), nodes)
         found = forward(images)
     except Exception as error:  # exporter and runtime have many of their own
         logger.warning("ONNX Runtime cannot take this network (%s): torch computes it", first_line(error))
@@ -98,8 +99,13 @@ def onnx_forward(module: nn.Module, nodes: Sequence[str], image_size: int) -> On
     return forward
 
 
-def _exported(module: nn.Module, nodes: Sequence[str], images: torch.Tensor) -> bytes:
-    names = (_IMAGES, *nodes)
+def exported(module: nn.Module, images: torch.Tensor, values: Mapping[str, Sequence[str]]) -> bytes:
+    """`module`, which takes such images, as ONNX.
+
+    `values` are the input and the outputs by name, with the names of the first axes of each, which may be of any
+    length.
+    """
+    first, *outputs = values
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad(), _exporting():
         warnings.simplefilter("ignore")  # of what tracing fixes: sizes, which are fixed here
         path = Path(folder, "network.onnx")
@@ -107,9 +113,9 @@ def _exported(module: nn.Module, nodes: Sequence[str], images: torch.Tensor) -> 
             module,
             (images,),
             path,
-            input_names=[_IMAGES],
-            output_names=list(nodes),
-            dynamic_axes={name: {0: "n"} for name in names},
+            input_names=[first],
+            output_names=outputs,
+            dynamic_axes={name: dict(enumerate(axes)) for name, axes in values.items()},
             opset_version=OPSET,
             dynamo=False,
         )

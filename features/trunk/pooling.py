@@ -27,7 +27,7 @@ def resolve_pool(pool: str, shape: Sequence[int]) -> str:
     >>> resolve_pool("auto", (256, 6, 6)), resolve_pool("auto", (256, 13, 13)), resolve_pool("avg", (512,))
     ('none', 'avg4x4', 'none')
     """
-    grid = _grid(pool)
+    grid = grid_of(pool)
     if len(shape) == 1:
         return "none"
     if pool != "auto":
@@ -60,7 +60,7 @@ def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
     >>> pool_output(maps, "max")
     tensor([[15.]])
     """
-    grid = _grid(pool)
+    grid = grid_of(pool)
     if grid:
         height, width = output.shape[2:]
         output = functional.adaptive_avg_pool2d(output, (min(grid, height), min(grid, width)))
@@ -70,7 +70,7 @@ def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
     return output.flatten(start_dim=1)
 
 
-def _grid(pool: str) -> int:
+def grid_of(pool: str) -> int:
     """The N of `avgNxN`, 0 for the other names; raises TrunkError for what is none of them."""
     match = re.fullmatch(r"avg([1-9]\d?)x\1", pool)
     if match:

@@ -183,12 +183,16 @@ class BoostedHead(ColumnsHead):
 def _scaled(trees: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     """Trees, as UBJSON, whose margins are `factor` times as high: the first ones add what the base is short of."""
     booster = xgboost.Booster(model_file=bytearray(trees))
-    base = _with_leaves(booster, lambda leaf, _: 0.0)
-    nothing = xgboost.DMatrix(np.zeros((1, booster.num_features()), np.float32))
-    start = np.ravel(base.predict(nothing, output_margin=True))
-    more = (factor - 1) * start.astype(np.float64)
+    more = (factor - 1) * base_margins(booster).astype(np.float64)
     scaled = _with_leaves(booster, lambda leaf, tree: factor * leaf + (more[tree] if tree < len(more) else 0.0))
     return np.array(scaled.save_raw("ubj"))
+
+
+def base_margins(booster: xgboost.Booster) -> NDArray[np.float32]:
+    """What each class's margin is before any tree, (k,); of two classes the second's alone, (1,)."""
+    base = _with_leaves(booster, lambda leaf, _: 0.0)
+    nothing = xgboost.DMatrix(np.zeros((1, booster.num_features()), np.float32))
+    return np.ravel(base.predict(nothing, output_margin=True))
 
 
 def _with_leaves(booster: xgboost.Booster, leaf_of: Callable[[float, int], float]) -> xgboost.Booster:

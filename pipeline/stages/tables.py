@@ -16,6 +16,7 @@ from features.making import Make, make_shards
 from features.sources.options import NEAR
 from features.sources.source import ALL, SPLITS, Source
 from features.sources.splits import split_table
+from features.table.images import ImagesOf
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
 from features.table.timing import Timing
@@ -104,6 +105,7 @@ def extract_table(
         )
     seconds = time.perf_counter() - start
     table = JoinedTable(done.tables)
+    ImagesOf.now(source.named, run.images).write([each.folder for each in done.tables])
     _say_features(table, done, seconds)
     if done.extracted:
         detail(spent(done.seconds, trunks[0].device))

@@ -1,0 +1,1 @@
+"""Classifiers as ONNX, of standard operators alone."""

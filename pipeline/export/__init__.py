@@ -1,0 +1,1 @@
+"""A classifier as one file that needs nothing of this project."""

@@ -1,0 +1,50 @@
+"""Say what photographs show: python predict.py photo.jpg ...  It needs onnxruntime, numpy and pillow alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+MODEL = Path(__file__).with_name("model.onnx")
+
+
+def read(path: str) -> Image.Image:
+    """A photograph, upright, in RGB; on white where it is transparent."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def prepared(image: Image.Image, recipe: dict[str, Any]) -> Image.Image:
+    """The centre of a photograph as the network takes it: its shorter side resized, then cropped."""
+    short, size = min(image.size), recipe["image_size"]
+    width, height = (int(recipe["resize"] * side / short) for side in image.size)
+    image = image.resize((width, height), Image.Resampling[recipe["interpolation"].upper()])
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def main(paths: list[str]) -> None:
+    """Print each photograph's likeliest classes."""
+    session = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    classes = json.loads(about["classes"])
+    for path in paths:
+        image = read(path)
+        if about["input"] == "prepared":
+            image = prepared(image, json.loads(about["card"])["trunks"][0])
+        ((shares,), (label,)) = session.run(["probabilities", "label"], {"images": np.asarray(image)[None]})
+        likely = ", ".join(f"{classes[place]} {shares[place]:.3f}" for place in np.argsort(-shares)[:3])
+        print(f"{path}\t{label}\t{likely}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or sys.exit(__doc__))

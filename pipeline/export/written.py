@@ -1,0 +1,121 @@
+"""An export on disk: model.onnx, which says of itself what it is, and beside it a folder to hand out.
+
+model.onnx        the classifier, its classes, card and licenses in its metadata
+model/            the same file with README.md, a model card, and predict.py, which needs no treehead
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import onnx
+from jinja2 import Environment, PackageLoader
+
+from features.storage import Json, replacing
+from features.table.joined import JoinedTable
+from features.trunk.spec import NAMED_WEIGHTS, TrunkSpec
+from models.card import Card
+from pipeline.release import release
+
+FORMAT = 1
+"""Raised when the meaning of what an exported file says of itself changes."""
+
+NAME, README, PROGRAM = "model.onnx", "README.md", "predict.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What an exported file says of itself: how it was checked, and what is `told` of its accuracy."""
+
+    card: Card
+    table: JoinedTable
+    input: str
+    precision: str
+    checks: Mapping[str, Json]
+    told: Mapping[str, Json]
+
+    def to_json(self) -> dict[str, Json]:
+        """The card that the file carries; no path of this machine is in it."""
+        card = self.card
+        return {
+            "format": FORMAT,
+            "made_by": f"treehead {release()}",
+            "head": card.head,
+            "classifier_sha256": card.sha256,
+            "dataset": self.table.dataset,
+            "rows": self.table.rows,
+            "trunks": [_trunk(spec) for spec in card.trunks],
+            "transfer_learning": card.transfer_learning,
+            "validation": card.validation,
+            "input": self.input,
+            "precision": self.precision,
+            "checks": self.checks,
+            **self.told,
+        }
+
+    @property
+    def licenses(self) -> tuple[str, ...]:
+        """A line for the weights of each network."""
+        lines = (
+            f"{spec.backbone}, {_trunk(spec)['weights']} weights: {spec.license or 'no license known'}"
+            + (f" ({spec.source})" if spec.source and _is_public(spec) else "")
+            for spec in self.card.trunks
+        )
+        return tuple(dict.fromkeys(lines))
+
+
+def _is_public(spec: TrunkSpec) -> bool:
+    """Whether its weights are no file of this machine's."""
+    return spec.weights in NAMED_WEIGHTS
+
+
+def _trunk(spec: TrunkSpec) -> dict[str, Json]:
+    told = spec.to_json()
+    if not _is_public(spec):
+        told |= {"source": "", "weights": Path(spec.weights).name}
+    return told
+
+
+def write_export(path: Path, model: onnx.ModelProto, about: About) -> None:
+    """Write the folder that goes beside `path`, and then the file itself; raises OutputError."""
+    metadata = {
+        "classes": json.dumps(about.card.classes, ensure_ascii=False),
+        "card": json.dumps(about.to_json(), ensure_ascii=False),
+        "licenses": "\n".join(about.licenses),
+        "input": about.input,
+    }
+    onnx.helper.set_model_props(model, metadata)
+    folder = path.with_suffix("")
+    with replacing(path) as scratch:
+        scratch.write_bytes(model.SerializeToString())
+        for name, text in ((README, _readme(about)), (PROGRAM, _program())):
+            with replacing(folder / name) as part:
+                part.write_text(text, encoding="utf-8")
+    with replacing(folder / NAME) as part:
+        _link(path, part)
+
+
+def _link(file: Path, to: Path) -> None:
+    """Let the one be the other, or a copy of it where the disk has no links."""
+    to.unlink()
+    with suppress(OSError):
+        os.link(file, to)
+        return
+    shutil.copyfile(file, to)
+
+
+def _program() -> str:
+    return resources.files("pipeline.export").joinpath("standalone.py").read_text("utf-8")
+
+
+def _readme(about: About) -> str:
+    environment = Environment(loader=PackageLoader("pipeline", "export"), trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    text: str = environment.get_template("README.md.jinja").render(about=about, told=about.to_json())
+    return text

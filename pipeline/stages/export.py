@@ -1,0 +1,126 @@
+"""A classifier as one ONNX file from pixels to probabilities, and a folder to hand out; written only if it agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from features.storage import Json
+from features.table.joined import JoinedTable
+from features.trunk.trunk import Trunk, rebuild_trunks
+from models.card import Card, load_classifier
+from models.export.classifier import export_classifier
+from models.export.heads import export_head
+from models.heads.head import Classifier, Probabilities
+from models.networks.classifier import NetworkClassifier
+from pipeline.config import FP32, PREPARED, ExportConfig
+from pipeline.console import remark
+from pipeline.export.gate import BY_PIXELS, Checked, Judged, Pixels, agreement, check_features, off_by
+from pipeline.export.origin import images_of, table_of
+from pipeline.export.smaller import shrinking
+from pipeline.export.written import About, write_export
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What is exported: a classifier with its card, the table that it is held against, and the trunks, in fp32."""
+
+    head: Classifier
+    card: Card
+    table: JoinedTable
+    trunks: Sequence[Trunk]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the table was made with the arithmetic and the decoder that the export is made with."""
+        return all(spec.precision == FP32 and spec.decoder == "pillow" for spec in self.card.trunks)
+
+
+def run_export(model: Path, config: ExportConfig) -> Path:
+    """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
+    head, card = load_classifier(model)
+    table = table_of(model, card)
+    source = images_of(table, config.dataset, config.images)
+    subject = _Subject(head=head, card=card, table=table, trunks=_trunks(head, card, config.weights or card.weights))
+    judged, by_features = check_features(head, export_head(head), table)
+    remark(f"from features: {by_features.in_words()}")
+    pixels = Pixels(source, subject.trunks, prepared=config.input == PREPARED)
+    exported = export_classifier(head, subject.trunks, prepared=config.input == PREPARED)
+    theirs, checks = _check_pixels(subject, judged, pixels, exported)
+    told: dict[str, Json] = {"test_accuracy": judged.accuracy(theirs)} if judged.tested.any() else {}
+    if config.precision != FP32:
+        exported, cost = _smaller(subject, judged, pixels, theirs, config)
+        told |= cost
+    about = About(
+        card=card,
+        table=table,
+        input=config.input,
+        precision=config.precision,
+        checks={"features": asdict(by_features), **checks},
+        told=told,
+    )
+    write_export(config.out, exported, about)
+    return config.out
+
+
+def _check_pixels(
+    subject: _Subject, judged: Judged, pixels: Pixels, exported: onnx.ModelProto
+) -> tuple[Probabilities, dict[str, Json]]:
+    """What the export says of images, and how far that is the classifier's; raises ExportError where it is too far.
+
+    Where the table was made in less precision, the classifier is asked again with exact features, and how far these
+    move it is told.
+    """
+    head, keys = subject.head, list(judged.keys)
+    theirs = pixels.said_by(exported, keys, head.classes_)
+    if subject.is_exact:
+        checked = agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS)
+        remark(f"from pixels: {checked.in_words()}")
+        return theirs, {"pixels": asdict(checked)}
+    exact = pixels.said_here(head, keys)
+    checked = agreement(judged.keys, exact, theirs, by="pixels", most=BY_PIXELS)
+    moved = off_by(judged.said, exact)
+    remark(f"from pixels: {checked.in_words()}")
+    made = ", ".join(sorted({f"{spec.precision} by {spec.decoder}" for spec in subject.card.trunks}))
+    remark(f"its table was made in {made}; in fp32 the classifier itself says of {moved.in_words()}")
+    return theirs, {"pixels": asdict(checked), "fp32": asdict(moved)}
+
+
+def _smaller(
+    subject: _Subject, judged: Judged, pixels: Pixels, exact: Probabilities, config: ExportConfig
+) -> tuple[onnx.ModelProto, dict[str, Json]]:
+    """The export in less precision, and what that costs on the same images."""
+    shrink = shrinking(config.precision, pixels, _training_keys(subject.table))
+    exported = export_classifier(subject.head, subject.trunks, prepared=config.input == PREPARED, shrink=shrink)
+    theirs = pixels.said_by(exported, list(judged.keys), subject.head.classes_)
+    moved = off_by(exact, theirs)
+    said = f"in {config.precision}: {moved.in_words()}"
+    cost: dict[str, Json] = {"moved": asdict(moved)}
+    if judged.tested.any():
+        before, after = judged.accuracy(exact), judged.accuracy(theirs)
+        said += f"; of the test images {after:.2%} are right, {before:.2%} in fp32"
+        cost |= {"test_accuracy": after, "test_accuracy_fp32": before}
+    remark(said)
+    return exported, cost
+
+
+def _training_keys(table: JoinedTable) -> Sequence[str]:
+    index = table.index()
+    keys = index.loc[index["split"] == "train", "key"].to_numpy()
+    return list(keys[np.random.default_rng(0).permutation(len(keys))])
+
+
+def _trunks(head: Classifier, card: Card, weights: str) -> Sequence[Trunk]:
+    """The classifier's networks in float32 on the CPU."""
+    if not isinstance(head, NetworkClassifier):
+        specs = [replace(spec, precision=FP32, decoder="pillow") for spec in card.trunks]
+        return rebuild_trunks(specs, weights=weights, device=CPU)
+    trunk = head.trunk(CPU)
+    return (Trunk([replace(trunk.spec, precision=FP32)], trunk.module, CPU),)

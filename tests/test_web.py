@@ -29,10 +29,12 @@ from features.sources.options import SourceOptions
 from pipeline.errors import WebError
 from pipeline.web import runtime
 from pipeline.web.folder import PAGES, write_web
-from tests.conftest import COLOURS, write_images
+from tests.conftest import COLOURS, Run, refused, write_images
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+Capture = pytest.CaptureFixture[str]
 
 EVIL = "<b>blue</b>, or so"
 
@@ -62,7 +64,7 @@ colours (uint8[n, h, w, 3] images) => (float[n, 3] probabilities, string[n] labe
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def colours(tmp_path: Path) -> Path:
     return write_model(tmp_path / "colours.onnx")
 
 
@@ -137,10 +139,14 @@ def test_what_npm_says_is_one_line(cache: Path, tmp_path: Path, monkeypatch: pyt
         runtime.runtime_files()
 
 
-def test_a_page_has_its_licenses_and_comes_again(cache: Path, model: Path, tmp_path: Path) -> None:
+def test_a_page_has_its_licenses_and_comes_again(cache: Path, colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "web"
-    assert write_web(model, folder) == write_web(model, folder) == sum(path.stat().st_size for path in folder.iterdir())
-    assert (folder / "model.onnx").read_bytes() == model.read_bytes()
+    assert (
+        write_web(colours, folder)
+        == write_web(colours, folder)
+        == sum(path.stat().st_size for path in folder.iterdir())
+    )
+    assert (folder / "model.onnx").read_bytes() == colours.read_bytes()
     assert not (folder / "colours.onnx").exists()
     licenses = (folder / "licenses.txt").read_text()
     assert "MIT License" in licenses
@@ -154,11 +160,30 @@ def test_images_that_browsers_cannot_prepare_are_refused(cache: Path, tmp_path: 
     assert not (tmp_path / "web").exists()
 
 
-def test_a_page_of_others_is_left_alone(cache: Path, model: Path, tmp_path: Path) -> None:
+def test_a_page_of_others_is_left_alone(cache: Path, colours: Path, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(WebError, match=r"holds another page, index.html: choose an empty folder"):
-        write_web(model, tmp_path)
+        write_web(colours, tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_export_writes_the_page_last(
+    cache: Path, treehead: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    act(tmp_path, monkeypatch, "exit 1")
+    assert "npm could not fetch" in refused(treehead, capsys, "export", model, "--web", "web")
+    assert not Path("model.onnx").exists()
+    bring(tmp_path, monkeypatch, CONTENTS)
+    assert treehead("export", model, "--web", "web") == 0
+    assert "web: 0.1 MB for any web server; here: python -m http.server --directory web" in capsys.readouterr().err
+    assert Path("web", "model.onnx").read_bytes() == Path("model.onnx").read_bytes()
+    assert json.loads(Path("web", "about.json").read_text())["title"] == "xgb on split photos"
+
+
+def test_what_no_page_can_have_is_refused(treehead: Run, capsys: Capture) -> None:
+    prepared = refused(treehead, capsys, "export", "xgb.joblib", "--web", "web", "--input", "prepared")
+    assert "browsers do not resize as Pillow does: leave one out" in prepared
+    assert "expected a folder of this machine" in refused(treehead, capsys, "export", "x.joblib", "--web", "s3://b/c")
 
 
 def test_nothing_of_the_page_is_loaded_from_elsewhere() -> None:

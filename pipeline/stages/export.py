@@ -24,6 +24,7 @@ from pipeline.export.gate import BY_PIXELS, Checked, Judged, Pixels, agreement, 
 from pipeline.export.origin import images_of, table_of
 from pipeline.export.smaller import shrinking
 from pipeline.export.written import About, write_export
+from pipeline.web.folder import check_web, write_web
 
 CPU = torch.device("cpu")
 
@@ -45,6 +46,8 @@ class _Subject:
 
 def run_export(model: Path, config: ExportConfig) -> Path:
     """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
+    if config.web:
+        check_web(config.web)
     head, card = load_classifier(model)
     table = table_of(model, card)
     source = images_of(table, config.dataset, config.images)
@@ -67,6 +70,9 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         told=told,
     )
     write_export(config.out, exported, about)
+    if config.web:
+        size = write_web(config.out, config.web) / 1e6
+        remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {config.web}")
     return config.out
 
 

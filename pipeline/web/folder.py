@@ -37,7 +37,7 @@ def write_web(model: Path, folder: Path) -> int:
     model takes prepared images, or the folder holds another page, and OutputError where it cannot be written.
     """
     told = _metadata(model)
-    _check_folder(folder)
+    check_web(folder)
     files = {
         path.name: path for path in (model, *(file for page in PAGES for file in page.iterdir()), *runtime_files())
     }
@@ -53,6 +53,13 @@ def write_web(model: Path, folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in (*files, *texts))
 
 
+def check_web(folder: Path) -> None:
+    """Raise WebError where a page could not be written into `folder`: one of others is there, or no runtime here."""
+    if (folder / INDEX).exists() and not (folder / ABOUT).exists():
+        raise WebError(f"{folder} holds another page, {INDEX}: choose an empty folder for `web`")
+    runtime_files()
+
+
 def _metadata(model: Path) -> Mapping[str, str]:
     """What the ONNX file tells of itself; raises WebError where it is not for pixels."""
     told = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
@@ -62,12 +69,6 @@ def _metadata(model: Path) -> Mapping[str, str]:
             "Pillow does: export it with `input=pixels` for `web`"
         )
     return told
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise WebError where a page of somebody else would be replaced."""
-    if (folder / INDEX).exists() and not (folder / ABOUT).exists():
-        raise WebError(f"{folder} holds another page, {INDEX}: choose an empty folder for `web`")
 
 
 def _about(told: Mapping[str, str], model: Path) -> dict[str, Json]:

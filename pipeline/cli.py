@@ -178,21 +178,6 @@ def predict(
         run_predict(model, images, config)
 
 
-@app.command(help_epilogue=_examples("export linear.joblib --out flowers.onnx", "export xgb.joblib --precision int8"))
-def export(
-    model: Annotated[
-        Place, Parameter(help="A classifier of xgb, compare or finetune: xgb.joblib, mlp.joblib, network.safetensors.")
-    ],
-    config: Annotated[ExportConfig, Flat] = _EXPORT,
-    show: Show = _SHOW,
-) -> None:
-    """Write a classifier as one ONNX file, from pixels to probabilities, once it is seen to say the same; prints it."""
-    with _loading(show, "export", config.dataset or ""):
-        from pipeline.stages.export import run_export
-
-    result(str(run_export(model, config)))
-
-
 @app.command(
     help_epilogue=_examples("serve artifacts/models/photos-alexnet-avgpool-1a2b3c4d/linear-5e6f7a8b/linear.joblib")
 )
@@ -202,6 +187,15 @@ def serve(model: Model, config: Annotated[ServeConfig, Flat] = _SERVE, show: Sho
         from pipeline.serve.run import run_serve
 
     run_serve(model, config)
+
+
+@app.command(help_epilogue=_examples("export linear.joblib --out flowers.onnx", "export xgb.joblib --precision int8"))
+def export(model: Model, config: Annotated[ExportConfig, Flat] = _EXPORT, show: Show = _SHOW) -> None:
+    """Write a classifier as one ONNX file, from pixels to probabilities, once it is seen to say the same; prints it."""
+    with _loading(show, "export", config.dataset or ""):
+        from pipeline.stages.export import run_export
+
+    result(str(run_export(model, config)))
 
 
 @app.command(help_epilogue=_examples("finetune photos", "finetune photos --regime two-phase --minutes 30"))

@@ -426,6 +426,7 @@ class ExportConfig:
         input: pixels: images of any size; prepared: such as the caller has resized and cropped.
         precision: fp32; fp16: the network's weights are kept so; int8: it computes so, calibrated on training images.
             What that costs in accuracy is measured and said.
+        web: Folder for a page that runs the file in the browser, to be put on any web server; needs npm, once.
     """
 
     out: Place = Path("model.onnx")
@@ -434,8 +435,15 @@ class ExportConfig:
     weights: str | None = None
     input: Literal["pixels", "prepared"] = PIXELS
     precision: Literal["fp32", "fp16", "int8"] = FP32
+    web: Place | None = None
 
     def __post_init__(self) -> None:
+        if self.web and self.input == PREPARED:
+            raise ConfigError(
+                "--web came with --input prepared, but browsers do not resize as Pillow does: leave one out"
+            )
+        if self.web and is_remote(self.web):
+            raise ConfigError(f"--web {self.web} came: expected a folder of this machine, to be copied from there")
         if self.out.suffix != ".onnx" or is_remote(self.out):
             raise ConfigError(f"--out {self.out} came: expected a file of this machine that ends in .onnx")
 

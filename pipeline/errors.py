@@ -25,5 +25,9 @@ class SurroundingsError(PipelineError):
     """A folder that the machine ought to have, and has not."""
 
 
+class WebError(PipelineError):
+    """A page for browsers that cannot be made: no runtime for it, no model that it can run, or a folder of others."""
+
+
 class ExportError(PipelineError):
     """A classifier that cannot be exported, or an export that does not say what the classifier says."""

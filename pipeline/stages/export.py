@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from pipeline.export.gate import BY_PIXELS, Judged, Pixels, agreement, check_fea
 from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
 from pipeline.export.written import About, write_export
+from pipeline.web.folder import check_web, write_web
 
 CPU = torch.device("cpu")
 
@@ -45,6 +47,8 @@ class _Subject:
 
 def run_export(model: Path, config: ExportConfig) -> Path:
     """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
+    if config.web:
+        check_web(config.web)
     head, card = load_classifier(model)
     table = table_of(model, card)
     source = images_of(table, config.dataset, config.images)
@@ -68,6 +72,9 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         findings=findings_of(model, table),
     )
     write_export(config.out, exported, about)
+    if config.web:
+        size, folder = write_web(config.out, config.web) / 1e6, quote(str(config.web))
+        remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {folder}")
     return config.out
 
 

@@ -9,6 +9,8 @@
    nearest(file)         where there is one (from `ready` on), a promise of [{name, label, picture}]: training images, the
                          nearest first, `picture` an address
    correct(file, label)  where there is one (from `ready` on), a promise of a sentence: the image is kept as one of `label`
+   corrections()         where there is one, a Blob: what was kept so far as CSV, to download
+   loading(share)        set here: called, by an engine that loads for long, with how much of it is there
    documentation         where there is one, the address of a page on the interface */
 import { engine } from "./engine.js";
 
@@ -131,7 +133,13 @@ function correction(form, file, best) {
     event.preventDefault();
     said.textContent = "Keeping …";
     said.textContent = await engine.correct(file, choice.value).catch((error) => error.message);
+    if (engine.corrections) offer($("#corrections"), engine.corrections());
   });
+}
+
+function offer(link, blob) {
+  URL.revokeObjectURL(link.href);
+  Object.assign(link, { href: URL.createObjectURL(blob), hidden: false });
 }
 
 function element(name, ...children) {
@@ -178,6 +186,7 @@ function listen() {
 }
 
 async function begin() {
+  engine.loading = (share) => ($("#about").textContent = `Loading … ${Math.floor(100 * share)} %`);
   try {
     await engine.ready;
   } catch (error) {

@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_browser import CHROMIUM, browser
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = pytest.mark.browser
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'treehead[serve]'")
 
@@ -33,7 +28,7 @@ from tests.test_serve import photos, served, trees  # noqa: E402
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["browser", "photos", "served", "trees"]
+__all__ = ["photos", "served", "trees"]
 
 SHOWN = "body.ready"
 

@@ -91,15 +91,15 @@ def test_an_engine_that_there_is_not() -> None:
 def test_an_export_that_is_wrong_leaves_torch_to_compute(
     images: torch.Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = engine._exported
+    whole = engine.exported
     other = build("resnet18", engine=TORCH, weights="random").module
 
-    def broken(module: nn.Module, nodes: Any, images: torch.Tensor) -> bytes:
+    def broken(module: nn.Module, images: torch.Tensor, values: Any) -> bytes:
         with torch.no_grad():
             other.get_parameter("conv1.weight").mul_(1.5)
-        return whole(other, nodes, images)
+        return whole(other, images, values)
 
-    monkeypatch.setattr(engine, "_exported", broken)
+    monkeypatch.setattr(engine, "exported", broken)
     with caplog.at_level(logging.WARNING):
         trunk = build("resnet18", engine=ONNXRUNTIME)
     assert trunk.spec.engine == TORCH
@@ -112,7 +112,7 @@ def test_a_network_that_cannot_be_exported(monkeypatch: pytest.MonkeyPatch, capl
     def refuse(*_: object) -> bytes:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(engine, "_exported", refuse)
+    monkeypatch.setattr(engine, "exported", refuse)
     assert build("resnet18", engine=ONNXRUNTIME).spec.engine == TORCH
     assert caplog.messages == ["ONNX Runtime cannot take this network (no such operator): torch computes it"]
 
@@ -137,7 +137,9 @@ class PadsAsItsImagesNeed(nn.Module):
 
 def test_sizes_of_maps_are_numbers_in_an_exported_network() -> None:
     module = PadsAsItsImagesNeed().eval()
-    assert b'"\x05Shape' not in engine._exported(module, ["layer"], torch.rand(2, 3, 16, 16))  # an operator's name
+    assert b'"\x05Shape' not in engine.exported(
+        module, torch.rand(2, 3, 16, 16), {"images": ["n"], "layer": ["n"]}
+    )  # an operator's name
     forward = onnx_forward(module, ["layer"], 16)
     assert forward is not None
     assert forward(torch.rand(5, 3, 16, 16))["layer"].shape == (5, 4, 8, 8)

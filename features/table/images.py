@@ -1,4 +1,4 @@
-"""Where a table's images were when it was made, for who has to look at them again: apart from the manifest, as timing is."""
+"""Where a table's images were when it was made, for who looks at them again; apart from the manifest, as timing is."""
 
 from __future__ import annotations
 

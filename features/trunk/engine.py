@@ -85,7 +85,7 @@ def onnx_forward(module: nn.Module, nodes: Sequence[str], image_size: int) -> On
     images = torch.rand(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 4 - 2
     try:
         fewer = images[:2]  # lest their number be fixed unseen
-        forward = OnnxForward(exported(module, fewer, {name: ("n",) for name in (_IMAGES, *nodes)}), nodes)
+        forward = OnnxForward(exported(module, fewer, dict.fromkeys((_IMAGES, *nodes), ("n",))), nodes)
         found = forward(images)
     except Exception as error:  # exporter and runtime have many of their own
         logger.warning("ONNX Runtime cannot take this network (%s): torch computes it", first_line(error))

@@ -8,6 +8,8 @@ because weights are taken in two parts. A photograph of 12 megapixels takes most
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -74,7 +76,7 @@ class Square(nn.Module):
         centre = (scale * (places + 0.5))[:, None]
         low = (centre - wide * self.reach + 0.5).clamp(min=0).floor()
         high = torch.minimum((centre + wide * self.reach + 0.5).floor(), length.double())
-        pixels = torch.arange(length[0]).double()
+        pixels = torch.arange(cast("int", length[0])).double()  # a number that is traced
         curve = self._curve(((pixels - centre + 0.5) * (1 / wide)).abs())
         shares = torch.where((pixels >= low) & (pixels < high), curve, torch.zeros_like(curve))
         shares = shares / shares.sum(dim=1, keepdim=True)

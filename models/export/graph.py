@@ -64,16 +64,14 @@ def joined(models: Iterable[onnx.ModelProto], input_: str, outputs: Sequence[str
 
 
 def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """The same model, in which inputs and outputs have other names."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    graph = copied.graph
+    """`model`, its inputs and outputs called otherwise from here on."""
+    graph = model.graph
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output):
         value.name = names.get(value.name, value.name)
-    return copied
+    return model
 
 
 def rows_of(name: str, columns: int | None = None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -90,3 +88,9 @@ def _model(
     graph = helper.make_graph(nodes, "treehead", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="treehead")
+
+
+def as_bytes(model: Any) -> bytes:
+    """What an ONNX file holds."""
+    content: bytes = model.SerializeToString()
+    return content

@@ -22,8 +22,8 @@ from models.heads.settings import HybridSettings, KnnSettings, LinearSettings, M
 PROBABILITIES, LABEL = "probabilities", "label"
 """What comes out: (n, k) float32, and the name of the likeliest class, (n,)."""
 
-LEAST_DISTANCE = np.float32(1e-30)
-"""Of the same image: no other neighbour has a vote beside it."""
+LEAST = np.array(1e-30, np.float32)
+"""The distance of what is the same image: no other neighbour has a vote beside it."""
 
 
 def export_head(head: Classifier) -> onnx.ModelProto:
@@ -58,7 +58,7 @@ def _mean(graph: Graph, parts: Sequence[Head], arrays: Arrays) -> str:
     """The mean of the parts' probabilities, as they are weighed."""
     weights = arrays["weights"] / arrays["weights"].sum()
     shares = [
-        graph.add("Mul", _said(graph, part, below(part.name, arrays)), graph.constant(np.float32(weight)))
+        graph.add("Mul", _said(graph, part, below(part.name, arrays)), graph.constant(np.array(weight, np.float32)))
         for part, weight in zip(parts, weights, strict=True)
         if weight > 0
     ]
@@ -98,8 +98,8 @@ def _neighbours(graph: Graph, arrays: Arrays) -> str:
     unit = (rows / np.where(lengths == 0, 1, lengths)).T
     likeness = graph.add("MatMul", value, graph.constant(np.ascontiguousarray(unit)))
     nearest, places = graph.both("TopK", likeness, graph.constant(arrays["neighbours"].reshape(1)), axis=1)
-    distances = graph.add("Sub", graph.constant(np.float32(1)), nearest)
-    votes = graph.add("Reciprocal", graph.add("Max", distances, graph.constant(LEAST_DISTANCE)))
+    distances = graph.add("Sub", graph.constant(np.array(1, np.float32)), nearest)
+    votes = graph.add("Reciprocal", graph.add("Max", distances, graph.constant(LEAST)))
     votes = graph.add("Div", votes, graph.add("ReduceSum", votes, graph.constant(np.array([1])), keepdims=1))
     classes = np.eye(int(arrays["labels"].max()) + 1, dtype=np.float32)[arrays["labels"]]
     of_each = graph.add("Gather", graph.constant(classes), places, axis=0)
@@ -110,7 +110,7 @@ def _neighbours(graph: Graph, arrays: Arrays) -> str:
 def _unit(graph: Graph, value: str) -> str:
     """Rows of length 1; of length 0 where they have none."""
     length = graph.add("ReduceL2", value, graph.constant(np.array([1])), keepdims=1)
-    return graph.add("Div", value, graph.add("Max", length, graph.constant(np.float32(1e-30))))
+    return graph.add("Div", value, graph.add("Max", length, graph.constant(LEAST)))
 
 
 def _trees(graph: Graph, arrays: Arrays) -> str:
@@ -126,7 +126,7 @@ def _trees(graph: Graph, arrays: Arrays) -> str:
     if len(base_margins(booster)) > 1:
         return graph.add("Softmax", margins, axis=1)
     second = graph.add("Sigmoid", margins)
-    return graph.add("Concat", graph.add("Sub", graph.constant(np.float32(1)), second), second, axis=1)
+    return graph.add("Concat", graph.add("Sub", graph.constant(np.array(1, np.float32)), second), second, axis=1)
 
 
 def ensemble(booster: xgboost.Booster) -> dict[str, Any]:

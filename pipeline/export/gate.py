@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from features.table.joined import JoinedTable
 from features.table.table import Rows
 from features.trunk.exported import FEATURES, IMAGES
 from features.trunk.trunk import Trunk
+from models.export.graph import as_bytes
 from models.export.heads import LABEL, PROBABILITIES
 from models.heads.head import Classifier, Probabilities
 from pipeline.console import progress
@@ -75,7 +77,7 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(as_bytes(model), options, providers=["CPUExecutionProvider"])
 
 
 def check_features(head: Classifier, exported: onnx.ModelProto, table: JoinedTable) -> tuple[Judged, Checked]:
@@ -108,7 +110,7 @@ def agreement(
     checked = off_by(said, theirs)
     if checked.off > most or checked.same < SAME_CLASS:
         raise ExportError(
-            f"nothing is exported: by {by} of {checked.images:,} images ONNX Runtime is up to {checked.off:.2g} off the "
+            f"not exported: by {by} of {checked.images:,} images ONNX Runtime is up to {checked.off:.2g} off the "
             f"classifier's probabilities ({keys[_distances(said, theirs).argmax()]}), and says its class of "
             f"{checked.same:.2%}: expected {most:g} at most and {SAME_CLASS:.1%}, train it again or report this"
         )
@@ -131,11 +133,11 @@ def _run(
     running: onnxruntime.InferenceSession, name: str, value: NDArray[np.generic], classes: Sequence[str]
 ) -> Probabilities:
     """Probabilities; raises ExportError where the label is not the likeliest class."""
-    said, labels = running.run([PROBABILITIES, LABEL], {name: value})
-    if list(labels) != [classes[number] for number in said.argmax(axis=1)]:
-        raise ExportError("nothing is exported: the labels are not those of the highest probabilities: report this")
-    probabilities: Probabilities = said
-    return probabilities
+    found: Any = running.run([PROBABILITIES, LABEL], {name: value})
+    said: Probabilities = found[0]
+    if list(found[1]) != [classes[number] for number in said.argmax(axis=1)]:
+        raise ExportError("not exported: the labels are not those of the highest probabilities: report this")
+    return said
 
 
 class Pixels:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from features.errors import SourceError, TableError
 from features.sources.options import SourceOptions
 from features.sources.source import Source
+from features.storage import read_json
 from features.table.images import ImagesOf
 from features.table.joined import JoinedTable
 from features.table.table import FeatureTable
 from models.card import Card
 from pipeline.errors import ExportError
+from pipeline.inspection.finding import LISTING
 
 
 def table_of(model: Path, card: Card) -> JoinedTable:
     """The tables that the classifier at `model` learnt from, in the folder that both were written to."""
-    folder = model.absolute().parent.parent.parent.parent / "features"
+    folder = _written_to(model) / "features"
     tables = [table for table in _tables_in(folder) if table.spec.trunk in card.trunks]
     for source in dict.fromkeys(table.spec.source_sha256 for table in tables):
         of_trunk = {table.spec.trunk: table for table in tables if table.spec.source_sha256 == source}
@@ -26,9 +29,22 @@ def table_of(model: Path, card: Card) -> JoinedTable:
             if joined.identity == card.table_identity:
                 return joined
     raise ExportError(
-        f"the table {card.table} that {model.name} learnt from is not in {folder}, and what is exported is held against "
-        "the classifier on its images: export it where it was trained, or run that command again"
+        f"the table {card.table} that {model.name} learnt from is not in {folder}, and exports are held against the "
+        "classifier on its images: export it where it was trained, or run that command again"
     )
+
+
+def _written_to(model: Path) -> Path:
+    """The folder that tables and classifiers were written to: OUT of OUT/models/<table>/<head>/<file>."""
+    return model.absolute().parents[3]
+
+
+def findings_of(model: Path, table: JoinedTable) -> list[str]:
+    """What `inspect` or `compare` has found wrong with the images of a table, a sentence each."""
+    names = tuple(f"{each.spec.folder_name}-" for each in table.tables)
+    files = sorted((_written_to(model) / "inspect").glob(f"*/{LISTING}.json"))
+    found: list[Any] = [read_json(file) for file in files if file.parent.name.startswith(names)]
+    return [each["sentence"] for each in (found[0] if found else ())]
 
 
 def _tables_in(folder: Path) -> Iterator[FeatureTable]:

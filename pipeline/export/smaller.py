@@ -30,13 +30,14 @@ def shrinking(precision: str, pixels: Pixels, keys: Sequence[str]) -> Shrink:
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights kept as float16 and computed with in float32, as on CPUs and in browsers few can do otherwise."""
-    graph = model.graph
-    for number, constant in enumerate(graph.initializer):
+    graph, kept = model.graph, list(model.graph.initializer)
+    del graph.initializer[:]
+    for constant in kept:
         if constant.data_type == TensorProto.FLOAT:
-            name = constant.name
-            kept = numpy_helper.from_array(numpy_helper.to_array(constant).astype(np.float16), f"{name}/float16")
-            constant.CopyFrom(kept)
-            graph.node.insert(number, helper.make_node("Cast", [kept.name], [name], to=TensorProto.FLOAT))
+            name = f"{constant.name}/float16"
+            graph.node.insert(0, helper.make_node("Cast", [name], [constant.name], to=TensorProto.FLOAT))
+            constant = numpy_helper.from_array(numpy_helper.to_array(constant).astype(np.float16), name)
+        graph.initializer.append(constant)
     return model
 
 
@@ -52,7 +53,7 @@ class _Images(CalibrationDataReader):
             image = pixels.of(key)
             yield image if pixels.prepared else pixels.square(image[0], trunk)
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> Any:
         image = next(self._parts, None)
         return None if image is None else {PREPARED: image}
 

@@ -41,7 +41,8 @@ def main(paths: list[str]) -> None:
         image = read(path)
         if about["input"] == "prepared":
             image = prepared(image, json.loads(about["card"])["trunks"][0])
-        ((shares,), (label,)) = session.run(["probabilities", "label"], {"images": np.asarray(image)[None]})
+        found: Any = session.run(["probabilities", "label"], {"images": np.asarray(image)[None]})
+        shares, label = found[0][0], found[1][0]
         likely = ", ".join(f"{classes[place]} {shares[place]:.3f}" for place in np.argsort(-shares)[:3])
         print(f"{path}\t{label}\t{likely}")  # noqa: T201
 

@@ -9,30 +9,41 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import onnx
-from jinja2 import Environment, PackageLoader
 
 from features.storage import Json, replacing
 from features.table.joined import JoinedTable
 from features.trunk.spec import NAMED_WEIGHTS, TrunkSpec
 from models.card import Card
+from models.export.graph import as_bytes
 from pipeline.release import release
+from pipeline.report.plots import templates
 
 FORMAT = 1
 """Raised when the meaning of what an exported file says of itself changes."""
+
+NAMES = {
+    "features": "its features",
+    "pixels": "pixels",
+    "fp32": "the classifier's features in fp32, in place of those it learnt from",
+}
+"""What checks are called in the README."""
 
 NAME, README, PROGRAM = "model.onnx", "README.md", "predict.py"
 
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What an exported file says of itself: how it was checked, and what is `told` of its accuracy."""
+    """What an exported file says of itself: how it was checked, and what is `told` of its accuracy.
+
+    `findings` are what is wrong with the images that the classifier learnt from, a sentence each.
+    """
 
     card: Card
     table: JoinedTable
@@ -40,6 +51,7 @@ class About:
     precision: str
     checks: Mapping[str, Json]
     told: Mapping[str, Json]
+    findings: Sequence[str]
 
     def to_json(self) -> dict[str, Json]:
         """The card that the file carries; no path of this machine is in it."""
@@ -57,6 +69,7 @@ class About:
             "input": self.input,
             "precision": self.precision,
             "checks": self.checks,
+            "findings": self.findings,
             **self.told,
         }
 
@@ -94,7 +107,7 @@ def write_export(path: Path, model: onnx.ModelProto, about: About) -> None:
     onnx.helper.set_model_props(model, metadata)
     folder = path.with_suffix("")
     with replacing(path) as scratch:
-        scratch.write_bytes(model.SerializeToString())
+        scratch.write_bytes(as_bytes(model))
         for name, text in ((README, _readme(about)), (PROGRAM, _program())):
             with replacing(folder / name) as part:
                 part.write_text(text, encoding="utf-8")
@@ -111,11 +124,19 @@ def _link(file: Path, to: Path) -> None:
     shutil.copyfile(file, to)
 
 
+def _license(trunks: Sequence[TrunkSpec]) -> str:
+    """As Hugging Face has it: that of all weights, where they have the same."""
+    (found, *others) = {spec.license.lower() for spec in trunks}
+    return found if found and not others and " " not in found else "other"
+
+
 def _program() -> str:
     return resources.files("pipeline.export").joinpath("standalone.py").read_text("utf-8")
 
 
 def _readme(about: About) -> str:
-    environment = Environment(loader=PackageLoader("pipeline", "export"), trim_blocks=True, lstrip_blocks=True)  # noqa: S701
-    text: str = environment.get_template("README.md.jinja").render(about=about, told=about.to_json())
+    plain = templates.overlay(autoescape=False)
+    text: str = plain.get_template("model_card.md").render(
+        about=about, told=about.to_json(), names=NAMES, license=_license(about.card.trunks)
+    )
     return text

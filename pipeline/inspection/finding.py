@@ -14,6 +14,9 @@ from features.near.pairs import NearDoubles
 SHOWN = 24
 """Images of a finding that a page has pictures of."""
 
+LISTING = "findings"
+"""What the files are called that all findings about a set of images are in."""
+
 COLUMNS = ("code", "key", "split", "label", "other", "suggested", "score")
 """Of what lists all images found: `other` is the image it is too much like, `suggested` the class it looks like."""
 

@@ -20,8 +20,8 @@ from models.heads.head import Classifier, Probabilities
 from models.networks.classifier import NetworkClassifier
 from pipeline.config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
-from pipeline.export.gate import BY_PIXELS, Checked, Judged, Pixels, agreement, check_features, off_by
-from pipeline.export.origin import images_of, table_of
+from pipeline.export.gate import BY_PIXELS, Judged, Pixels, agreement, check_features, off_by
+from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
 from pipeline.export.written import About, write_export
 from pipeline.web.folder import check_web, write_web
@@ -68,6 +68,7 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         precision=config.precision,
         checks={"features": asdict(by_features), **checks},
         told=told,
+        findings=findings_of(model, table),
     )
     write_export(config.out, exported, about)
     if config.web:

@@ -23,7 +23,7 @@ from pipeline.config import USUAL_FOLDS, InspectConfig, LearningConfig, RunConfi
 from pipeline.console import result, result_prose, result_table, warn
 from pipeline.inspection.classes import check_classes, check_groups
 from pipeline.inspection.doubles import check_doubles
-from pipeline.inspection.finding import Facts, Finding, Found, effect, listed, pictured, told
+from pipeline.inspection.finding import LISTING, Facts, Finding, Found, effect, listed, pictured, told
 from pipeline.inspection.labels import check_labels
 from pipeline.inspection.pixels import check_odd, check_pixels
 from pipeline.inspection.shortcuts import check_shortcuts
@@ -40,7 +40,7 @@ from pipeline.stages.tables import make_table, open_run
 JUDGE = "linear"
 """The head that says what each image looks like, having learnt from the others."""
 
-REPORT, LISTING = "inspect.html", "findings"
+REPORT = "inspect.html"
 
 COLUMNS = ("finding", "images", "accuracy %", "without %")
 

@@ -29,7 +29,7 @@ from features.sources.options import SourceOptions
 from pipeline.errors import WebError
 from pipeline.web import runtime
 from pipeline.web.folder import PAGES, write_web
-from tests.conftest import COLOURS, Run, refused, write_images
+from tests.conftest import COLOURS, SMALL, Run, refused, write_images
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -168,16 +168,18 @@ def test_a_page_of_others_is_left_alone(cache: Path, colours: Path, tmp_path: Pa
 
 
 def test_export_writes_the_page_last(
-    cache: Path, treehead: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    cache: Path, treehead: Run, split_photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
+    assert treehead("xgb", split_photos, *SMALL) == 0
+    model, tmp_path = capsys.readouterr().out.strip(), split_photos.parent
     act(tmp_path, monkeypatch, "exit 1")
     assert "npm could not fetch" in refused(treehead, capsys, "export", model, "--web", "web")
     assert not Path("model.onnx").exists()
     bring(tmp_path, monkeypatch, CONTENTS)
-    assert treehead("export", model, "--web", "web") == 0
-    assert "web: 0.1 MB for any web server; here: python -m http.server --directory web" in capsys.readouterr().err
-    assert Path("web", "model.onnx").read_bytes() == Path("model.onnx").read_bytes()
-    assert json.loads(Path("web", "about.json").read_text())["title"] == "xgb on split photos"
+    assert treehead("export", model, "--web", "a page") == 0
+    assert "MB for any web server; here: python -m http.server --directory 'a page'\n" in capsys.readouterr().err
+    assert Path("a page", "model.onnx").read_bytes() == Path("model.onnx").read_bytes()
+    assert json.loads(Path("a page", "about.json").read_text())["title"] == "xgb on split photos"
 
 
 def test_what_no_page_can_have_is_refused(treehead: Run, capsys: Capture) -> None:

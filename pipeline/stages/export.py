@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import onnx
@@ -72,8 +73,8 @@ def run_export(model: Path, config: ExportConfig) -> Path:
     )
     write_export(config.out, exported, about)
     if config.web:
-        size = write_web(config.out, config.web) / 1e6
-        remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {config.web}")
+        size, folder = write_web(config.out, config.web) / 1e6, quote(str(config.web))
+        remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {folder}")
     return config.out
 
 

@@ -326,6 +326,8 @@ def test_no_request_leaves_the_server(browser: Browser, address: str, tmp_path: 
     assert {f"{address}model.onnx", f"{address}ort-wasm-simd-threaded.wasm"} <= set(asked)
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     assert said == []
+    page.get_by_role("link", name="Licenses").click()
+    assert "MIT License" in page.locator("body").inner_text()
     context.close()
 
 

@@ -24,10 +24,12 @@ MODEL, ABOUT, LICENSES, INDEX = "model.onnx", "about.json", "licenses.txt", "ind
 
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"
 
-_HEAD = f"""<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<script src="opened.js" defer></script>
-</head>"""
-"""What the static page has besides: browsers keep to it that nothing comes from elsewhere and nothing goes there."""
+_ADDED = {
+    "</head>": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+    '<script src="opened.js" defer></script>\n',
+    "</footer>": f'<p>Images stay in this browser. <a href="{LICENSES}">Licenses</a></p>\n',
+}
+"""What the static page has besides, before these ends: browsers see to it that nothing comes from elsewhere."""
 
 
 def write_web(model: Path, folder: Path) -> int:
@@ -38,15 +40,16 @@ def write_web(model: Path, folder: Path) -> int:
     """
     told = _metadata(model)
     check_web(folder)
-    files = {
-        path.name: path for path in (model, *(file for page in PAGES for file in page.iterdir()), *runtime_files())
+    pages = [file for page in PAGES for file in page.iterdir()]
+    files = {path.name: path for path in (*pages, *runtime_files())} | {MODEL: model}
+    texts = {
+        ABOUT: json.dumps(_about(told, model)),
+        LICENSES: f"{LICENSE}\n{told.get('licenses', '')}\n",
+        INDEX: _index(files.pop(INDEX)),
     }
-    index = files.pop(INDEX).read_text(encoding="utf-8").replace("</head>", _HEAD)
-    files[MODEL] = files.pop(model.name)
     for name, path in files.items():
         with replacing(folder / name) as scratch:
             shutil.copyfile(path, scratch)
-    texts = {ABOUT: json.dumps(_about(told, model)), LICENSES: f"{LICENSE}\n{told.get('licenses', '')}\n", INDEX: index}
     for name, text in texts.items():
         with replacing(folder / name) as scratch:
             scratch.write_text(text, encoding="utf-8")
@@ -69,6 +72,14 @@ def _metadata(model: Path) -> Mapping[str, str]:
             "Pillow does: export it with `input=pixels` for `web`"
         )
     return told
+
+
+def _index(served: Path) -> str:
+    """The page as `serve` has it, with what the static one has besides."""
+    page = served.read_text(encoding="utf-8")
+    for end, added in _ADDED.items():
+        page = page.replace(end, added + end)
+    return page
 
 
 def _about(told: Mapping[str, str], model: Path) -> dict[str, Json]:

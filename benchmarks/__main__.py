@@ -13,11 +13,13 @@ from benchmarks.config import (
     BenchHeadsConfig,
     BenchInspectConfig,
     BenchScaleConfig,
+    BenchServeConfig,
     BenchTrunksConfig,
     BenchVerdictConfig,
     BenchWeightsConfig,
 )
-from pipeline.cli import Flat, run_app
+from pipeline.cli import Flat, Model, run_app
+from pipeline.config import Place
 
 app = App(name="benchmarks", help="Measure this machine; every figure is a ratio of one run.")
 
@@ -25,7 +27,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
-_SCALE = BenchScaleConfig()
+_SCALE, _SERVE = BenchScaleConfig(), BenchServeConfig()
 
 
 @app.command
@@ -112,6 +114,18 @@ def scale(config: Annotated[BenchScaleConfig, Flat] = _SCALE) -> None:
     from benchmarks.scale import run_bench_scale
 
     run_bench_scale(config)
+
+
+@app.command
+def serve(
+    model: Model,
+    photos: Annotated[Place, Parameter(help="A folder of images to ask for.")],
+    config: Annotated[BenchServeConfig, Flat] = _SERVE,
+) -> None:
+    """Measure what treehead serve takes for one image and gives to many clients, as ratios to the network alone."""
+    from benchmarks.serve import run_bench_serve
+
+    run_bench_serve(model, photos, config)
 
 
 @app.command

@@ -6,7 +6,7 @@ from pathlib import Path
 from cyclopts import Parameter
 
 from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
-from models.checks import check_ranges
+from models.checks import check_positive, check_ranges
 from models.heads.registry import HeadSettings
 from models.heads.settings import LinearSettings, MlpSettings, XgbSettings
 from pipeline.bench.config import BenchConfig
@@ -321,3 +321,25 @@ SHORT = HeadSettings(
     mlp=MlpSettings(epochs=2, shrinkages=(0.9,)),
 )
 """What heads are told by the benchmark of one machine: to stop early, as it is about how cost grows."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchServeConfig:
+    """The benchmark of serving.
+
+    Attributes:
+        clients: Who ask at the same time, each for one image after the other.
+        rounds: How often they do, in turn with the network alone.
+        seconds: For how long each time.
+        images: Images to take, at most.
+    """
+
+    clients: int = 32
+    rounds: int = 3
+    seconds: float = 20.0
+    images: int = 200
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"clients": (1, 10**3), "rounds": (1, 100), "images": (1, 10**6)})
+        check_positive(self, seconds=10**4)

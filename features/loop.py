@@ -72,10 +72,13 @@ def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) ->
         yield from in_order(batch_runner(trunks), batches, trunks[0].device)
 
 
-def batch_runner(trunks: Sequence[Trunk]) -> Callable[[Sequence[Reader]], Batch]:
-    """What takes one batch of images through `trunks`, as `run_batches` does, in whatever thread calls it."""
+def batch_runner(trunks: Sequence[Trunk], *, looking: bool = True) -> Callable[[Sequence[Reader]], Batch]:
+    """What takes one batch of images through `trunks`, as `run_batches` does, in whatever thread calls it.
+
+    Unless it is `looking`, nothing is said of how images look, which is a fiftieth of the time.
+    """
     on_device = Semaphore(forwards_at_once(trunks[0].device))
-    return lambda readers: _Pass(trunks, on_device).run(readers)
+    return lambda readers: _Pass(trunks, on_device, looking).run(readers)
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
@@ -114,8 +117,9 @@ def start_worker(device: torch.device) -> None:
 class _Pass:
     """One batch on its way through `trunks`; `watch` is for what is done once, `watches` for each trunk's own."""
 
-    def __init__(self, trunks: Sequence[Trunk], on_device: Semaphore) -> None:
+    def __init__(self, trunks: Sequence[Trunk], on_device: Semaphore, looking: bool) -> None:
         self.trunks = trunks
+        self.looking = looking
         self.on_device = on_device
         self.device = trunks[0].device
         self.by_gpu = trunks[0].spec.decoder == "nvjpeg"
@@ -132,8 +136,8 @@ class _Pass:
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
         with self.watch("look"):
             for place, image in zip(places, pixels if pixels is not None else (), strict=False):
-                outcomes[place].seen(image)
-            looks = look(images[0])
+                self.see(image, outcomes[place])
+            looks = look(images[0] if self.looking else images[0][:0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
             for trunk, watch, part in zip(self.trunks, self.watches, images, strict=True):
@@ -191,13 +195,17 @@ class _Pass:
     def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
         """One image as each trunk takes it; what the whole of it tells is noted."""
         with self.watch("look"):
-            outcome.seen(pixels)
+            self.see(pixels, outcome)
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):
                 square = trunk.prepare(pixels)
                 squares.append(square.to(self.device) if self.by_gpu else square)
         return squares
+
+    def see(self, pixels: torch.Tensor, outcome: Outcome) -> None:
+        if self.looking:
+            outcome.seen(pixels)
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:

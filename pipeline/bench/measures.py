@@ -89,7 +89,7 @@ def measure(job: Job) -> Measured:
     rates = {f"{OURS}{kind}": _ours(source, trunk, job.scratch) for kind, source in sources.items()}
     held = peak_bytes()
     for name, step, where in _alone(job, trunk, sources[FILES], flops):
-        rates[name] = max(rates.get(name, 0), _best(step, where, job.seconds))
+        rates[name] = max(rates.get(name, 0), best_rate(step, where, job.seconds))
     if job.network == TEXTBOOK_NETWORK:
         rates[f"{TEXTBOOK}{FILES}"] = _textbook(sources[FILES], trunk, job.scratch)
     return Measured(rates=rates, flops=flops, peak_bytes=held)
@@ -208,7 +208,7 @@ def _copy(trunk: Trunk) -> int:
     return trunk.batch_images
 
 
-def _best(step: Step, device: torch.device, seconds: float) -> float:
+def best_rate(step: Step, device: torch.device, seconds: float) -> float:
     """The better of all cores on one batch and, on the CPU, a batch on each core."""
     workers = {1} if device.type == "cuda" else {1, worker_count(device)}
     return max(_rate(step, each, device, seconds) for each in sorted(workers))

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
 from features.errors import DecodeError, OutputError
 from pipeline.console import warn
-from pipeline.release import release
 from pipeline.report.predictions import Prediction
 from pipeline.serve import interface
 from pipeline.serve.batcher import Batcher, Seen
@@ -27,8 +28,12 @@ PAGE = Path(__file__).parent / "page"
 FILES = ("app.js", "engine.js", "style.css")
 """Of the page, besides index.html."""
 
+POSTED = ("/predict", "/nearest", "/correct")
+
 MOST_FILES = 1000
 """Images of one request."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +50,50 @@ class Served:
     neighbours: Neighbours | None = None
     least: float = 0.0
 
-    async def see(self, content: bytes) -> Seen:
+    async def health(self, _: Request) -> JSONResponse:
+        """Say what it is."""
+        told = {"status": "ready", "title": self.title, "classes": self.classes, "threshold": self.least or None}
+        return JSONResponse({**told, "nearest": self.neighbours is not None})
+
+    async def predict(self, request: Request) -> JSONResponse:
+        """Say of each image what `treehead predict --json` says; 400 where none of them could be read."""
+        form = await Form.of(request)
+        found = await asyncio.gather(*(self._prediction(*image) for image in form.images))
+        if all(each.error for each in found):
+            return problem(400, found[0].error)
+        return JSONResponse({"images": [each.to_json() for each in found]})
+
+    async def nearest(self, request: Request) -> JSONResponse:
+        """Give the training images nearest to one."""
+        if self.neighbours is None:
+            raise HTTPException(404, "the table that the classifier learnt from is not at hand")
+        seen = await self._seen((await Form.of(request)).only)
+        return JSONResponse({"nearest": await asyncio.to_thread(self.neighbours.nearest, seen.features)})
+
+    async def correct(self, request: Request) -> JSONResponse:
+        """Keep an image as one of a class."""
+        form = await Form.of(request)
+        if form.label not in self.classes:
+            raise HTTPException(400, f"the label {form.label!r} came: expected one of {', '.join(self.classes)}")
+        await self._seen(form.only)  # raises for what is no image
+        name, images = await asyncio.to_thread(self.corrections.keep, form.only, form.label)
+        return JSONResponse({"image": name, "label": form.label, "images": images})
+
+    async def openapi(self, _: Request) -> JSONResponse:
+        """Describe the interface to programs."""
+        return JSONResponse(interface.openapi(self.title))
+
+    async def interface(self, request: Request) -> HTMLResponse:
+        """Describe it to people."""
+        return HTMLResponse(interface.as_page(interface.openapi(self.title), str(request.base_url)))
+
+    async def _seen(self, content: bytes) -> Seen:
         """Classify an image file, together with others that come meanwhile; raises DecodeError for what is none."""
         return await asyncio.wrap_future(self.batcher.submit(content))
 
-    async def predict(self, name: str, content: bytes) -> Prediction:
-        """What is said of an image file, or why nothing is."""
+    async def _prediction(self, name: str, content: bytes) -> Prediction:
         try:
-            seen = await self.see(content)
+            seen = await self._seen(content)
         except DecodeError as error:
             return Prediction(image=name, error=str(error))
         return Prediction(image=name, classes=self.classes, probabilities=seen.probabilities, least=self.least)
@@ -88,57 +129,26 @@ class Form:
         return self.images[0][1]
 
 
-def make_app(served: Served) -> FastAPI:
+def make_app(served: Served) -> Starlette:
     """The application; each answer that is no page is JSON, {"error": a sentence} where something is wrong."""
-    app = FastAPI(title="treehead", version=release(), docs_url=None, redoc_url=None, description=served.title)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(DecodeError, _no_image)
-    app.add_exception_handler(OutputError, _not_kept)
-    _add_pages(app)
-
-    @app.get("/health", **interface.HEALTH)
-    async def health() -> JSONResponse:
-        told = {"status": "ready", "title": served.title, "classes": served.classes, "threshold": served.least or None}
-        return JSONResponse({**told, "nearest": served.neighbours is not None})
-
-    @app.post("/predict", **interface.PREDICT)
-    async def predict(request: Request) -> JSONResponse:
-        form = await Form.of(request)
-        found = await asyncio.gather(*(served.predict(*image) for image in form.images))
-        if all(each.error for each in found):
-            return problem(400, found[0].error)
-        return JSONResponse({"images": [each.to_json() for each in found]})
-
-    @app.post("/nearest", **interface.NEAREST)
-    async def nearest(request: Request) -> JSONResponse:
-        if served.neighbours is None:
-            raise HTTPException(404, "the table that the classifier learnt from is not at hand")
-        seen = await served.see((await Form.of(request)).only)
-        return JSONResponse({"nearest": await asyncio.to_thread(served.neighbours.nearest, seen.features)})
-
-    @app.post("/correct", **interface.CORRECT)
-    async def correct(request: Request) -> JSONResponse:
-        form = await Form.of(request)
-        if form.label not in served.classes:
-            raise HTTPException(400, f"the label {form.label!r} came: expected one of {', '.join(served.classes)}")
-        await served.see(form.only)  # raises for what is no image
-        name, images = await asyncio.to_thread(served.corrections.keep, form.only, form.label)
-        return JSONResponse({"image": name, "label": form.label, "images": images})
-
-    return app
+    answers: dict[str, Endpoint] = {
+        "/health": served.health,
+        "/predict": served.predict,
+        "/nearest": served.nearest,
+        "/correct": served.correct,
+        "/openapi.json": served.openapi,
+        "/interface": served.interface,
+    }
+    files = {"/": "index.html"} | {f"/{name}": name for name in FILES}
+    routes = [Route(path, answer, methods=["POST"] if path in POSTED else ["GET"]) for path, answer in answers.items()]
+    return Starlette(
+        routes=routes + [Route(path, _file(name)) for path, name in files.items()],
+        exception_handlers={HTTPException: _refused, DecodeError: _no_image, OutputError: _not_kept},
+    )
 
 
-def _add_pages(app: FastAPI) -> None:
-    for path, name in {"/": "index.html", **{f"/{name}": name for name in FILES}}.items():
-        app.add_api_route(path, _file(name), include_in_schema=False)
-
-    @app.get("/interface", include_in_schema=False)
-    async def listed(request: Request) -> HTMLResponse:
-        return HTMLResponse(interface.as_page(app.openapi(), str(request.url_for("predict"))))
-
-
-def _file(name: str) -> Callable[[], Awaitable[FileResponse]]:
-    async def file() -> FileResponse:
+def _file(name: str) -> Endpoint:
+    async def file(_: Request) -> FileResponse:
         return FileResponse(PAGE / name)
 
     return file

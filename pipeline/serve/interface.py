@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.release import release
+
 _FILE = {"type": "string", "format": "binary"}
 
 _NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
@@ -27,13 +29,12 @@ def _body(**fields: object) -> dict[str, object]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form, "image/*": {"schema": _FILE}}}}
 
 
-def _route(summary: str, answer: dict[str, object], **others: object) -> dict[str, Any]:
-    """What FastAPI is told of a route."""
-    answers: dict[int, dict[str, Any]] = {200: {"description": "OK", "content": _json(answer)}}
-    if others:
-        refusals = {400: "No image, or one that cannot be read", 413: "Too many bytes"}
-        answers |= {status: {"description": said, "content": _json(_PROBLEM)} for status, said in refusals.items()}
-    return {"summary": summary, "responses": answers, "openapi_extra": others}
+def _route(method: str, summary: str, answer: dict[str, object], **body: object) -> dict[str, Any]:
+    """A path's entry."""
+    refusals = {"400": "No image, or one that cannot be read", "413": "Too many bytes"} if body else {}
+    answers = {"200": ("OK", answer)} | {status: (said, _PROBLEM) for status, said in refusals.items()}
+    told = {status: {"description": said, "content": _json(schema)} for status, (said, schema) in answers.items()}
+    return {method: {"summary": summary, **body, "responses": told}}
 
 
 def _json(schema: object) -> dict[str, object]:
@@ -55,37 +56,39 @@ _PREDICTED = _object(
     error={**_TEXT, "description": "In place of all that, where the image could not be read"},
 )
 
-HEALTH = _route(
-    "Whether it runs, and what it is",
-    _object(
-        status=_TEXT,
-        title=_TEXT,
-        classes=_list(_TEXT),
-        threshold={"type": ["number", "null"], "description": "The probability below which no class is named"},
-        nearest={"type": "boolean", "description": "Whether /nearest can be asked"},
+_PATHS = {
+    "/health": _route(
+        "get",
+        "Whether it runs, and what it is",
+        _object(
+            status=_TEXT,
+            title=_TEXT,
+            classes=_list(_TEXT),
+            threshold={"type": ["number", "null"], "description": "The probability below which no class is named"},
+            nearest={"type": "boolean", "description": "Whether /nearest can be asked"},
+        ),
     ),
-)
-
-PREDICT = _route("Classify one image or several", _object(images=_list(_PREDICTED)), **_body())
-
-NEAREST = _route(
-    "The training images whose features are nearest to an image's",
-    _object(nearest=_list(_object(name=_TEXT, label=_TEXT, picture={**_TEXT, "description": "A data: URI"}))),
-    **_body(),
-)
-
-CORRECT = _route(
-    "Keep an image as one of a class, in a list that --dataset takes",
-    _object(image=_TEXT, label=_TEXT, images={"type": "integer", "description": "How many are kept by now"}),
-    **_body(label={**_TEXT, "description": "One of the classes; beside an image alone, a parameter of the address"}),
-)
+    "/predict": _route("post", "Classify one image or several", _object(images=_list(_PREDICTED)), **_body()),
+    "/nearest": _route(
+        "post",
+        "The training images whose features are nearest to an image's",
+        _object(nearest=_list(_object(name=_TEXT, label=_TEXT, picture={**_TEXT, "description": "A data: URI"}))),
+        **_body(),
+    ),
+    "/correct": _route(
+        "post",
+        "Keep an image as one of a class, in a list that --dataset takes",
+        _object(image=_TEXT, label=_TEXT, images={"type": "integer", "description": "How many are kept by now"}),
+        **_body(label={**_TEXT, "description": "One of the classes; beside an image alone, a part of the address"}),
+    ),
+}
 
 _PAGE = Markup(
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>The interface for programs</title>'
     '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
     '<link rel="stylesheet" href="style.css"></head><body><header><h1>The interface for programs</h1><p>{what}. '
     'Read by programs: <a href="openapi.json">openapi.json</a>. <a href="./">Back to the page</a></p></header>'
-    "<main><pre>curl -F image=@photo.jpg {address}</pre><dl>{routes}</dl></main></body></html>"
+    "<main><pre>curl -F image=@photo.jpg {address}predict</pre><dl>{routes}</dl></main></body></html>"
 )
 
 _ROUTE = Markup("<dt><code>{method} {path}</code> {summary}</dt><dd><p>{takes}</p><ul>{answers}</ul></dd>")
@@ -93,10 +96,15 @@ _ROUTE = Markup("<dt><code>{method} {path}</code> {summary}</dt><dd><p>{takes}</
 _ANSWER = Markup("<li>{status}: {description}<pre>{schema}</pre></li>")
 
 
+def openapi(title: str) -> dict[str, Any]:
+    """What programs read of the interface to a classifier of this title; see https://spec.openapis.org/oas/v3.1.0."""
+    return {"openapi": "3.1.0", "info": {"title": title, "version": release()}, "paths": _PATHS}
+
+
 def as_page(openapi: Mapping[str, Any], address: str) -> str:
-    """The page that lists what `openapi` describes, `address` being where images are sent to."""
+    """The page that lists what `openapi` describes, and says how a server at `address` is asked."""
     routes = Markup("").join(_routes(openapi))
-    return _PAGE.format(what=openapi["info"]["description"], address=address, routes=routes)
+    return _PAGE.format(what=openapi["info"]["title"], address=address, routes=routes)
 
 
 def _routes(openapi: Mapping[str, Any]) -> Iterator[Markup]:

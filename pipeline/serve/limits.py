@@ -21,14 +21,15 @@ HELD_BYTES = 2**28
 BODY_SECONDS = 60
 """In which a body must have come."""
 
-HEADERS = {
+OF_ALL = {"cross-origin-resource-policy": "same-origin", "x-content-type-options": "nosniff"}
+
+OF_PAGES = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
+"""Headers of what is no JSON."""
 
 TOO_LARGE = f"the request has over {MOST_BYTES / 1e6:.0f} MB: send fewer images at once, or smaller ones"
 
@@ -52,7 +53,8 @@ class Guarded:
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                told = MutableHeaders(scope=message)
+                told.update(OF_ALL if told.get("content-type") == JSONResponse.media_type else OF_ALL | OF_PAGES)
             await send(message)
 
         headers = Headers(scope=scope)

@@ -23,7 +23,7 @@ from pipeline.stages.predict import open_predictor
 try:
     import uvicorn
 
-    for _package in ("fastapi", "python_multipart"):  # the latter is what forms are read with
+    for _package in ("starlette", "python_multipart"):  # the latter is what forms are read with
         import_module(_package)
 except ImportError as error:
     raise ServeError(f"serving needs {error.name}, which is not here: pip install 'treehead[serve]'") from error
@@ -32,6 +32,9 @@ from pipeline.serve.app import Served, make_app
 from pipeline.serve.limits import Guarded
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+WAITING = 2048
+"""Connections that may wait to be taken."""
 
 GRACE_SECONDS = 60
 """In which what runs when a signal comes must be finished."""
@@ -87,8 +90,12 @@ def _serve(served: Served, listener: socket.socket, config: ServeConfig) -> None
 def _listening(config: ServeConfig) -> socket.socket:
     """A socket at the address, taken before a classifier is loaded in vain."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)  # without its protocol, asyncio would let answers wait 40 ms
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(WAITING)
+        return listener
     except OSError as error:
         raise ServeError(
             f"{config.host}:{config.port} cannot be listened at ({error.strerror or error}): choose another `port` or "

@@ -38,9 +38,12 @@ def export_trunk(trunk: Trunk) -> onnx.ModelProto:
 def _exported(
     trunk: Trunk, module: nn.Module, images: torch.Tensor, values: dict[str, tuple[str, ...]]
 ) -> onnx.ModelProto:
-    """`module` as ONNX; `values` are what goes in and what comes out, and the names of their first axes."""
+    """`module` as ONNX; `values` are what goes in and what comes out, and the names of their first axes.
+
+    It is frozen first: torch sets all that is in it back to the mode that it finds it in.
+    """
     try:
-        return onnx.load_from_string(exported(module, images, values))
+        return onnx.load_from_string(exported(module.eval(), images, values))
     except Exception as error:  # the exporter has many of its own
         raise TrunkError(
             f"{trunk.spec.backbone} cannot be exported to ONNX ({first_line(error)}): train with another `backbone`"

@@ -1,0 +1,283 @@
+"""Classifiers as ONNX: what the file says, what it says of itself, and that nothing else is ever written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from features.errors import TrunkError
+from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
+from features.trunk.trunk import Trunk
+from models.card import load_classifier
+from models.export import heads
+from models.export.classifier import export_classifier
+from models.export.heads import LABEL, PROBABILITIES, export_head
+from models.heads.registry import HEADS
+from models.heads.settings import XgbSettings
+from pipeline.errors import ExportError
+from pipeline.export.gate import check_features, session
+from tests.conftest import CPU, SMALL, Run, make_tiny_trunk, refused
+from tests.test_heads import MemoryTable, fitted, toy_rows, trees
+from tests.test_taken_away import take
+
+SHAPES = [(2, 20, 24, 3), (1, 18, 18, 3), (1, 301, 200, 3), (1, 10, 90, 3), (3, 77, 5, 3), (1, 1, 1, 3)]
+
+
+def run(model: onnx.ModelProto, output: str, **inputs: object) -> Any:
+    """One output of a model."""
+    onnx.checker.check_model(model)
+    return session(model).run([output], inputs)[0]
+
+
+def trunk_like(trunk: Trunk, **changes: Any) -> Trunk:
+    """The same trunk, its specs with other values."""
+    return Trunk([replace(spec, **changes) for spec in trunk.specs], trunk.module, CPU)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_images_are_resized_to_the_very_pixels(shape: tuple[int, ...], interpolation: str, tiny_trunk: Trunk) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
+    trunk = trunk_like(tiny_trunk, resize=18, interpolation=interpolation)
+    found = run(export_square(trunk), PREPARED, images=images)
+    assert np.array_equal(found, trunk.prepare(planes).permute(0, 2, 3, 1).numpy())
+
+
+def test_resizing_that_onnx_has_not(tiny_trunk: Trunk) -> None:
+    with pytest.raises(TrunkError, match=r"16 px out of 16 px, lanczos: expected bilinear or bicubic"):
+        export_square(trunk_like(tiny_trunk, interpolation="lanczos"))
+    with pytest.raises(TrunkError, match="and no padding"):
+        export_square(trunk_like(tiny_trunk, resize=12))
+
+
+@pytest.mark.parametrize("pool", ["none", "avg", "max", "avg3x3", "avg5x5"])
+def test_a_trunk_gives_its_features(pool: str) -> None:
+    trunk = trunk_like(make_tiny_trunk("early", "pool"), pool=pool)
+    images = torch.randint(0, 256, (5, 3, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    expected = np.hstack(trunk.forward(images)).astype(np.float32)
+    found = run(export_trunk(trunk), FEATURES, prepared=images.permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(found, found.astype(np.float16))
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert np.array_equal(np.hstack(trunk.forward(images)), expected)  # it is still frozen
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12])
+@pytest.mark.parametrize("name", list(HEADS))
+def test_a_head_says_the_same(name: str, classes: int, tmp_path: Path) -> None:
+    taken = take(name, classes, tmp_path)
+    head, _ = load_classifier(taken.path)
+    exported = export_head(head)
+    found = run(exported, PROBABILITIES, features=taken.x)
+    assert found == pytest.approx(taken.said, abs=1e-5)
+    assert list(run(exported, LABEL, features=taken.x)) == [head.classes_[number] for number in found.argmax(axis=1)]
+
+
+def of_unlike_classes() -> MemoryTable:
+    """A table whose classes are not of one size, so that trees do not begin alike."""
+    sizes = {"train": 90, "validation": 30, "test": 40}
+    rows = {split: toy_rows(count, [0, 0, 0, 1, 1, 2], seed) for seed, (split, count) in enumerate(sizes.items())}
+    return MemoryTable(rows, ("a", "b", "c"))
+
+
+def a_round_short(whole: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda booster: whole(booster[: booster.num_boosted_rounds() - 1])
+
+
+def swapped(whole: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda booster: (told := whole(booster)) | {"target_ids": [2 - number for number in told["target_ids"]]}
+
+
+def from_nothing(whole: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda booster: (told := whole(booster)) | {"base_values": [0.0] * told["n_targets"]}
+
+
+DEFECTS = [a_round_short, swapped, from_nothing]
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_trees_that_are_exported_wrongly(defect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    table = of_unlike_classes()
+    head = trees(table, XgbSettings(rounds=8))
+    _, checked = check_features(head, export_head(head), table)
+    assert checked.images == 70
+    assert checked.off < 1e-6
+    monkeypatch.setattr(heads, "ensemble", defect(heads.ensemble))
+    with pytest.raises(ExportError, match=r"not exported: by features of 70 images ONNX Runtime is up to [\d.]+ off"):
+        check_features(head, export_head(head), table)
+
+
+def test_labels_that_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = of_unlike_classes()
+    head = fitted("linear", table)
+    head.classes_ = ("c", "b", "a")
+    exported = export_head(head)
+    head.classes_ = table.classes
+    with pytest.raises(ExportError, match="the labels are not those of the highest probabilities"):
+        check_features(head, exported, table)
+
+
+@pytest.fixture
+def model(treehead: Run, split_photos: Path) -> Path:
+    """Trees on a few photographs."""
+    assert treehead("xgb", split_photos, *SMALL) == 0
+    return next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
+
+
+def exported_card(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The card that a file carries, and all of its metadata."""
+    told = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    return json.loads(told["card"]), told
+
+
+def test_export_writes_one_file_and_a_folder(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert treehead("export", model, "--out", "made/colours.onnx") == 0
+    said = capsys.readouterr()
+    assert said.out == "made/colours.onnx\n"
+    assert "from pixels: 30 images, probabilities within" in said.err
+    made = Path("made")
+    assert sorted(str(path.relative_to(made)) for path in made.rglob("*.*")) == [
+        *("colours.onnx", "colours/README.md", "colours/model.onnx", "colours/predict.py"),
+    ]
+    card, told = exported_card(made / "colours.onnx")
+    assert json.loads(told["classes"]) == ["blue", "green", "red"]
+    assert told["input"] == "pixels"
+    assert told["licenses"].startswith("resnet18, random weights")
+    assert card["checks"]["features"]["off"] <= 1e-4
+    assert card["checks"]["pixels"] == {"images": 30, "off": card["checks"]["pixels"]["off"], "same": 1.0}
+    assert str(Path.cwd()) not in json.dumps(told)
+    readme = (made / "colours/README.md").read_text()
+    assert "## Bias, Risks, and Limitations" in readme
+    assert len((made / "colours/predict.py").read_text().splitlines()) < 60
+
+
+def test_any_number_of_images_at_once(model: Path, treehead: Run, split_photos: Path) -> None:
+    assert treehead("export", model) == 0
+    running = onnxruntime.InferenceSession("model.onnx")
+    files = sorted((split_photos / "test").rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(path)) for path in files])
+    together: Any = running.run([PROBABILITIES], {IMAGES: images})[0]
+    apart: list[Any] = [running.run([PROBABILITIES], {IMAGES: image[None]})[0] for image in images]
+    assert together.dtype == np.float32
+    assert together == pytest.approx(np.concatenate(apart), abs=1e-6)
+
+
+ALONE = """
+import runpy, sys
+ALLOWED = {"onnxruntime", "numpy", "PIL", "google", "flatbuffers", "packaging", "coloredlogs", "humanfriendly"}
+OURS = {"features", "models", "pipeline", "treehead", "torch", "torchvision", "sklearn", "xgboost", "scipy", "pandas"}
+
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OURS or "site-packages" in str(path) and name.partition(".")[0] not in ALLOWED:
+            raise ImportError(f"{name} is not here")
+
+sys.meta_path.insert(0, Refuses())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("given", ["pixels", "prepared"])
+def test_predict_py_needs_nothing_of_this_project(
+    given: str, model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("export", model, "--input", given) == 0
+    files = sorted(map(str, (split_photos / "test").rglob("*.png")))
+    capsys.readouterr()
+    assert treehead("predict", model, *files, "--csv") == 0
+    expected = [line.split(",")[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    command = [sys.executable, "-I", "-c", ALONE, "model/predict.py", *files]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [line.split("\t")[:2] for line in said.splitlines()] == expected
+
+
+@pytest.mark.parametrize("defect", [a_round_short, swapped])
+def test_nothing_is_written_of_an_export_that_is_wrong(
+    defect: Callable[..., Any],
+    model: Path,
+    treehead: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(heads, "ensemble", defect(heads.ensemble))
+    assert "not exported: by features of 30 images" in refused(treehead, capsys, "export", model, "--out", "m.onnx")
+    assert not list(Path().glob("m*"))
+
+
+def test_nothing_is_written_where_pixels_are_taken_otherwise(
+    model: Path, treehead: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("features.trunk.exported._normalised", lambda images, *_: images.permute(0, 3, 1, 2).float())
+    capsys.readouterr()
+    assert treehead("export", model, "--out", "m.onnx") == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "treehead: not exported: by pixels of 30 images" in line
+    assert not list(Path().glob("m*"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_less_precision_says_what_it_costs(
+    precision: str, model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("export", model, "--out", "whole.onnx") == 0
+    assert treehead("export", model, "--precision", precision) == 0
+    assert f"in {precision}: 30 images, probabilities within" in capsys.readouterr().err
+    card, _ = exported_card(Path("model.onnx"))
+    assert {"test_accuracy", "test_accuracy_fp32", "moved"} <= card.keys()
+    assert card["precision"] == precision
+    assert Path("model.onnx").stat().st_size < 0.6 * Path("whole.onnx").stat().st_size
+
+
+def test_images_that_have_moved(
+    model: Path, treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = split_photos.rename(split_photos.with_name("moved"))
+    line = refused(treehead, capsys, "export", model)
+    assert "pixels could not be checked, as the images are no longer found" in line
+    assert line.endswith("give --dataset")
+    assert treehead("export", model, "--dataset", moved) == 0
+    (moved / "test/red/200.png").unlink()
+    line = refused(treehead, capsys, "export", model, "--dataset", moved)
+    assert "lacks 1 images of" in line
+    assert "(first: test/red/200.png)" in line
+
+
+def test_a_classifier_that_was_carried_off(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    away = model.parent.rename("away")
+    assert "export it where it was trained" in refused(treehead, capsys, "export", away / model.name)
+
+
+def test_a_file_that_is_no_onnx(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(treehead, capsys, "export", model, "--out", "model.pt")
+    assert line == "treehead: --out model.pt came: expected a file of this machine that ends in .onnx"
+
+
+def test_prepared_images_must_suit_all_networks() -> None:
+    trunk = make_tiny_trunk()
+    head = fitted("linear", of_unlike_classes())
+    with pytest.raises(TrunkError, match=r"want images of 16 px of 16 px, bicubic and 16 px of 16 px, bilinear"):
+        export_classifier(head, [trunk, trunk_like(trunk, interpolation="bicubic")], prepared=True)
+
+
+@pytest.mark.slow
+def test_a_network_that_was_retrained(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--backbone", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-images", "8")
+    assert treehead("finetune", split_photos, *small) == 0
+    assert treehead("export", next(Path("artifacts").glob("models/*/network-*/network.safetensors"))) == 0
+    card, _ = exported_card(Path("model.onnx"))
+    assert card["head"] == "network"
+    assert card["checks"]["pixels"]["images"] == 18

@@ -32,7 +32,7 @@ def export_trunk(trunk: Trunk) -> onnx.ModelProto:
     """
     size = trunk.spec.image_size
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # more than one, lest their number be fixed unseen
-    return _exported(trunk, _Vectors(trunk).eval(), images, {PREPARED: ("n",), FEATURES: ("n",)})
+    return _exported(trunk, _Vectors(trunk), images, {PREPARED: ("n",), FEATURES: ("n",)})
 
 
 def _exported(

@@ -339,8 +339,21 @@ def test_opened_as_a_file_it_says_what_to_type(browser: Browser, folder: Path) -
 
 
 @pytest.mark.browser
-def test_a_model_that_does_not_come_is_a_sentence(browser: Browser, address: str) -> None:
-    page = browser.new_page()
-    page.route("**/model.onnx", lambda route: route.fulfill(status=404, body="gone"))
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("model.onnx", "The model cannot be run (model.onnx: 404 Not Found): load the page again."),
+        ("about.json", "about.json is not there: see that all files of this folder are on the server."),
+        (
+            "ort.wasm.bundle.min.mjs",
+            "The model cannot be run here: see that all files of this folder are on the server",
+        ),
+    ],
+)
+def test_a_file_that_does_not_come_is_a_sentence(browser: Browser, address: str, name: str, sentence: str) -> None:
+    context = browser.new_context()
+    context.route(f"**/{name}", lambda route: route.fulfill(status=404, body="gone"))
+    page = context.new_page()
     page.goto(address)
-    page.get_by_text("The model cannot be run (model.onnx: 404 Not Found): load the page again.").wait_for()
+    page.get_by_text(sentence).wait_for()
+    context.close()

@@ -2,16 +2,24 @@
 
 const MOST_PIXELS = 8192 * 6144; // telephones of 50 megapixels
 
+const WHOLE = "see that all files of this folder are on the server";
+
 const worker = new Worker("worker.js", { type: "module" });
 const waiting = new Map();
 const corrected = new Map();
 let asked = 0;
 
+const died = new Promise((_, broken) => {
+  worker.onerror = () => broken(new Error(`The model cannot be run here: ${WHOLE}, or try a newer browser.`));
+});
+died.catch(() => {}); // told by whoever asks
+
 function ask(question) {
-  return new Promise((kept, broken) => {
+  const answered = new Promise((kept, broken) => {
     waiting.set(asked, { kept, broken });
     worker.postMessage({ number: asked++, ...question });
   });
+  return Promise.race([answered, died]);
 }
 
 worker.onmessage = ({ data: { number, answer, error, loaded } }) => {
@@ -21,12 +29,9 @@ worker.onmessage = ({ data: { number, answer, error, loaded } }) => {
   error ? broken(new Error(error)) : kept(answer);
 };
 
-worker.onerror = () => {
-  for (const { broken } of waiting.values()) broken(new Error("This browser cannot run the model: try a newer one."));
-};
-
 async function begin() {
   const about = await fetch("about.json", { cache: "no-cache" });
+  if (!about.ok) throw new Error(`about.json is not there: ${WHOLE}.`);
   Object.assign(engine, await about.json());
   await ask({ model: "model.onnx" });
 }

@@ -46,8 +46,8 @@ CONTENTS = {"run.mjs": b"export {};", "run.wasm": b"\0asm"}
 MODEL = """
 <ir_version: 9, opset_import: ["" : 18]>
 colours (uint8[n, h, w, 3] images) => (float[n, 3] probabilities, string[n] label)
-<int64[4] size = {1, 3, 8, 8}, float share = {0.05}, string[3] names = {NAMES}, int64[2] start = {0, 0},
- int64[2] end = {4, 4}, int64[2] places = {2, 3}>
+<int64[4] size = {1, 3, 8, 8}, float share = {0.05}, string[3] names = {NAMES}, int64[2] start = {4, 4},
+ int64[2] end = {8, 8}, int64[2] places = {2, 3}>
 {
   channels = Transpose <perm=[0, 3, 1, 2]> (images)
   small = Resize <mode="linear", antialias=1> (channels, , , size)
@@ -60,7 +60,7 @@ colours (uint8[n, h, w, 3] images) => (float[n, 3] probabilities, string[n] labe
   label = Gather (names, best)
 }
 """
-"""A classifier that looks for the colour of an image's upper left quarter."""
+"""A classifier that looks for the colour of an image's lower right quarter."""
 
 
 @pytest.fixture
@@ -261,10 +261,10 @@ def test_probabilities_are_those_of_onnx_runtime(shown: Page, folder: Path, tmp_
     colours = np.random.default_rng(0).integers(0, 256, (2, 2, 4)).astype(np.uint8)
     turned = Image.Exif()
     turned[0x0112] = 6
-    Image.fromarray(colours, "RGBA").resize((37, 1100)).save(tmp_path / "corners.png", exif=turned)
+    Image.fromarray(colours, "RGBA").resize((1100, 37)).save(tmp_path / "corners.png", exif=turned)
     content = (tmp_path / "corners.png").read_bytes()
     pixels = decode(content)
-    assert pixels.shape == (37, 1100, 3)
+    assert pixels.shape == (1100, 37, 3)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     (expected,) = np.asarray(session.run(["probabilities"], {"images": pixels[None]})[0])
     found = shown.evaluate(

@@ -274,8 +274,8 @@ def test_probabilities_are_those_of_onnx_runtime(shown: Page, folder: Path, tmp_
         }""",
         list(content),
     )
-    assert found == pytest.approx(expected.tolist(), abs=0.03)  # transparency may be rounded otherwise
-    assert found != pytest.approx([1 / 3] * 3, abs=0.1)
+    assert found == pytest.approx(expected.tolist(), abs=0.01)  # transparency may be rounded otherwise
+    assert found != pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 @pytest.mark.browser

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -143,7 +143,12 @@ def make_app(served: Served) -> Starlette:
     routes = [Route(path, answer, methods=["POST"] if path in POSTED else ["GET"]) for path, answer in answers.items()]
     return Starlette(
         routes=routes + [Route(path, _file(name)) for path, name in files.items()],
-        exception_handlers={HTTPException: _refused, DecodeError: _no_image, OutputError: _not_kept},
+        exception_handlers={
+            HTTPException: _refused,
+            DecodeError: _no_image,
+            OutputError: _not_kept,
+            ClientDisconnect: _gone,
+        },
     )
 
 
@@ -161,6 +166,10 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _no_image(_: Request, error: Exception) -> JSONResponse:
     return problem(400, str(error))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # which nobody reads
 
 
 async def _not_kept(_: Request, error: Exception) -> JSONResponse:

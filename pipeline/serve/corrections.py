@@ -9,7 +9,7 @@ from threading import Lock
 
 from features.locks import locked
 from features.sources.formats.signatures import kind_of
-from features.storage import replacing
+from features.storage import check_writable, replacing
 
 FOLDER, LIST = "corrected", "labels.csv"
 
@@ -29,6 +29,7 @@ class Corrections:
     def keep(self, content: bytes, label: str) -> tuple[str, int]:
         """Keep an image as one of `label`; returns what it is called now, and how many are kept. Raises OutputError."""
         name = f"{sha256(content).hexdigest()[:16]}.{suffix_of(content)}"
+        check_writable(self._folder)
         with self._one_at_a_time, locked(self._folder):
             if not (self._folder / name).exists():
                 with replacing(self._folder / name) as scratch:

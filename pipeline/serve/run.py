@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
@@ -45,21 +46,25 @@ def run_serve(model: Path, config: ServeConfig) -> None:
 
     Raises ServeError for an address that cannot be listened at, and what opening a classifier does.
     """
-    with _listening(config) as listener:
-        predictor = open_predictor(model, config)
-        mark_results(config.out)
-        card = read_card(model.with_suffix(".json"))
-        with Batcher(predictor.head, predictor.trunks, config.max_pixels) as batcher:
-            served = Served(
-                title=f"{card.head} on {card.table}",
-                classes=card.classes,
-                batcher=batcher,
-                corrections=Corrections(config.out),
-                neighbours=_neighbours(model, card),
-                least=predictor.least,
-            )
-            _serve(served, listener, config)
+    with _listening(config) as listener, opened(model, config) as served:
+        _serve(served, listener, config)
     remark("stopped: what had been asked is answered")
+
+
+@contextmanager
+def opened(model: Path, config: ServeConfig) -> Iterator[Served]:
+    """The classifier at `model`, which classifies as long as it is open."""
+    predictor, card = open_predictor(model, config), read_card(model.with_suffix(".json"))
+    mark_results(config.out)
+    with Batcher(predictor.head, predictor.trunks, config.max_pixels) as batcher:
+        yield Served(
+            title=f"{card.head} on {card.table}",
+            classes=card.classes,
+            batcher=batcher,
+            corrections=Corrections(config.out),
+            neighbours=_neighbours(model, card),
+            least=predictor.least,
+        )
 
 
 def _serve(served: Served, listener: socket.socket, config: ServeConfig) -> None:

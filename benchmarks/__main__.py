@@ -8,6 +8,7 @@ from benchmarks.config import (
     BenchCalibrationConfig,
     BenchClusterConfig,
     BenchCurveConfig,
+    BenchExportConfig,
     BenchFewConfig,
     BenchFinetuneConfig,
     BenchHeadsConfig,
@@ -27,7 +28,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
-_SCALE, _SERVE = BenchScaleConfig(), BenchServeConfig()
+_SCALE, _SERVE, _EXPORT = BenchScaleConfig(), BenchServeConfig(), BenchExportConfig()
 
 
 @app.command
@@ -126,6 +127,14 @@ def serve(
     from benchmarks.serve import run_bench_serve
 
     run_bench_serve(model, photos, config)
+
+
+@app.command
+def export(datasets: Datasets, config: Annotated[BenchExportConfig, Flat] = _EXPORT) -> None:
+    """Hold exports against classifiers, of every head on several trunks and image sets, some wrong on purpose."""
+    from benchmarks.export import run_bench_export
+
+    run_bench_export(datasets, config)
 
 
 @app.command

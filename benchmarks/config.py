@@ -5,12 +5,13 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, TrunkOptions
+from features.trunk.spec import AUTO, BUNDLED, DEPTHS, IMAGENET, BackboneOptions, NetworkOptions, TrunkOptions
 from models.checks import check_positive, check_ranges
 from models.heads.registry import HeadSettings
 from models.heads.settings import LinearSettings, MlpSettings, XgbSettings
+from models.networks.settings import GentleTraining, RetrainSettings
 from pipeline.bench.config import BenchConfig
-from pipeline.config import CompareConfig, CurveConfig, FeaturesConfig, LearningConfig, RunConfig
+from pipeline.config import CompareConfig, CurveConfig, FeaturesConfig, FinetuneConfig, LearningConfig, RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -155,6 +156,47 @@ class BenchTrunksConfig:
         """What heads learn from that is made of a data set by one of the contenders."""
         features = FeaturesConfig(dataset=dataset, trunk=self.contenders()[name], run=self.run)
         return LearningConfig(features=features)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BenchExportConfig:
+    """The benchmark of exports.
+
+    Attributes:
+        alexnet: ImageNet's weights of AlexNet: imagenet, or a file.
+        heads: Heads to export, separated by commas.
+        trunks: Trunks that they learn on, separated by commas.
+        epochs: Epochs of the network that is retrained and exported as well; 0 for none.
+    """
+
+    alexnet: str = IMAGENET
+    heads: str = "xgb,linear,mlp,hybrid,knn"
+    trunks: str = "alexnet,alexnet-depths,lite0,both"
+    epochs: int = 1
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"epochs": (0, 10**4)})
+        unknown = [name for name in self.trunks.split(",") if name not in self._contenders()]
+        if unknown:
+            raise ConfigError(f"--trunks {unknown[0]} came: expected some of {', '.join(self._contenders())}")
+
+    def _contenders(self) -> dict[str, TrunkOptions]:
+        both = TrunkOptions(backbone="alexnet,efficientnet_lite0", node=f",{DEPTHS}", weights=f"{self.alexnet},{AUTO}")
+        alexnet, lite0 = both.each()
+        depths = replace(alexnet, node=DEPTHS)
+        return {"alexnet": alexnet, "alexnet-depths": depths, "lite0": replace(lite0, node=None), "both": both}
+
+    def of(self, dataset: str, trunk: str) -> LearningConfig:
+        """What heads learn from that is made of a data set by a trunk, all nodes of it."""
+        features = FeaturesConfig(dataset=dataset, trunk=self._contenders()[trunk], run=self.run)
+        return LearningConfig(features=features, select=False)
+
+    def retraining(self) -> FinetuneConfig:
+        """How a network is retrained."""
+        how = RetrainSettings(training=GentleTraining(epochs=self.epochs))
+        return FinetuneConfig(network=NetworkOptions(backbone="efficientnet_lite0"), how=how, run=self.run)
 
 
 @Parameter(name="*")

@@ -155,6 +155,7 @@ def test_features_prints_where_the_table_is(
         "errors.parquet",
         "manifest.json",
         "timing.json",
+        "images.json",
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.export import DEFECTS
 from features.errors import TrunkError
 from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
 from features.trunk.trunk import Trunk
@@ -92,29 +92,14 @@ def of_unlike_classes() -> MemoryTable:
     return MemoryTable(rows, ("a", "b", "c"))
 
 
-def a_round_short(whole: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda booster: whole(booster[: booster.num_boosted_rounds() - 1])
-
-
-def swapped(whole: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda booster: (told := whole(booster)) | {"target_ids": [2 - number for number in told["target_ids"]]}
-
-
-def from_nothing(whole: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda booster: (told := whole(booster)) | {"base_values": [0.0] * told["n_targets"]}
-
-
-DEFECTS = [a_round_short, swapped, from_nothing]
-
-
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_trees_that_are_exported_wrongly(defect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("defect", list(DEFECTS))
+def test_trees_that_are_exported_wrongly(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = of_unlike_classes()
     head = trees(table, XgbSettings(rounds=8))
     _, checked = check_features(head, export_head(head), table)
     assert checked.images == 70
     assert checked.off < 1e-6
-    monkeypatch.setattr(heads, "ensemble", defect(heads.ensemble))
+    monkeypatch.setattr(heads, "ensemble", DEFECTS[defect](heads.ensemble))
     with pytest.raises(ExportError, match=r"not exported: by features of 70 images ONNX Runtime is up to [\d.]+ off"):
         check_features(head, export_head(head), table)
 
@@ -164,6 +149,14 @@ def test_export_writes_one_file_and_a_folder(model: Path, treehead: Run, capsys:
     assert len((made / "colours/predict.py").read_text().splitlines()) < 60
 
 
+def test_several_nodes_of_several_networks(treehead: Run, split_photos: Path) -> None:
+    both = ("--backbone", "resnet18,squeezenet1_1", "--node", "layer2+layer3,", "--image-size", "32", "--no-select")
+    assert treehead("xgb", split_photos, *both, "--xgb.rounds", "8", "--xgb.columns", "100") == 0
+    assert treehead("export", next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))) == 0
+    card, _ = exported_card(Path("model.onnx"))
+    assert [trunk["node"] for trunk in card["trunks"]][:2] == ["layer2", "layer3"]
+
+
 def test_any_number_of_images_at_once(model: Path, treehead: Run, split_photos: Path) -> None:
     assert treehead("export", model) == 0
     running = onnxruntime.InferenceSession("model.onnx")
@@ -205,15 +198,15 @@ def test_predict_py_needs_nothing_of_this_project(
     assert [line.split("\t")[:2] for line in said.splitlines()] == expected
 
 
-@pytest.mark.parametrize("defect", [a_round_short, swapped])
+@pytest.mark.parametrize("defect", ["a round short", "classes swapped"])
 def test_nothing_is_written_of_an_export_that_is_wrong(
-    defect: Callable[..., Any],
+    defect: str,
     model: Path,
     treehead: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(heads, "ensemble", defect(heads.ensemble))
+    monkeypatch.setattr(heads, "ensemble", DEFECTS[defect](heads.ensemble))
     assert "not exported: by features of 30 images" in refused(treehead, capsys, "export", model, "--out", "m.onnx")
     assert not list(Path().glob("m*"))
 

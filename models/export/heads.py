@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from features.trunk.exported import FEATURES
+from models.columns.selection import select_best
 from models.export.graph import ML, Graph, rows_of
 from models.fitted import Arrays, below
 from models.heads.boosted import base_margins
@@ -67,7 +68,8 @@ def _mean(graph: Graph, parts: Sequence[Head], arrays: Arrays) -> str:
 
 def _chosen(graph: Graph, arrays: Arrays, columns: int) -> str:
     """The best `columns` of the features, in the order that they have there."""
-    return graph.add("Gather", FEATURES, graph.constant(np.flatnonzero(arrays["places"] < columns)), axis=1)
+    places = select_best(arrays["places"], columns).get_support(indices=True)
+    return graph.add("Gather", FEATURES, graph.constant(places), axis=1)
 
 
 def _linear(graph: Graph, arrays: Arrays) -> str:

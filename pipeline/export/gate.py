@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from features.errors import DecodeError
+from features.errors import DecodeError, first_line
 from features.loop import batch_images, in_order, run_batches
 from features.sources.decode import decode
 from features.sources.source import Source
@@ -73,11 +73,16 @@ class Judged:
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """ONNX Runtime with a model; each call computes in the thread that makes it."""
+    """ONNX Runtime with a model; each call computes in the thread that makes it. Raises ExportError."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(as_bytes(model), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(as_bytes(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has many of its own
+        raise ExportError(
+            f"not exported: ONNX Runtime cannot load what was made ({first_line(error)}): report this"
+        ) from error
 
 
 def check_features(head: Classifier, exported: onnx.ModelProto, table: JoinedTable) -> tuple[Judged, Checked]:

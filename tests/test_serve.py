@@ -265,13 +265,22 @@ def test_threads_outlive_what_fails() -> None:
 
 @pytest.mark.parametrize(
     ("headers", "said"),
-    [({"host": "evil.example"}, "the name 'evil.example' came"), ({"origin": "http://evil.example"}, "a page of")],
+    [
+        ({"host": "evil.example"}, "the name 'evil.example' came"),
+        ({"host": "localhost.evil.example:8000"}, "came: ask by one of localhost, 127.0.0.1, ::1"),
+        ({"origin": "http://evil.example"}, "a page of"),
+        ({"origin": "null"}, "a page of 'null' asked"),
+    ],
 )
 def test_pages_of_others_cannot_ask(client: TestClient, headers: dict[str, str], said: str) -> None:
     answer = client.get("/health", headers=headers)
     assert answer.status_code == 403
     assert said in answer.json()["error"]
-    assert client.get("/health", headers={"origin": "http://localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
+def test_this_machine_can(client: TestClient, host: str) -> None:
+    assert client.get("/health", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
 
 
 def test_a_correction_is_a_label_that_a_data_set_reads(

@@ -81,7 +81,7 @@ def _serve(served: Served, listener: socket.socket, config: ServeConfig) -> None
     _show_errors()
     server = uvicorn.Server(
         uvicorn.Config(
-            Guarded(make_app(served), hosts=LOOPBACK if local else ()),
+            Guarded(make_app(served), hosts=dict.fromkeys((*LOOPBACK, address, config.host)) if local else ()),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -336,6 +336,21 @@ def test_without_the_table_nothing_is_near(served: Served, photos: list[Path]) -
         assert client.post("/nearest", content=photos[0].read_bytes()).status_code == 404
 
 
+def test_a_retrained_network_is_served_without_neighbours(
+    trees: Path, photos: list[Path], treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--backbone", "resnet18", "--weights", "random", "--image-size", "32", "--epochs", "1")
+    assert treehead("finetune", photos[0].parents[1], *options) == 0
+    network = next(tmp_path.glob("artifacts/models/*/*/network.safetensors"))
+    capsys.readouterr()
+    with opened(network, ServeConfig(out=tmp_path)) as served, asking(served) as client:
+        assert client.get("/health").json()["nearest"] is False
+        (told,) = client.post("/predict", content=photos[0].read_bytes()).json()["images"]
+    expected = TrainedClassifier(*load_classifier(network)).predict_proba_images([photos[0]])[0]
+    assert list(told["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert "not shown: there is no table of what it learnt from" in capsys.readouterr().err
+
+
 def test_no_path_of_the_machine_is_told(
     served: Served, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ _HEADS, _FINETUNE = BenchHeadsConfig(), BenchFinetuneConfig()
 _WEIGHTS, _TRUNKS, _VERDICT = BenchWeightsConfig(), BenchTrunksConfig(), BenchVerdictConfig()
 _CALIBRATION, _CLUSTER = BenchCalibrationConfig(), BenchClusterConfig()
 _CURVE, _FEW, _INSPECT = BenchCurveConfig(), BenchFewConfig(), BenchInspectConfig()
-_SCALE, _EXPORT, _SERVE = BenchScaleConfig(), BenchExportConfig(), BenchServeConfig()
+_SCALE, _SERVE, _EXPORT = BenchScaleConfig(), BenchServeConfig(), BenchExportConfig()
 
 
 @app.command
@@ -118,13 +118,6 @@ def scale(config: Annotated[BenchScaleConfig, Flat] = _SCALE) -> None:
 
 
 @app.command
-def export(datasets: Datasets, config: Annotated[BenchExportConfig, Flat] = _EXPORT) -> None:
-    """Hold exports against classifiers, of every head on several trunks and image sets, some wrong on purpose."""
-    from benchmarks.export import run_bench_export
-
-    run_bench_export(datasets, config)
-
-
 def serve(
     model: Model,
     photos: Annotated[Place, Parameter(help="A folder of images to ask for.")],
@@ -134,6 +127,14 @@ def serve(
     from benchmarks.serve import run_bench_serve
 
     run_bench_serve(model, photos, config)
+
+
+@app.command
+def export(datasets: Datasets, config: Annotated[BenchExportConfig, Flat] = _EXPORT) -> None:
+    """Hold exports against classifiers, of every head on several trunks and image sets, some wrong on purpose."""
+    from benchmarks.export import run_bench_export
+
+    run_bench_export(datasets, config)
 
 
 @app.command

@@ -138,8 +138,7 @@ def test_the_wheel_holds_the_packages_and_no_more(installed: Installed) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     weights = {f"features/trunk/bundled_weights/alexnet.{suffix}" for suffix in ("safetensors", "json", "md")}
-    pages = {f"serve/page/{name}" for name in ("index.html", "app.js", "engine.js", "style.css")}
-    pages |= {"report/templates/report.html", "web/page/worker.js"}
+    pages = {"report/templates/report.html", "serve/page/app.js", "serve/page/style.css", "web/page/worker.js"}
     assert weights | {f"pipeline/{page}" for page in pages} <= set(names)
 
 

@@ -265,13 +265,22 @@ def test_threads_outlive_what_fails() -> None:
 
 @pytest.mark.parametrize(
     ("headers", "said"),
-    [({"host": "evil.example"}, "the name 'evil.example' came"), ({"origin": "http://evil.example"}, "a page of")],
+    [
+        ({"host": "evil.example"}, "the name 'evil.example' came"),
+        ({"host": "localhost.evil.example:8000"}, "came: ask by one of localhost, 127.0.0.1, ::1"),
+        ({"origin": "http://evil.example"}, "a page of"),
+        ({"origin": "null"}, "a page of 'null' asked"),
+    ],
 )
 def test_pages_of_others_cannot_ask(client: TestClient, headers: dict[str, str], said: str) -> None:
     answer = client.get("/health", headers=headers)
     assert answer.status_code == 403
     assert said in answer.json()["error"]
-    assert client.get("/health", headers={"origin": "http://localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
+def test_this_machine_can(client: TestClient, host: str) -> None:
+    assert client.get("/health", headers={"host": host, "origin": f"http://{host}"}).status_code == 200
 
 
 def test_a_correction_is_a_label_that_a_data_set_reads(
@@ -325,6 +334,21 @@ def test_without_the_table_nothing_is_near(served: Served, photos: list[Path]) -
     with asking(replace(served, neighbours=None)) as client:
         assert client.get("/health").json()["nearest"] is False
         assert client.post("/nearest", content=photos[0].read_bytes()).status_code == 404
+
+
+def test_a_retrained_network_is_served_without_neighbours(
+    trees: Path, photos: list[Path], treehead: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--backbone", "resnet18", "--weights", "random", "--image-size", "32", "--epochs", "1")
+    assert treehead("finetune", photos[0].parents[1], *options) == 0
+    network = next(tmp_path.glob("artifacts/models/*/*/network.safetensors"))
+    capsys.readouterr()
+    with opened(network, ServeConfig(out=tmp_path)) as served, asking(served) as client:
+        assert client.get("/health").json()["nearest"] is False
+        (told,) = client.post("/predict", content=photos[0].read_bytes()).json()["images"]
+    expected = TrainedClassifier(*load_classifier(network)).predict_proba_images([photos[0]])[0]
+    assert list(told["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert "not shown: there is no table of what it learnt from" in capsys.readouterr().err
 
 
 def test_no_path_of_the_machine_is_told(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from features.sources.named import KNOWN
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
 from features.sources.source import Source
@@ -27,7 +28,8 @@ class ImagesOf:
     def now(cls, dataset: str, asked: SourceOptions) -> Self:
         """The same from any folder."""
         path = place(dataset)
-        found = str(path.resolve()) if not is_remote(path) and path.exists() else dataset
+        is_path = dataset.lower() not in KNOWN and not is_remote(path)
+        found = str(path.resolve()) if is_path else dataset
         return cls(dataset=found, asked=replace(asked, data_dir=asked.data_dir.resolve()))
 
     @classmethod

@@ -72,7 +72,9 @@ def find_table(model: Path, card: Card) -> JoinedTable | None:
 
 def why_not(table: JoinedTable) -> str:
     """Why a table's training images cannot be looked up, in a few words; empty where they can."""
-    rows = table.rows["train"]
+    rows = table.rows.get("train", 0)
+    if not rows:  # as of a network that was retrained, which learns from no table
+        return "there is no table of what it learnt from"
     if rows > EXACT_ROWS or rows * table.dim > MOST_NUMBERS:
         return f"{rows:,} of {table.dim:,} features are too many to hold in memory"
     return ""

@@ -71,25 +71,20 @@ def _serve(served: Served, listener: socket.socket, config: ServeConfig) -> None
     address, port = listener.getsockname()[:2]
     local = ip_address(address).is_loopback
     if not local:
-        warn(
-            f"listening at {address}: whoever reaches this machine can use the classifier, and keep images on its disk"
-        )
-    remark(f"corrected images: {config.out / FOLDER / LIST}")
-    remark("Ctrl-C stops it")
-    named = f"[{address}]" if ":" in address else address
-    result(f"http://{named}:{port}")
+        warn(f"listening at {address}: whoever reaches this machine can use the classifier and keep images on its disk")
+    remark(f"corrected images: {config.out / FOLDER / LIST}; Ctrl-C stops it")
+    result(f"http://{f'[{address}]' if ':' in address else address}:{port}")
     _show_errors()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Guarded(make_app(served), hosts=LOOPBACK if local else ()),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+    hosts = dict.fromkeys((*LOOPBACK, address, config.host)) if local else ()
+    how = uvicorn.Config(
+        Guarded(make_app(served), hosts=hosts),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has obeyed it
-        server.run([listener])
+        uvicorn.Server(how).run([listener])
 
 
 def _listening(config: ServeConfig) -> socket.socket:

@@ -21,7 +21,8 @@ export const engine = {
   documentation: "interface",
   ready: ask("health").then((about) => {
     engine.classes = about.classes;
-    engine.title = about.title;
+    const unsure = about.threshold ? `, which does not know below ${(100 * about.threshold).toFixed(1)} %` : "";
+    engine.title = about.title + unsure;
     if (about.nearest) engine.nearest = async (file) => (await ask("nearest", form(file))).nearest;
   }),
   async classify(file) {

@@ -216,7 +216,7 @@ def test_a_server_that_has_gone_is_named(browser: Browser, address: str, photos:
 
 def test_stop_leaves_what_has_not_begun(page: Page, photos: list[Path]) -> None:
     held: list[Route] = []
-    page.route("**/predict", held.append)
+    page.route("**/predict", lambda route: held.append(route))
     page.set_input_files("#files", photos[:12])
     page.locator("#status", has_text="0 of 12 images").wait_for()
     page.locator("#stop").click()

@@ -41,6 +41,7 @@ from pipeline.serve.app import Served, make_app  # noqa: E402
 from pipeline.serve.batcher import Batcher  # noqa: E402
 from pipeline.serve.corrections import Corrections  # noqa: E402
 from pipeline.serve.limits import Guarded  # noqa: E402
+from pipeline.serve.neighbours import _name  # noqa: E402
 from pipeline.serve.run import LOOPBACK, opened  # noqa: E402
 
 PROGRAM = "from pipeline.cli import main; main()"
@@ -328,6 +329,20 @@ def test_the_nearest_training_image_is_the_image_itself(served: Served, client: 
     assert (first["name"], first["label"]) == (f"{path.parent.name}/{path.name}", path.parent.name)
     assert first["picture"].startswith("data:image/webp;base64,")
     assert len(others) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("red/1.png", "red/1.png"),
+        ("/home/anna/photos/1.png", "1.png"),
+        ("../anna/1.png", "1.png"),
+        (r"C:\Users\anna\1.png", "1.png"),
+        (r"..\anna\1.png", "1.png"),
+    ],
+)
+def test_keys_that_lead_elsewhere_are_told_by_their_last_part(key: str, name: str) -> None:
+    assert _name(key) == name
 
 
 def test_without_the_table_nothing_is_near(served: Served, photos: list[Path]) -> None:

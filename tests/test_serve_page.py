@@ -26,7 +26,7 @@ from pipeline.serve.run import LOOPBACK  # noqa: E402
 from tests.test_serve import photos, served, trees  # noqa: E402
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 __all__ = ["photos", "served", "trees"]
 
@@ -206,3 +206,18 @@ def test_a_server_that_has_gone_is_named(browser: Browser, address: str, photos:
     page.route("**/predict", lambda route: route.abort())
     given(page, photos[0])
     assert page.locator(".failed .answer").inner_text().startswith("The server did not answer")
+
+
+def test_stop_leaves_what_has_not_begun(page: Page, photos: list[Path]) -> None:
+    held: list[Route] = []
+    page.route("**/predict", lambda route: held.append(route))
+    page.set_input_files("#files", photos[:12])
+    page.locator("#status", has_text="0 of 12 images").wait_for()
+    page.locator("#stop").click()
+    while len(held) < 4:
+        page.wait_for_timeout(10)
+    for route in held:
+        route.continue_()
+    page.locator("#status", has_text="4 images done.").wait_for()
+    assert page.locator(".result").count() == len(held) == 4
+    assert not page.locator("#working").is_visible()

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,8 @@ def _tables(folder: Path) -> Iterator[FeatureTable]:
 
 def _name(key: str) -> str:
     """A key, or the last part of one that leads out of its data set: no path of this machine is told."""
-    path = PurePosixPath(key)
-    return path.name if path.is_absolute() or ".." in path.parts or "\\" in key or ":" in key else key
+    path = PureWindowsPath(key)  # which takes both kinds of slashes
+    return path.name if path.anchor or ".." in path.parts else key
 
 
 def _as_uri(thumbnail: NDArray[np.uint8], size: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ from models.columns.workspace import Workspace
 from models.export import heads
 from models.heads.registry import DEFAULTS
 from models.networks.settings import NETWORK
-from pipeline.config import ExportConfig
+from pipeline.classifier_config import ExportConfig
 from pipeline.console import remark, result, result_table
 from pipeline.errors import ExportError
 from pipeline.provenance import about

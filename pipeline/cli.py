@@ -26,19 +26,17 @@ from features.trunk.torchvision_families import check_beginning
 from models.errors import ModelsError
 from pipeline.arguments import as_now
 from pipeline.bench.config import BenchFeaturesConfig
+from pipeline.classifier_config import ExportConfig, PredictConfig, ServeConfig
 from pipeline.config import (
     IMAGES,
     CompareConfig,
     CurveConfig,
-    ExportConfig,
     FeaturesConfig,
     FinetuneConfig,
     InspectConfig,
     Place,
-    PredictConfig,
     PretrainConfig,
     ScreenConfig,
-    ServeConfig,
     XgbConfig,
 )
 from pipeline.console import drop_output, fail, flush, result, screen, starting, warn

@@ -28,7 +28,7 @@ from features.sources.registry import open_source
 from models.card import load_classifier
 from models.trained import TrainedClassifier
 from pipeline import cli
-from pipeline.config import ServeConfig
+from pipeline.classifier_config import ServeConfig
 from tests.conftest import COLOURS, ROOT, SMALL, Run, called, encoded, make_tiny_trunk, refused, write_images
 
 starlette = pytest.importorskip("starlette", reason="Starlette is not installed: pip install 'treehead[serve]'")

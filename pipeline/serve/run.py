@@ -13,7 +13,7 @@ from pathlib import Path
 from features.errors import FeaturesError
 from features.storage import mark_results
 from models.card import Card, read_card
-from pipeline.config import ServeConfig
+from pipeline.classifier_config import ServeConfig
 from pipeline.console import remark, result, warn
 from pipeline.errors import ServeError
 from pipeline.serve.batcher import Batcher

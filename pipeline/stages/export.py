@@ -19,7 +19,7 @@ from models.export.classifier import export_classifier
 from models.export.heads import export_head
 from models.heads.head import Classifier, Probabilities
 from models.networks.classifier import NetworkClassifier
-from pipeline.config import FP32, PREPARED, ExportConfig
+from pipeline.classifier_config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
 from pipeline.export.gate import BY_PIXELS, Judged, Pixels, agreement, check_features, off_by
 from pipeline.export.origin import findings_of, images_of, table_of

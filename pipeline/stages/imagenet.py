@@ -13,7 +13,7 @@ from features.trunk.loaded import open_backbone
 from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
 from features.trunk.weights import Weights
 from models.networks.classifier import NetworkClassifier, logits_trunk
-from pipeline.config import PredictConfig
+from pipeline.classifier_config import PredictConfig
 from pipeline.errors import PredictError
 from pipeline.stages.predict import Predictor, give_predictions
 

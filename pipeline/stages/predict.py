@@ -23,7 +23,7 @@ from models.card import Card, load_classifier, load_unseen
 from models.heads.head import Classifier
 from models.networks.classifier import NetworkClassifier
 from models.trained import trunks_of
-from pipeline.config import ClassifierConfig, PredictConfig
+from pipeline.classifier_config import ClassifierConfig, PredictConfig
 from pipeline.console import progress, remark, result, warn
 from pipeline.errors import PredictError
 from pipeline.report.prediction_file import check_place, write_predictions

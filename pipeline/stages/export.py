@@ -13,6 +13,7 @@ import torch
 
 from features.storage import Json
 from features.table.joined import JoinedTable
+from features.trunk.engine import ONNXRUNTIME
 from features.trunk.trunk import Trunk, rebuild_trunks
 from models.card import Card, load_classifier
 from models.export.classifier import export_classifier
@@ -126,9 +127,9 @@ def _training_keys(table: JoinedTable) -> Sequence[str]:
 
 
 def _trunks(head: Classifier, card: Card, weights: str) -> Sequence[Trunk]:
-    """The classifier's networks in float32 on the CPU."""
+    """The classifier's networks in float32 on the CPU, by the engine that is usual there."""
     if not isinstance(head, NetworkClassifier):
-        specs = [replace(spec, precision=FP32, decoder="pillow") for spec in card.trunks]
+        specs = [replace(spec, precision=FP32, decoder="pillow", engine=ONNXRUNTIME) for spec in card.trunks]
         return rebuild_trunks(specs, weights=weights, device=CPU)
     trunk = head.trunk(CPU)
     return (Trunk([replace(trunk.spec, precision=FP32)], trunk.module, CPU),)

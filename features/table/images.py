@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from features.errors import OutputError
+from features.locks import locked
 from features.sources.named import KNOWN
 from features.sources.options import SourceOptions
 from features.sources.registry import open_source
@@ -41,11 +44,12 @@ class ImagesOf:
             return None
 
     def write(self, folders: Sequence[Path]) -> None:
-        """Say so in tables' folders."""
+        """Say so in tables' folders, where they can be written to."""
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self.asked).items()}
         for folder in folders:
             if self.read(folder) != self:
-                write_json(folder / FILE, {"dataset": self.dataset, "asked": asked})
+                with suppress(OutputError), locked(folder):  # who has the lock clears what others leave half-written
+                    write_json(folder / FILE, {"dataset": self.dataset, "asked": asked})
 
     def open(self) -> Source:
         """List them again; which split they are of is for the table to say. Raises SourceError."""

@@ -169,11 +169,11 @@ class _Campaign:
         self.done[name] += 1
 
 
-def workers() -> list[int]:
-    """The processes that are making shards, by what Ray calls them then."""
+def workers(at: str = "Worker.make") -> list[int]:
+    """The processes that are making shards, or `at` something else, by what Ray calls them then."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::Worker.make"):
+            if path.read_bytes().startswith(f"ray::{at}".encode()):
                 found.append(int(path.parent.name))
     return found

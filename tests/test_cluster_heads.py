@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from ray.cluster_utils import Cluster
 
 from benchmarks import synthetic
+from benchmarks.cluster import workers
 from features.errors import ClusterError
 from features.table.joined import JoinedTable
 from features.table.part import Part, parts_of
@@ -85,21 +85,23 @@ def test_a_worker_that_dies_lets_all_begin_anew(
 
     def on_step(_: Step) -> None:
         if not killed:
-            killed.append(learners()[0])
+            killed.append(workers("Learner.study")[0])
             os.kill(killed[0], signal.SIGKILL)
 
     with caplog.at_level(logging.WARNING):
         fit_on_ray(cluster.address, disturbed, table, on_step)
     assert "): all begin again" in caplog.text
     assert killed
-    assert not learners()
+    assert not workers("Learner.study")
     for name, array in undisturbed.arrays_.items():
         assert np.array_equal(disturbed.arrays_[name], array)
 
 
 def test_workers_that_die_again_and_again_end_it(table: JoinedTable, cluster: Cluster) -> None:
     with pytest.raises(ClusterError, match="workers died while linear learnt, 3 times: "):
-        fit_on_ray(cluster.address, head_of("linear"), table, lambda _: os.kill(learners()[0], signal.SIGKILL))
+        fit_on_ray(
+            cluster.address, head_of("linear"), table, lambda _: os.kill(workers("Learner.study")[0], signal.SIGKILL)
+        )
 
 
 def test_a_worker_says_that_it_does_not_see_the_table(table: JoinedTable, tmp_path: Path) -> None:
@@ -114,13 +116,3 @@ def test_few_images_are_learnt_from_here(
 ) -> None:
     treehead("xgb", photos, "--on", "ray", "--address", cluster.address, "--backbone", "squeezenet1_1")
     assert "xgb learns here: so few images do" in capsys.readouterr().err
-
-
-def learners() -> list[int]:
-    """The processes that are learning, by what Ray calls them then."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::Learner.study"):
-                found.append(int(path.parent.name))
-    return found

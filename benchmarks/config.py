@@ -183,7 +183,12 @@ class BenchExportConfig:
             raise ConfigError(f"--trunks {unknown[0]} came: expected some of {', '.join(self._contenders())}")
 
     def _contenders(self) -> dict[str, TrunkOptions]:
-        both = TrunkOptions(backbone="alexnet,efficientnet_lite0", node=f",{DEPTHS}", weights=f"{self.alexnet},{AUTO}")
+        both = TrunkOptions(
+            backbone="alexnet,efficientnet_lite0",
+            node=f",{DEPTHS}",
+            weights=f"{self.alexnet},{AUTO}",
+            precision="fp32",
+        )
         alexnet, lite0 = both.each()
         depths = replace(alexnet, node=DEPTHS)
         return {"alexnet": alexnet, "alexnet-depths": depths, "lite0": replace(lite0, node=None), "both": both}

@@ -90,7 +90,7 @@ class Line:
     def cells(self) -> tuple[str, ...]:
         """As it is shown."""
         checks = self.checks or {}
-        off = [f"{checks[name]['off']:.1e}" if name in checks else "–" for name in ("features", "pixels", "fp32")]
+        off = [f"{checks[name]['off']:.1e}" if name in checks else "–" for name in ("features", "pixels")]
         images, same = (f"{checks['pixels']['images']:,}", f"{checks['pixels']['same']:.2%}") if checks else ("–", "–")
         verdict = ("refused" if self.failure else "passes") + ("" if self.holds else " (!)")
         names = self.dataset, self.trunk, self.head, self.defect, verdict
@@ -102,7 +102,7 @@ def run_bench_export(datasets: list[str], config: BenchExportConfig) -> None:
     folder = config.run.out / "bench"
     check_writable(folder)
     lines = [line for dataset in datasets for line in _lines(dataset, config)]
-    names = ("set", "trunk", "head", "defect", "", "images", "by features", "by pixels", "fp32", "same", "MB", "s")
+    names = ("set", "trunk", "head", "defect", "", "images", "by features", "by pixels", "same", "MB", "s")
     result_table(names, [line.cells() for line in lines], words=5)
     figures: Json = asdict(about(asdict(config), resolve_device(config.run.device))) | {
         "lines": [asdict(line) for line in lines]

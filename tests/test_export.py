@@ -32,6 +32,9 @@ from tests.conftest import CPU, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
 from tests.test_taken_away import take
 
+EXACT = ("--precision", "fp32")
+"""As files compute, on CPUs that would take less as well."""
+
 SHAPES = [(2, 20, 24, 3), (1, 18, 18, 3), (1, 301, 200, 3), (1, 10, 90, 3), (3, 77, 5, 3), (1, 1, 1, 3)]
 
 
@@ -117,7 +120,7 @@ def test_labels_that_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model(treehead: Run, split_photos: Path) -> Path:
     """Trees on a few photographs."""
-    assert treehead("xgb", split_photos, *SMALL) == 0
+    assert treehead("xgb", split_photos, *SMALL, *EXACT) == 0
     return next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
 
 
@@ -151,7 +154,7 @@ def test_export_writes_one_file_and_a_folder(model: Path, treehead: Run, capsys:
 
 def test_several_nodes_of_several_networks(treehead: Run, split_photos: Path) -> None:
     both = ("--backbone", "resnet18,squeezenet1_1", "--node", "layer2+layer3,", "--image-size", "32", "--no-select")
-    assert treehead("xgb", split_photos, *both, "--xgb.rounds", "8", "--xgb.columns", "100") == 0
+    assert treehead("xgb", split_photos, *both, *EXACT, "--xgb.rounds", "8", "--xgb.columns", "100") == 0
     assert treehead("export", next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))) == 0
     card, _ = exported_card(Path("model.onnx"))
     assert [trunk["node"] for trunk in card["trunks"]][:2] == ["layer2", "layer3"]
@@ -220,6 +223,17 @@ def test_nothing_is_written_where_pixels_are_taken_otherwise(
     *_, line = capsys.readouterr().err.splitlines()
     assert "treehead: not exported: by pixels of 30 images" in line
     assert not list(Path().glob("m*"))
+
+
+def test_a_table_in_less_precision_than_the_file(
+    split_photos: Path, treehead: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert treehead("xgb", split_photos, *SMALL, "--precision", "bf16") == 0
+    monkeypatch.setattr("pipeline.stages.export.BY_PIXELS", 1e-6)  # colours are told apart in any precision
+    line = refused(treehead, capsys, "export", next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib")))
+    assert "not exported: by pixels of 30 images ONNX Runtime is up to" in line
+    assert line.endswith("make its table with --precision fp32 --decoder pillow, as the file computes, and train again")
+    assert not list(Path().rglob("*.onnx"))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

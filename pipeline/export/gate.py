@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import DecodeError, first_line
-from features.loop import batch_images, in_order, run_batches
+from features.loop import in_order
 from features.sources.decode import decode
 from features.sources.source import Source
 from features.table.joined import JoinedTable
@@ -40,6 +39,8 @@ SAME_CLASS = 0.999
 """The share of images that must be given the classifier's class."""
 
 TOGETHER = 32
+
+TRY_AGAIN = "train it again or report this"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,13 @@ def _rows(table: JoinedTable) -> Iterator[tuple[str, Rows]]:
 
 
 def agreement(
-    keys: NDArray[np.object_], said: Probabilities, theirs: Probabilities, *, by: str, most: float
+    keys: NDArray[np.object_],
+    said: Probabilities,
+    theirs: Probabilities,
+    *,
+    by: str,
+    most: float,
+    advice: str = TRY_AGAIN,
 ) -> Checked:
     """How far `theirs` are those that the classifier `said` of images; raises ExportError where that is too far."""
     checked = off_by(said, theirs)
@@ -117,7 +124,7 @@ def agreement(
         raise ExportError(
             f"not exported: by {by} of {checked.images:,} images ONNX Runtime is up to {checked.off:.2g} off the "
             f"classifier's probabilities ({keys[_distances(said, theirs).argmax()]}), and says its class of "
-            f"{checked.same:.2%}: expected {most:g} at most and {SAME_CLASS:.1%}, train it again or report this"
+            f"{checked.same:.2%}: expected {most:g} at most and {SAME_CLASS:.1%}, {advice}"
         )
     return checked
 
@@ -176,14 +183,6 @@ class Pixels:
 
         parts = (keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER))
         return _gathered(in_order(say, parts, torch.device("cpu")), len(keys), "pixels to classes")
-
-    def said_here(self, head: Classifier, keys: Sequence[str]) -> Probabilities:
-        """What the classifier says of images with features that `trunks` give now, (n, k)."""
-        size = batch_images(self.trunks)
-        readers = [partial(self.source.read, self._rows[key]) for key in keys]
-        batches = run_batches(self.trunks, (readers[start : start + size] for start in range(0, len(readers), size)))
-        features = (np.hstack(batch.features).astype(np.float32) for batch in batches)
-        return _gathered((head.predict_proba(x) for x in features), len(keys), "pixels to classes, by torch")
 
 
 def _gathered(parts: Iterable[Probabilities], count: int, what: str) -> Probabilities:

@@ -28,13 +28,6 @@ from pipeline.report.plots import templates
 FORMAT = 1
 """Raised when the meaning of what an exported file says of itself changes."""
 
-NAMES = {
-    "features": "its features",
-    "pixels": "pixels",
-    "fp32": "the classifier's features in fp32, in place of those it learnt from",
-}
-"""What checks are called in the README."""
-
 NAME, README, PROGRAM = "model.onnx", "README.md", "predict.py"
 
 
@@ -137,6 +130,6 @@ def _program() -> str:
 def _readme(about: About) -> str:
     plain = templates.overlay(autoescape=False)
     text: str = plain.get_template("model_card.md").render(
-        about=about, told=about.to_json(), names=NAMES, license=_license(about.card.trunks)
+        about=about, told=about.to_json(), license=_license(about.card.trunks)
     )
     return text

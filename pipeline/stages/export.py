@@ -22,13 +22,13 @@ from models.heads.head import Classifier, Probabilities
 from models.networks.classifier import NetworkClassifier
 from pipeline.classifier_config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
-from pipeline.export.gate import BY_PIXELS, Judged, Pixels, agreement, check_features, off_by
+from pipeline.export.gate import BY_PIXELS, TRY_AGAIN, Judged, Pixels, agreement, check_features, off_by
 from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
 from pipeline.export.written import About, write_export
 from pipeline.web.folder import check_web, write_web
 
-CPU = torch.device("cpu")
+CPU, PILLOW = torch.device("cpu"), "pillow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,11 @@ class _Subject:
     trunks: Sequence[Trunk]
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the table was made with the arithmetic and the decoder that the export is made with."""
-        return all(spec.precision == FP32 and spec.decoder == "pillow" for spec in self.card.trunks)
+    def advice(self) -> str:
+        """What to do where its images' probabilities are others."""
+        if all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks):
+            return TRY_AGAIN
+        return f"make its table with --precision {FP32} --decoder {PILLOW}, as the file computes, and train again"
 
 
 def run_export(model: Path, config: ExportConfig) -> Path:
@@ -55,10 +57,12 @@ def run_export(model: Path, config: ExportConfig) -> Path:
     source = images_of(table, config.dataset, config.images)
     subject = _Subject(head=head, card=card, table=table, trunks=_trunks(head, card, config.weights or card.weights))
     judged, by_features = check_features(head, export_head(head), table)
-    remark(f"from features: {by_features.in_words()}")
     pixels = Pixels(source, subject.trunks, prepared=config.input == PREPARED)
     exported = export_classifier(head, subject.trunks, prepared=config.input == PREPARED)
-    theirs, checks = _check_pixels(subject, judged, pixels, exported)
+    theirs = pixels.said_by(exported, list(judged.keys), head.classes_)
+    by_pixels = agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS, advice=subject.advice)
+    remark(f"from features: {by_features.in_words()}")
+    remark(f"from pixels: {by_pixels.in_words()}")
     told: dict[str, Json] = {"test_accuracy": judged.accuracy(theirs)} if judged.tested.any() else {}
     if config.precision != FP32:
         exported, cost = _smaller(subject, judged, pixels, theirs, config)
@@ -68,7 +72,7 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         table=table,
         input=config.input,
         precision=config.precision,
-        checks={"features": asdict(by_features), **checks},
+        checks={"features": asdict(by_features), "pixels": asdict(by_pixels)},
         told=told,
         findings=findings_of(model, table),
     )
@@ -77,29 +81,6 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         size, folder = write_web(config.out, config.web) / 1e6, quote(str(config.web))
         remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {folder}")
     return config.out
-
-
-def _check_pixels(
-    subject: _Subject, judged: Judged, pixels: Pixels, exported: onnx.ModelProto
-) -> tuple[Probabilities, dict[str, Json]]:
-    """What the export says of images, and how far that is the classifier's; raises ExportError where it is too far.
-
-    Where the table was made in less precision, the classifier is asked again with exact features, and how far these
-    move it is told.
-    """
-    head, keys = subject.head, list(judged.keys)
-    theirs = pixels.said_by(exported, keys, head.classes_)
-    if subject.is_exact:
-        checked = agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS)
-        remark(f"from pixels: {checked.in_words()}")
-        return theirs, {"pixels": asdict(checked)}
-    exact = pixels.said_here(head, keys)
-    checked = agreement(judged.keys, exact, theirs, by="pixels", most=BY_PIXELS)
-    moved = off_by(judged.said, exact)
-    remark(f"from pixels: {checked.in_words()}")
-    made = ", ".join(sorted({f"{spec.precision} by {spec.decoder}" for spec in subject.card.trunks}))
-    remark(f"its table was made in {made}; in fp32 the classifier itself says of {moved.in_words()}")
-    return theirs, {"pixels": asdict(checked), "fp32": asdict(moved)}
 
 
 def _smaller(
@@ -129,7 +110,7 @@ def _training_keys(table: JoinedTable) -> Sequence[str]:
 def _trunks(head: Classifier, card: Card, weights: str) -> Sequence[Trunk]:
     """The classifier's networks in float32 on the CPU, by the engine that is usual there."""
     if not isinstance(head, NetworkClassifier):
-        specs = [replace(spec, precision=FP32, decoder="pillow", engine=ONNXRUNTIME) for spec in card.trunks]
+        specs = [replace(spec, precision=FP32, decoder=PILLOW, engine=ONNXRUNTIME) for spec in card.trunks]
         return rebuild_trunks(specs, weights=weights, device=CPU)
     trunk = head.trunk(CPU)
     return (Trunk([replace(trunk.spec, precision=FP32)], trunk.module, CPU),)

@@ -19,23 +19,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnxruntime
 import torch
+import uvloop
 
 from benchmarks.config import BenchServeConfig
-from features.devices import exact_float32, resolve_device
+from features.devices import exact_float32
 from features.sources.decode import decode
 from features.sources.files import IMAGE_SUFFIX
 from features.sources.folders import files_below
 from features.trunk.trunk import Trunk
-from models.card import load_classifier
-from models.trained import TrainedClassifier, trunks_of
 from pipeline.bench.common import ratio
 from pipeline.bench.measures import best_rate
+from pipeline.classifier_config import ClassifierConfig, ExportConfig
 from pipeline.console import remark, result, result_table
 from pipeline.errors import PipelineError
+from pipeline.export import standalone
+from pipeline.stages.export import run_export
+from pipeline.stages.predict import Predictor, open_predictor
 
 LEAST_SHARE = 0.8
 """Of the engine's batch forward that the server's images a second should reach."""
@@ -47,12 +52,12 @@ def run_bench_serve(model: Path, photos: Path, config: BenchServeConfig) -> None
     """Measure and print tables; leaves with 1 where a request is lost or the server reaches too little."""
     paths = [path for path in files_below(photos) if IMAGE_SUFFIX.fullmatch(path.suffix)][: config.images]
     contents = [path.read_bytes() for path in paths]
-    head, card = load_classifier(model)
-    trunks = trunks_of(head, card, resolve_device("cpu"))
+    predictor = open_predictor(model, ClassifierConfig(device="cpu"))
+    trunks, exported = predictor.trunks, _exported(model)
     with _served(model) as server:
-        _show_latency(server, TrainedClassifier(head, card), trunks, paths)
+        _show_latency(server, predictor, exported, paths)
         rounds = [_round(server, trunks, contents, config) for _ in range(config.rounds)]
-        finished = asyncio.run(_stopped(server, contents[0], config.clients))
+        finished = uvloop.run(_stopped(server, contents[0], config.clients))
     sent, seconds = sum(load.sent for load, _ in rounds), [each for load, _ in rounds for each in load.seconds]
     loads, alone = [load for load, _ in rounds], [forward for _, forward in rounds]
     wall = ratio([load.rate for load in loads], [forward.rate for forward in alone])
@@ -117,10 +122,24 @@ def _served(model: Path) -> Iterator[Server]:
             process.terminate()
 
 
+def _predicted(predictor: Predictor, path: Path) -> None:
+    (prediction,) = predictor.predict([[path]])
+    if prediction.error:
+        raise PipelineError(f"{path} could not be read: {prediction.error}")
+
+
+def _exported(model: Path) -> Callable[[Path], object]:
+    """What `predict.py` beside an export says of an image; raises ExportError where there is no export."""
+    with TemporaryDirectory() as folder:
+        run_export(model, ExportConfig(out=Path(folder, "model.onnx")))
+        session = onnxruntime.InferenceSession(Path(folder, "model.onnx"), providers=["CPUExecutionProvider"])
+    return lambda path: standalone.described(str(path), session)
+
+
 def _show_latency(
-    server: Server, classifier: TrainedClassifier, trunks: Sequence[Trunk], paths: Sequence[Path]
+    server: Server, predictor: Predictor, exported: Callable[[Path], object], paths: Sequence[Path]
 ) -> None:
-    """Seconds of one image, in turn: each network alone, in this process, and asked of the server."""
+    """Seconds of one image, in turn: the networks alone, and by each way that a class is told."""
     connection = http.client.HTTPConnection(server.host, server.port)
 
     def ask(content: bytes) -> None:
@@ -130,14 +149,17 @@ def _show_latency(
             raise PipelineError(f"the server answered {answer.status}: {answer.read().decode()}")
         answer.read()
 
-    seconds: dict[str, list[float]] = {"forward alone": [], "in process": [], "serve": []}
+    trunks = predictor.trunks
+    names = ("forward alone", "treehead predict", "predict.py", "serve")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for path in paths:
         content = path.read_bytes()
         square = torch.from_numpy(decode(content)).permute(2, 0, 1)
         squares = [trunk.prepare(square)[None] for trunk in trunks]
         ways: list[Callable[[], object]] = [
             partial(_forward, trunks, squares),
-            partial(classifier.predict_proba_images, [path]),
+            partial(_predicted, predictor, path),
+            partial(exported, path),
             partial(ask, content),
         ]
         for name, way in zip(seconds, ways, strict=True):
@@ -174,7 +196,7 @@ def _round(
     server: Server, trunks: Sequence[Trunk], contents: Sequence[bytes], config: BenchServeConfig
 ) -> tuple[Load, Forward]:
     """Both, one after the other: so they meet about as much of what else runs here."""
-    return asyncio.run(_load(server, contents, config)), _forward_alone(trunks, config.seconds)
+    return uvloop.run(_load(server, contents, config)), _forward_alone(trunks, config.seconds)
 
 
 def _forward_alone(trunks: Sequence[Trunk], seconds: float) -> Forward:

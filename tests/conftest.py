@@ -44,6 +44,9 @@ Run = Callable[..., int]
 SMALL = ("--backbone", "resnet18", "--image-size", "32", "--xgb.rounds", "8")
 """Options of commands that are to be quick."""
 
+EXACT = ("--precision", "fp32")
+"""Options of tables to export, made as the file computes, on CPUs that would take less as well."""
+
 collect_ignore = ["golden"]
 """Scripts that made what lies beside them; looking for examples in docstrings would import them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,12 +29,9 @@ from models.heads.registry import HEADS
 from models.heads.settings import XgbSettings
 from pipeline.errors import ExportError
 from pipeline.export.gate import check_features, session
-from tests.conftest import CPU, SMALL, Run, make_tiny_trunk, refused
+from tests.conftest import CPU, EXACT, ROOT, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
 from tests.test_taken_away import take
-
-EXACT = ("--precision", "fp32")
-"""As files compute, on CPUs that would take less as well."""
 
 SHAPES = [(2, 20, 24, 3), (1, 18, 18, 3), (1, 301, 200, 3), (1, 10, 90, 3), (3, 77, 5, 3), (1, 1, 1, 3)]
 
@@ -196,9 +194,25 @@ def test_predict_py_needs_nothing_of_this_project(
     capsys.readouterr()
     assert treehead("predict", model, *files, "--csv") == 0
     expected = [line.split(",")[:2] for line in capsys.readouterr().out.splitlines()[1:]]
-    command = [sys.executable, "-I", "-c", ALONE, "model/predict.py", *files]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    said = alone("-I", "-c", ALONE, "model/predict.py", *files)
     assert [line.split("\t")[:2] for line in said.splitlines()] == expected
+
+
+def alone(*arguments: str) -> str:
+    """What a Python of its own prints, which leaves nothing in the folder that is its home and its cache."""
+    Path("home").mkdir()
+    home = {name: str(Path("home").absolute()) for name in ("HOME", "XDG_CACHE_HOME")}
+    settings = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | home
+    command = [sys.executable, *arguments]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=settings).stdout
+    assert not list(Path("home").rglob("*"))
+    return said
+
+
+def test_onnx_runtime_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+    assert alone("-c", f"{path}import features, onnxruntime; print(onnxruntime.__version__)")
 
 
 @pytest.mark.parametrize("defect", ["a round short", "classes swapped"])
@@ -218,10 +232,8 @@ def test_nothing_is_written_where_pixels_are_taken_otherwise(
     model: Path, treehead: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("features.trunk.exported._normalised", lambda images, *_: images.permute(0, 3, 1, 2).float())
-    capsys.readouterr()
-    assert treehead("export", model, "--out", "m.onnx") == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert "treehead: not exported: by pixels of 30 images" in line
+    line = refused(treehead, capsys, "export", model, "--out", "m.onnx")
+    assert "not exported: by pixels of 30 images" in line
     assert not list(Path().glob("m*"))
 
 

@@ -29,7 +29,7 @@ from models.card import load_classifier
 from models.trained import TrainedClassifier
 from pipeline import cli
 from pipeline.classifier_config import ServeConfig
-from tests.conftest import COLOURS, ROOT, SMALL, Run, called, encoded, make_tiny_trunk, refused, write_images
+from tests.conftest import COLOURS, EXACT, ROOT, SMALL, Run, called, encoded, make_tiny_trunk, refused, write_images
 
 starlette = pytest.importorskip("starlette", reason="Starlette is not installed: pip install 'treehead[serve]'")
 pytest.importorskip("httpx2", reason="httpx2, which Starlette's TestClient asks with, is not installed")
@@ -54,7 +54,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for colour in COLOURS:
         write_images(folder / "photos" / colour, colour, 40)
     with pytest.MonkeyPatch.context() as patch:
-        assert called(cli.app, patch, folder)("xgb", "photos", *SMALL, "--weights", "random") == 0
+        assert called(cli.app, patch, folder)("xgb", "photos", *SMALL, *EXACT, "--weights", "random") == 0
     return next(folder.glob("artifacts/models/*/xgb-*/xgb.joblib"))
 
 

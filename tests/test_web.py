@@ -18,7 +18,7 @@ from onnx import parser
 from pipeline.errors import WebError
 from pipeline.web import runtime
 from pipeline.web.folder import PAGES, write_web
-from tests.conftest import SMALL, Run, refused
+from tests.conftest import EXACT, SMALL, Run, refused
 
 Capture = pytest.CaptureFixture[str]
 
@@ -156,7 +156,7 @@ def test_a_page_of_others_is_left_alone(cache: Path, colours: Path, tmp_path: Pa
 def test_export_writes_the_page_last(
     cache: Path, treehead: Run, split_photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    assert treehead("xgb", split_photos, *SMALL, "--precision", "fp32") == 0
+    assert treehead("xgb", split_photos, *SMALL, *EXACT) == 0
     model, tmp_path = capsys.readouterr().out.strip(), split_photos.parent
     act(tmp_path, monkeypatch, "exit 1")
     assert "npm could not fetch" in refused(treehead, capsys, "export", model, "--web", "web")

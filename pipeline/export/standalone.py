@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
@@ -32,19 +35,23 @@ def prepared(image: Image.Image, recipe: dict[str, Any]) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def main(paths: list[str]) -> None:
-    """Print each photograph's likeliest classes."""
-    session = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
+def described(path: str, session: onnxruntime.InferenceSession) -> str:
+    """A photograph's class, and its three likeliest with their probabilities."""
     about = session.get_modelmeta().custom_metadata_map
-    classes = json.loads(about["classes"])
+    image, classes = read(path), json.loads(about["classes"])
+    if about["input"] == "prepared":
+        image = prepared(image, json.loads(about["card"])["trunks"][0])
+    found: Any = session.run(["probabilities", "label"], {"images": np.asarray(image)[None]})
+    shares, label = found[0][0], found[1][0]
+    likely = ", ".join(f"{classes[place]} {shares[place]:.3f}" for place in np.argsort(-shares)[:3])
+    return f"{path}\t{label}\t{likely}"
+
+
+def main(paths: list[str]) -> None:
+    """Print what each photograph shows."""
+    session = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
     for path in paths:
-        image = read(path)
-        if about["input"] == "prepared":
-            image = prepared(image, json.loads(about["card"])["trunks"][0])
-        found: Any = session.run(["probabilities", "label"], {"images": np.asarray(image)[None]})
-        shares, label = found[0][0], found[1][0]
-        likely = ", ".join(f"{classes[place]} {shares[place]:.3f}" for place in np.argsort(-shares)[:3])
-        print(f"{path}\t{label}\t{likely}")  # noqa: T201
+        print(described(path, session))  # noqa: T201
 
 
 if __name__ == "__main__":

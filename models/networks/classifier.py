@@ -18,9 +18,8 @@ from safetensors import SafetensorError
 from scipy.special import softmax
 from torch import nn
 
-from features.devices import resolve_precision
 from features.errors import first_line
-from features.storage import Json, from_json
+from features.storage import from_json
 from features.trunk.backbone import State
 from features.trunk.loaded import freeze, open_backbone
 from features.trunk.recipe import Recipe
@@ -82,8 +81,7 @@ class NetworkClassifier(Classifier):
                 f"the weights are not those of {name} with its head ({first_line(error)}): train it again"
             ) from error
         weights = RETRAINED if kept.pretrained else FROM_SCRATCH
-        precision = resolve_precision(str(kept.training.get("precision")), device)
-        return logits_trunk(network, name, weights, recipe, precision, device)
+        return logits_trunk(network, name, weights, recipe, device)
 
     def _kept(self) -> _Kept:
         names = [each.name for each in fields(_Kept)]
@@ -101,13 +99,13 @@ class _Kept:
     hidden: int
     pretrained: bool
     recipe: Recipe
-    training: Mapping[str, Json]
 
 
-def logits_trunk(
-    network: nn.Module, backbone: str, weights: str, recipe: Recipe, precision: str, device: torch.device
-) -> Trunk:
-    """A network that gives logits as a frozen trunk of that one node; `backbone` and `weights` are their names."""
+def logits_trunk(network: nn.Module, backbone: str, weights: str, recipe: Recipe, device: torch.device) -> Trunk:
+    """A network that gives logits as a frozen trunk of that one node; `backbone` and `weights` are their names.
+
+    It computes in float32, however it was trained: so it says the same on every machine, and as an ONNX file.
+    """
     module = freeze(_Logits(network))
     spec = TrunkSpec(
         backbone=backbone,
@@ -117,7 +115,6 @@ def logits_trunk(
         node=LOGITS,
         pool="none",
         **asdict(recipe),
-        precision=precision,
     )
     return Trunk([spec], module, device)
 

@@ -119,7 +119,8 @@ class TrainingSettings:
         label_smoothing: Share of each label that goes to all classes alike.
         class_weights: Count each class's images as if all classes had as many.
         patience: Epochs without a better one before training stops; 0 for none.
-        precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware.
+        precision: fp32, bf16, fp16, or auto: the fastest that the device has in hardware; to train in, as predictions
+            are made in fp32.
     """
 
     epochs: int = 30

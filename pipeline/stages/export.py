@@ -112,5 +112,4 @@ def _trunks(head: Classifier, card: Card, weights: str) -> Sequence[Trunk]:
     if not isinstance(head, NetworkClassifier):
         specs = [replace(spec, precision=FP32, decoder=PILLOW, engine=ONNXRUNTIME) for spec in card.trunks]
         return rebuild_trunks(specs, weights=weights, device=CPU)
-    trunk = head.trunk(CPU)
-    return (Trunk([replace(trunk.spec, precision=FP32)], trunk.module, CPU),)
+    return (head.trunk(CPU),)

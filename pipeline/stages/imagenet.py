@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torchvision.models import get_model_weights
 
-from features.devices import resolve_device, resolve_precision
+from features.devices import resolve_device
 from features.storage import Json
 from features.trunk.loaded import open_backbone
 from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
@@ -31,8 +31,7 @@ def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
     recipe = Weights.parse(weights).load(backbone, network)
     classifier = NetworkClassifier(seed=0, device=device)
     classifier.classes_ = tuple(get_model_weights("alexnet")["DEFAULT"].meta["categories"])
-    precision = resolve_precision("auto", device)
-    trunk = logits_trunk(network, name, Path(weights).name, recipe, precision, device)
+    trunk = logits_trunk(network, name, Path(weights).name, recipe, device)
     if trunk.dims != (len(classifier.classes_),):
         raise PredictError(f"--imagenet came with {name}, which knows {trunk.dims[0]:,} classes, not ImageNet's")
     about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}

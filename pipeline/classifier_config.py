@@ -1,12 +1,11 @@
 """What the commands that use a classifier are told: predict, serve, export."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from features.sources.options import SourceOptions
 from features.stores import is_remote
-from pipeline.config import IMAGES, Place
+from pipeline.config import Place
 from pipeline.errors import ConfigError
 
 PIXELS: Final = "pixels"
@@ -96,7 +95,8 @@ class ExportConfig:
 
     Attributes:
         out: ONNX file to write; a folder of the same name goes beside it, with the file, a README and predict.py.
-        dataset: The images that it learnt from, where they have moved since, as the other commands take them.
+        dataset: The images that it learnt from, where they have moved since training.
+        data_dir: Where the sets known by name lie, where that has changed since training.
         weights: The trunk's weights, where they have moved since training: imagenet, bundled or a file.
         input: pixels: images of any size; prepared: such as the caller has resized and cropped.
         precision: fp32; fp16: the network's weights are kept so; int8: it computes so, calibrated on training images.
@@ -105,8 +105,8 @@ class ExportConfig:
     """
 
     out: Place = Path("model.onnx")
-    dataset: Annotated[str | None, IMAGES] = None
-    images: SourceOptions = field(default_factory=SourceOptions)
+    dataset: str | None = None
+    data_dir: Path | None = None
     weights: str | None = None
     input: Literal["pixels", "prepared"] = PIXELS
     precision: Literal["fp32", "fp16", "int8"] = FP32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,16 @@ def _tables_in(folder: Path) -> Iterator[FeatureTable]:
             continue
 
 
-def images_of(table: JoinedTable, dataset: str | None, asked: SourceOptions) -> Source:
+def images_of(table: JoinedTable, dataset: str | None, data_dir: Path | None) -> Source:
     """The images of a table, from where it was made of them, or as a person says; raises ExportError for others."""
-    told = ImagesOf.now(dataset, asked) if dataset else ImagesOf.read(table.folder)
-    if told is None:
+    made = ImagesOf.read(table.folder)
+    asked = made.asked if made else SourceOptions()
+    dataset = dataset or (made.dataset if made else "")
+    if not dataset:
         raise ExportError(
             f"nothing says where the images of {table.folder.name} are, on which pixels are checked: give `dataset`"
         )
+    told = ImagesOf.now(dataset, replace(asked, data_dir=data_dir or asked.data_dir))
     try:
         source = told.open()
     except SourceError as error:

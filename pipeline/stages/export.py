@@ -54,7 +54,7 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         check_web(config.web)
     head, card = load_classifier(model)
     table = table_of(model, card)
-    source = images_of(table, config.dataset, config.images)
+    source = images_of(table, config.dataset, config.data_dir)
     subject = _Subject(head=head, card=card, table=table, trunks=_trunks(head, card, config.weights or card.weights))
     judged, by_features = check_features(head, export_head(head), table)
     pixels = Pixels(source, subject.trunks, prepared=config.input == PREPARED)

@@ -21,6 +21,7 @@ from torch import nn
 from features.errors import first_line
 from features.storage import from_json
 from features.trunk.backbone import State
+from features.trunk.engine import TORCH, onnx_forward
 from features.trunk.loaded import freeze, open_backbone
 from features.trunk.recipe import Recipe
 from features.trunk.spec import FROM_SCRATCH, RETRAINED, TrunkSpec
@@ -107,6 +108,7 @@ def logits_trunk(network: nn.Module, backbone: str, weights: str, recipe: Recipe
     It computes in float32, however it was trained: so it says the same on every machine, and as an ONNX file.
     """
     module = freeze(_Logits(network))
+    forward = onnx_forward(module, (LOGITS,), recipe.image_size) if device.type == "cpu" else None
     spec = TrunkSpec(
         backbone=backbone,
         weights=weights,
@@ -115,8 +117,9 @@ def logits_trunk(network: nn.Module, backbone: str, weights: str, recipe: Recipe
         node=LOGITS,
         pool="none",
         **asdict(recipe),
+        engine=forward.name if forward else TORCH,
     )
-    return Trunk([spec], module, device)
+    return Trunk([spec], module, device, forward=forward)
 
 
 class _Logits(nn.Module):

@@ -221,3 +221,19 @@ def test_stop_leaves_what_has_not_begun(page: Page, photos: list[Path]) -> None:
     page.locator("#status", has_text="4 images done.").wait_for()
     assert page.locator(".result").count() == len(held) == 4
     assert not page.locator("#working").is_visible()
+
+
+def test_more_images_while_the_last_are_on_their_way(page: Page, photos: list[Path]) -> None:
+    held: list[Route] = []
+    page.route("**/predict", lambda route: held.append(route))
+    page.set_input_files("#files", photos[:4])
+    while len(held) < 4:
+        page.wait_for_timeout(10)
+    held.pop().continue_()
+    held.pop().continue_()
+    page.locator("#status", has_text="2 of 4 images").wait_for()
+    page.set_input_files("#files", photos[4])
+    page.locator("#status", has_text="2 of 5 images").wait_for()
+    for route in held:
+        route.continue_()
+    page.locator("#status", has_text="5 images done.").wait_for()

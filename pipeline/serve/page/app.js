@@ -28,7 +28,7 @@ function take(files, fromFolder = false) {
   if (!running) asked = done = unread = 0;
   asked += images.length;
   queue.push(...images);
-  while (running < Math.min(engine.parallel ?? 1, asked)) work();
+  while (queue.length && running < (engine.parallel ?? 1)) work();
   tell();
 }
 

@@ -128,6 +128,18 @@ def test_a_folder(page: Page, photos: list[Path], tmp_path: Path) -> None:
     assert "folder/blue/000.png" in page.locator(".name").all_inner_texts()
 
 
+def test_a_folder_that_is_dropped(page: Page, photos: list[Path]) -> None:
+    folder = photos[0].parents[1]
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": data})
+    page.locator("#status", has_text="images done.").wait_for()
+    names = page.locator(".name").all_inner_texts()
+    assert f"{folder.name}/{photos[0].parent.name}/{photos[0].name}" in names
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_paste_and_drop(page: Page, photos: list[Path], way: str) -> None:
     content = base64.b64encode(photos[0].read_bytes()).decode()

@@ -19,6 +19,7 @@ from PIL import Image
 
 from benchmarks.export import DEFECTS
 from features.errors import TrunkError
+from features.sources.decode import decode
 from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
 from features.trunk.trunk import Trunk
 from models.card import load_classifier
@@ -28,6 +29,7 @@ from models.export.heads import LABEL, PROBABILITIES, export_head
 from models.heads.registry import HEADS
 from models.heads.settings import XgbSettings
 from pipeline.errors import ExportError
+from pipeline.export import standalone
 from pipeline.export.gate import check_features, session
 from tests.conftest import CPU, EXACT, ROOT, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
@@ -196,6 +198,41 @@ def test_predict_py_needs_nothing_of_this_project(
     expected = [line.split(",")[:2] for line in capsys.readouterr().out.splitlines()[1:]]
     said = alone("-I", "-c", ALONE, "model/predict.py", *files)
     assert [line.split("\t")[:2] for line in said.splitlines()] == expected
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "transparent", "palette", "turned", "CMYK", "1 bit"])
+def test_predict_py_takes_pixels_as_treehead_does(kind: str, tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (9, 5, 4), dtype=np.uint8)
+    image, path, more = Image.fromarray(colours[..., :3]), tmp_path / "image.png", {}
+    if kind == "16 bits":
+        image = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+    elif kind == "turned":
+        more["exif"] = Image.Exif()
+        more["exif"][0x112] = 6
+    elif kind == "CMYK":
+        image, path = image.convert("CMYK"), tmp_path / "image.jpg"
+    elif kind == "palette":
+        image, more["transparency"] = image.convert("P"), 0
+    else:
+        image = Image.fromarray(colours) if kind == "transparent" else image.convert("1")
+    image.save(path, **more)
+    expected = decode(path.read_bytes())
+    assert np.array_equal(standalone.read(str(path)), np.broadcast_to(expected, (*expected.shape[:2], 3)))
+
+
+def test_predict_py_says_of_each_image_what_is_wrong_and_goes_on(
+    model: Path, treehead: Run, split_photos: Path
+) -> None:
+    assert treehead("export", model) == 0
+    Path("text.jpg").write_text("no image")
+    Image.fromarray(np.zeros((9, 9), np.float32)).save("floats.tif")
+    files = ["none.jpg", "text.jpg", "floats.tif", str(next((split_photos / "test/red").iterdir()))]
+    done = subprocess.run([sys.executable, "model/predict.py", *files], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{files[3]}\tred\tred ")
+    said = done.stderr.splitlines()
+    assert [line.partition(" could not be read: ")[0] for line in said] == files[:3]
+    assert said[2].endswith("floating-point numbers: save the image with 8 or 16 bits")
 
 
 def alone(*arguments: str) -> str:

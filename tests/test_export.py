@@ -22,7 +22,7 @@ from features.errors import TrunkError
 from features.sources.decode import decode
 from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
 from features.trunk.trunk import Trunk
-from models.card import load_classifier
+from models.card import load_classifier, read_card
 from models.export import heads
 from models.export.classifier import export_classifier
 from models.export.heads import LABEL, PROBABILITIES, export_head
@@ -31,6 +31,7 @@ from models.heads.settings import XgbSettings
 from pipeline.errors import ExportError
 from pipeline.export import standalone
 from pipeline.export.gate import check_features, session
+from pipeline.export.origin import table_of
 from tests.conftest import CPU, EXACT, ROOT, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
 from tests.test_taken_away import take
@@ -315,6 +316,8 @@ def test_images_that_have_moved(
 def test_a_classifier_that_was_carried_off(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     away = model.parent.rename("away")
     assert "export it where it was trained" in refused(treehead, capsys, "export", away / model.name)
+    with pytest.raises(ExportError, match="learnt from is not in /features"):
+        table_of(Path("/xgb.joblib"), read_card(away / "xgb.json"))
 
 
 def test_a_file_that_is_no_onnx(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -323,6 +324,39 @@ def test_a_classifier_that_was_carried_off(model: Path, treehead: Run, capsys: p
 def test_a_file_that_is_no_onnx(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(treehead, capsys, "export", model, "--out", "model.pt")
     assert line == "treehead: --out model.pt came: expected a file of this machine that ends in .onnx"
+
+
+@pytest.mark.parametrize(
+    ("there", "line"),
+    [
+        ("made/m.onnx/", "made/m.onnx and made/m are to be a file and a folder, and are not: choose another --out"),
+        ("made/m", "made/m.onnx and made/m are to be a file and a folder, and are not: choose another --out"),
+        ("made", "cannot write to made (File exists): choose another --out"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before_images_are_looked_at(
+    there: str, line: str, treehead: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(there).parent.mkdir(exist_ok=True)
+    Path(there).mkdir() if there.endswith("/") else Path(there).touch()
+    assert refused(treehead, capsys, "export", "none.joblib", "--out", "made/m.onnx") == f"treehead: {line}"
+
+
+def test_where_the_disk_is_full_an_earlier_export_stays_whole(
+    model: Path, treehead: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("export", model, "--out", "m.onnx") == 0
+    before = {path: path.read_bytes() for path in Path().glob("m*/*")}
+    (Path("m") / ".unfinished-of-one-that-was-killed").touch()
+
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.export.written._program", full)
+    assert treehead("export", model, "--precision", "fp16", "--out", "m.onnx") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in Path().glob("m*/*")} == before
+    assert sorted(map(str, Path().glob("m*"))) == ["m", "m.onnx"]
 
 
 def test_prepared_images_must_suit_all_networks() -> None:

@@ -25,7 +25,7 @@ from pipeline.console import remark
 from pipeline.export.gate import BY_PIXELS, TRY_AGAIN, Judged, Pixels, agreement, check_features, off_by
 from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
-from pipeline.export.written import About, write_export
+from pipeline.export.written import About, check_place, write_export
 from pipeline.web.folder import check_web, write_web
 
 CPU, PILLOW = torch.device("cpu"), "pillow"
@@ -50,6 +50,7 @@ class _Subject:
 
 def run_export(model: Path, config: ExportConfig) -> Path:
     """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
+    check_place(config.out)
     if config.web:
         check_web(config.web)
     head, card = load_classifier(model)

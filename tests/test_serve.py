@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.errors import DecodeError
+from features.errors import DecodeError, OutputError
 from features.loop import Batch
 from features.outcomes import Reader
 from features.sources.options import SourceOptions
@@ -319,6 +320,23 @@ def test_labels_are_kept_whatever_is_in_them(tmp_path: Path) -> None:
     assert [source.classes[label] for label in source.items.sort_values("key")["label"]] == [
         label for _, label in sorted(zip(names, labels, strict=True))
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"1.png,cat\n2.png,dog\n", "begins with ['1.png', 'cat'], expected ['path', 'label']"),
+        (b"path;label\n1.png;cat\n", "begins with ['path;label'], expected ['path', 'label']"),
+        ("path,label\n1.png,käfer\n".encode("latin-1"), "cannot be read ('utf-8' codec can't decode"),
+    ],
+)
+def test_a_list_of_corrections_that_was_changed_is_left_as_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "corrected").mkdir()
+    (tmp_path / "corrected/labels.csv").write_bytes(content)
+    with pytest.raises(OutputError, match=re.escape(said)):
+        Corrections(tmp_path).keep(encoded(Image.new("RGB", (9, 9)), "png"), "cat")
+    assert (tmp_path / "corrected/labels.csv").read_bytes() == content
+    assert [path.name for path in (tmp_path / "corrected").iterdir()] == ["labels.csv"]
 
 
 def test_the_nearest_training_image_is_the_image_itself(served: Served, client: TestClient, photos: list[Path]) -> None:

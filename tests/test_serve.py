@@ -431,6 +431,10 @@ def test_a_port_that_is_taken(trees: Path, treehead: Run, capsys: pytest.Capture
     )
 
 
+def test_a_host_that_no_machine_can_be_called(trees: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a..b:8000 cannot be listened at (" in refused(treehead, capsys, "serve", trees, "--host", "a..b")
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

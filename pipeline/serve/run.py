@@ -97,10 +97,10 @@ def _listening(config: ServeConfig) -> socket.socket:
         listener.bind(address)
         listener.listen(WAITING)
         return listener
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         raise ServeError(
-            f"{config.host}:{config.port} cannot be listened at ({error.strerror or error}): choose another `port` or "
-            "`host`"
+            f"{config.host}:{config.port} cannot be listened at ({getattr(error, 'strerror', None) or error}): choose "
+            "another `port` or `host`"
         ) from error
 
 

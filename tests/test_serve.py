@@ -305,6 +305,8 @@ def test_a_correction_of_no_class_of_several_images_or_of_no_form(client: TestCl
     content = photos[0].read_bytes()
     said = client.post("/correct?label=mauve", content=content).json()["error"]
     assert said == "the label 'mauve' came: expected one of blue, green, red"
+    said = client.post("/correct", files={"image": content, "label": content}).json()["error"]
+    assert said == "the label '' came: expected one of blue, green, red"
     files = [("image", content), ("image", content)]
     assert client.post("/correct?label=red", files=files).status_code == 400
     assert client.post("/nearest", files=files).json()["error"] == "2 images came: send one"

@@ -370,7 +370,10 @@ def test_prepared_images_must_suit_all_networks() -> None:
 def test_a_network_that_was_retrained(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ("--backbone", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-images", "8")
     assert treehead("finetune", split_photos, *small, "--precision", "bf16") == 0
-    assert treehead("export", next(Path("artifacts").glob("models/*/network-*/network.safetensors"))) == 0
+    network = next(Path("artifacts").glob("models/*/network-*/network.safetensors"))
+    line = refused(treehead, capsys, "export", network, "--weights", "imagenet")
+    assert line.endswith("--weights imagenet came with a retrained network, which has its own: leave it")
+    assert treehead("export", network) == 0
     card, _ = exported_card(Path("model.onnx"))
     assert card["head"] == "network"
     assert card["trunks"][0]["precision"] == "fp32"  # it predicts so wherever and however it was trained

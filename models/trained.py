@@ -14,6 +14,7 @@ from features.devices import resolve_device
 from features.frozen_trunk import ImageLike, features_of
 from features.trunk.trunk import Trunk, rebuild_trunks
 from models.card import Card
+from models.errors import ClassifierError
 from models.heads.head import Classifier, Probabilities
 from models.networks.classifier import NetworkClassifier
 
@@ -70,8 +71,11 @@ class TrainedClassifier:
 def trunks_of(head: Classifier, card: Card, device: torch.device, weights: str = "") -> Sequence[Trunk]:
     """What makes the features that a classifier takes; a retrained network makes its own.
 
-    `weights` stand in for those that the card names, where these have moved. Raises TrunkError where they are others.
+    `weights` stand in for those that the card names, where these have moved. Raises TrunkError where they are others,
+    and ClassifierError where they come with a retrained network.
     """
     if isinstance(head, NetworkClassifier):
+        if weights:
+            raise ClassifierError(f"`weights={weights}` came with a retrained network, which has its own: leave it")
         return (head.trunk(device),)
     return rebuild_trunks(card.trunks, weights=weights or card.weights, device=device)

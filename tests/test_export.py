@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -19,16 +20,19 @@ from PIL import Image
 
 from benchmarks.export import DEFECTS
 from features.errors import TrunkError
+from features.sources.decode import decode
 from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
 from features.trunk.trunk import Trunk
-from models.card import load_classifier
+from models.card import load_classifier, read_card
 from models.export import heads
 from models.export.classifier import export_classifier
 from models.export.heads import LABEL, PROBABILITIES, export_head
 from models.heads.registry import HEADS
 from models.heads.settings import XgbSettings
 from pipeline.errors import ExportError
+from pipeline.export import standalone
 from pipeline.export.gate import check_features, session
+from pipeline.export.origin import table_of
 from tests.conftest import CPU, EXACT, ROOT, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
 from tests.test_taken_away import take
@@ -198,6 +202,41 @@ def test_predict_py_needs_nothing_of_this_project(
     assert [line.split("\t")[:2] for line in said.splitlines()] == expected
 
 
+@pytest.mark.parametrize("kind", ["16 bits", "transparent", "palette", "turned", "CMYK", "1 bit"])
+def test_predict_py_takes_pixels_as_treehead_does(kind: str, tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (9, 5, 4), dtype=np.uint8)
+    image, path, more = Image.fromarray(colours[..., :3]), tmp_path / "image.png", {}
+    if kind == "16 bits":
+        image = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+    elif kind == "turned":
+        more["exif"] = Image.Exif()
+        more["exif"][0x112] = 6
+    elif kind == "CMYK":
+        image, path = image.convert("CMYK"), tmp_path / "image.jpg"
+    elif kind == "palette":
+        image, more["transparency"] = image.convert("P"), 0
+    else:
+        image = Image.fromarray(colours) if kind == "transparent" else image.convert("1")
+    image.save(path, **more)
+    expected = decode(path.read_bytes())
+    assert np.array_equal(standalone.read(str(path)), np.broadcast_to(expected, (*expected.shape[:2], 3)))
+
+
+def test_predict_py_says_of_each_image_what_is_wrong_and_goes_on(
+    model: Path, treehead: Run, split_photos: Path
+) -> None:
+    assert treehead("export", model) == 0
+    Path("text.jpg").write_text("no image")
+    Image.fromarray(np.zeros((9, 9), np.float32)).save("floats.tif")
+    files = ["none.jpg", "text.jpg", "floats.tif", str(next((split_photos / "test/red").iterdir()))]
+    done = subprocess.run([sys.executable, "model/predict.py", *files], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{files[3]}\tred\tred ")
+    said = done.stderr.splitlines()
+    assert [line.partition(" could not be read: ")[0] for line in said] == files[:3]
+    assert said[2].endswith("floating-point numbers: save the image with 8 or 16 bits")
+
+
 def alone(*arguments: str) -> str:
     """What a Python of its own prints, which leaves nothing in the folder that is its home and its cache."""
     Path("home").mkdir()
@@ -278,11 +317,46 @@ def test_images_that_have_moved(
 def test_a_classifier_that_was_carried_off(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     away = model.parent.rename("away")
     assert "export it where it was trained" in refused(treehead, capsys, "export", away / model.name)
+    with pytest.raises(ExportError, match="learnt from is not in /features"):
+        table_of(Path("/xgb.joblib"), read_card(away / "xgb.json"))
 
 
 def test_a_file_that_is_no_onnx(model: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(treehead, capsys, "export", model, "--out", "model.pt")
     assert line == "treehead: --out model.pt came: expected a file of this machine that ends in .onnx"
+
+
+@pytest.mark.parametrize(
+    ("there", "line"),
+    [
+        ("made/m.onnx/", "made/m.onnx and made/m are to be a file and a folder, and are not: choose another --out"),
+        ("made/m", "made/m.onnx and made/m are to be a file and a folder, and are not: choose another --out"),
+        ("made", "cannot write to made (File exists): choose another --out"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before_images_are_looked_at(
+    there: str, line: str, treehead: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(there).parent.mkdir(exist_ok=True)
+    Path(there).mkdir() if there.endswith("/") else Path(there).touch()
+    assert refused(treehead, capsys, "export", "none.joblib", "--out", "made/m.onnx") == f"treehead: {line}"
+
+
+def test_where_the_disk_is_full_an_earlier_export_stays_whole(
+    model: Path, treehead: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert treehead("export", model, "--out", "m.onnx") == 0
+    before = {path: path.read_bytes() for path in Path().glob("m*/*")}
+    (Path("m") / ".unfinished-of-one-that-was-killed").touch()
+
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.export.written._program", full)
+    assert treehead("export", model, "--precision", "fp16", "--out", "m.onnx") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in Path().glob("m*/*")} == before
+    assert sorted(map(str, Path().glob("m*"))) == ["m", "m.onnx"]
 
 
 def test_prepared_images_must_suit_all_networks() -> None:
@@ -296,7 +370,10 @@ def test_prepared_images_must_suit_all_networks() -> None:
 def test_a_network_that_was_retrained(treehead: Run, split_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ("--backbone", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-images", "8")
     assert treehead("finetune", split_photos, *small, "--precision", "bf16") == 0
-    assert treehead("export", next(Path("artifacts").glob("models/*/network-*/network.safetensors"))) == 0
+    network = next(Path("artifacts").glob("models/*/network-*/network.safetensors"))
+    line = refused(treehead, capsys, "export", network, "--weights", "imagenet")
+    assert line.endswith("--weights imagenet came with a retrained network, which has its own: leave it")
+    assert treehead("export", network) == 0
     card, _ = exported_card(Path("model.onnx"))
     assert card["head"] == "network"
     assert card["trunks"][0]["precision"] == "fp32"  # it predicts so wherever and however it was trained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.errors import DecodeError
+from features.errors import DecodeError, OutputError
 from features.loop import Batch
 from features.outcomes import Reader
 from features.sources.options import SourceOptions
@@ -304,6 +305,8 @@ def test_a_correction_of_no_class_of_several_images_or_of_no_form(client: TestCl
     content = photos[0].read_bytes()
     said = client.post("/correct?label=mauve", content=content).json()["error"]
     assert said == "the label 'mauve' came: expected one of blue, green, red"
+    said = client.post("/correct", files={"image": content, "label": content}).json()["error"]
+    assert said == "the label '' came: expected one of blue, green, red"
     files = [("image", content), ("image", content)]
     assert client.post("/correct?label=red", files=files).status_code == 400
     assert client.post("/nearest", files=files).json()["error"] == "2 images came: send one"
@@ -319,6 +322,23 @@ def test_labels_are_kept_whatever_is_in_them(tmp_path: Path) -> None:
     assert [source.classes[label] for label in source.items.sort_values("key")["label"]] == [
         label for _, label in sorted(zip(names, labels, strict=True))
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"1.png,cat\n2.png,dog\n", "begins with ['1.png', 'cat'], expected ['path', 'label']"),
+        (b"path;label\n1.png;cat\n", "begins with ['path;label'], expected ['path', 'label']"),
+        ("path,label\n1.png,käfer\n".encode("latin-1"), "cannot be read ('utf-8' codec can't decode"),
+    ],
+)
+def test_a_list_of_corrections_that_was_changed_is_left_as_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "corrected").mkdir()
+    (tmp_path / "corrected/labels.csv").write_bytes(content)
+    with pytest.raises(OutputError, match=re.escape(said)):
+        Corrections(tmp_path).keep(encoded(Image.new("RGB", (9, 9)), "png"), "cat")
+    assert (tmp_path / "corrected/labels.csv").read_bytes() == content
+    assert [path.name for path in (tmp_path / "corrected").iterdir()] == ["labels.csv"]
 
 
 def test_the_nearest_training_image_is_the_image_itself(served: Served, client: TestClient, photos: list[Path]) -> None:
@@ -411,6 +431,10 @@ def test_a_port_that_is_taken(trees: Path, treehead: Run, capsys: pytest.Capture
         line
         == f"treehead: 127.0.0.1:{port} cannot be listened at (Address already in use): choose another --port or --host"
     )
+
+
+def test_a_host_that_no_machine_can_be_called(trees: Path, treehead: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a..b:8000 cannot be listened at (" in refused(treehead, capsys, "serve", trees, "--host", "a..b")
 
 
 @pytest.mark.parametrize(

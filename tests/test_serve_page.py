@@ -128,6 +128,18 @@ def test_a_folder(page: Page, photos: list[Path], tmp_path: Path) -> None:
     assert "folder/blue/000.png" in page.locator(".name").all_inner_texts()
 
 
+def test_a_folder_that_is_dropped(page: Page, photos: list[Path]) -> None:
+    folder = photos[0].parents[1]
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": data})
+    page.locator("#status", has_text="images done.").wait_for()
+    names = page.locator(".name").all_inner_texts()
+    assert f"{folder.name}/{photos[0].parent.name}/{photos[0].name}" in names
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_paste_and_drop(page: Page, photos: list[Path], way: str) -> None:
     content = base64.b64encode(photos[0].read_bytes()).decode()
@@ -221,3 +233,19 @@ def test_stop_leaves_what_has_not_begun(page: Page, photos: list[Path]) -> None:
     page.locator("#status", has_text="4 images done.").wait_for()
     assert page.locator(".result").count() == len(held) == 4
     assert not page.locator("#working").is_visible()
+
+
+def test_more_images_while_the_last_are_on_their_way(page: Page, photos: list[Path]) -> None:
+    held: list[Route] = []
+    page.route("**/predict", lambda route: held.append(route))
+    page.set_input_files("#files", photos[:4])
+    while len(held) < 4:
+        page.wait_for_timeout(10)
+    held.pop().continue_()
+    held.pop().continue_()
+    page.locator("#status", has_text="2 of 4 images").wait_for()
+    page.set_input_files("#files", photos[4])
+    page.locator("#status", has_text="2 of 5 images").wait_for()
+    for route in held:
+        route.continue_()
+    page.locator("#status", has_text="5 images done.").wait_for()

@@ -10,18 +10,20 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import onnx
 
-from features.storage import Json, replacing
+from features.locks import locked
+from features.storage import Json, check_writable, replacing
 from features.table.joined import JoinedTable
 from features.trunk.spec import NAMED_WEIGHTS, TrunkSpec
 from models.card import Card
 from models.export.graph import as_bytes
+from pipeline.errors import ExportError
 from pipeline.release import release
 from pipeline.report.plots import templates
 
@@ -89,8 +91,16 @@ def _trunk(spec: TrunkSpec) -> dict[str, Json]:
     return told
 
 
+def check_place(path: Path) -> None:
+    """Raise ExportError or OutputError where an export cannot be written to `path`, before any is made."""
+    folder = path.with_suffix("")
+    if path.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise ExportError(f"{path} and {folder} are to be a file and a folder, and are not: choose another `out`")
+    check_writable(path.parent)
+
+
 def write_export(path: Path, model: onnx.ModelProto, about: About) -> None:
-    """Write the folder that goes beside `path`, and then the file itself; raises OutputError."""
+    """Write the file, and the folder that goes beside it; none of it before all is on the disk. Raises OutputError."""
     metadata = {
         "classes": json.dumps(about.card.classes, ensure_ascii=False),
         "card": json.dumps(about.to_json(), ensure_ascii=False),
@@ -99,13 +109,13 @@ def write_export(path: Path, model: onnx.ModelProto, about: About) -> None:
     }
     onnx.helper.set_model_props(model, metadata)
     folder = path.with_suffix("")
-    with replacing(path) as scratch:
-        scratch.write_bytes(as_bytes(model))
+    check_writable(folder)
+    with locked(folder), ExitStack() as files:  # what is entered first is renamed last
+        whole = files.enter_context(replacing(path, folder))
+        whole.write_bytes(as_bytes(model))
+        _link(whole, files.enter_context(replacing(folder / NAME, folder)))
         for name, text in ((README, _readme(about)), (PROGRAM, _program())):
-            with replacing(folder / name) as part:
-                part.write_text(text, encoding="utf-8")
-    with replacing(folder / NAME) as part:
-        _link(path, part)
+            files.enter_context(replacing(folder / name, folder)).write_text(text, encoding="utf-8")
 
 
 def _link(file: Path, to: Path) -> None:

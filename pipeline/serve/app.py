@@ -113,13 +113,13 @@ class Form:
             async with request.form(max_files=MOST_FILES) as form:
                 files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
                 images = [(file.filename or "", await file.read()) for file in files]
-                label = str(form.get("label", ""))
+                label = form.get("label")
         else:
             content, label = await request.body(), request.query_params.get("label", "")
             images = [("", content)] if content else []
         if not images:
             raise HTTPException(400, "no image came: send one as the body, or one or several as files of a form")
-        return cls(images=images, label=label)
+        return cls(images=images, label=label if isinstance(label, str) else "")
 
     @property
     def only(self) -> bytes:

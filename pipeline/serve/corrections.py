@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
+from features.errors import OutputError, first_line
 from features.locks import locked
 from features.sources.formats.signatures import kind_of
 from features.storage import check_writable, replacing
@@ -31,21 +32,27 @@ class Corrections:
         name = f"{sha256(content).hexdigest()[:16]}.{suffix_of(content)}"
         check_writable(self._folder)
         with self._one_at_a_time, locked(self._folder):
+            rows = [row for row in self._rows() if row[:1] != [name]] + [[name, label]]
             if not (self._folder / name).exists():
                 with replacing(self._folder / name) as scratch:
                     scratch.write_bytes(content)
-            rows = [row for row in self._rows() if row[:1] != [name]] + [[name, label]]
             with replacing(self._folder / LIST) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([HEADER, *rows])
         return name, len(rows)
 
     def _rows(self) -> list[list[str]]:
-        """The list without its header, as people may have edited it."""
+        """The list without its header, as people may have edited it; raises OutputError for what is no such list."""
         path = self._folder / LIST
         if not path.exists():
             return []
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [row for row in csv.reader(file) if row][1:]
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                header, *rows = [row for row in csv.reader(file) if row] or [HEADER]
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise OutputError(f"{path} cannot be read ({first_line(error)}): save it as CSV in UTF-8") from error
+        if header != HEADER:
+            raise OutputError(f"{path} begins with {header}, expected {HEADER}: save it as it was, with commas")
+        return rows
 
 
 def suffix_of(content: bytes) -> str:

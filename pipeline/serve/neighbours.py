@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import product
-from pathlib import Path, PureWindowsPath
+from collections.abc import Sequence
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -15,12 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.near.search import EXACT_ROWS, Directions, Searcher
-from features.storage import Json, digest
-from features.stores import is_remote
+from features.storage import Json
 from features.table.joined import JoinedTable
-from features.table.manifest import MANIFEST
-from features.table.table import FeatureTable
-from models.card import Card
 
 NEAREST = 6
 
@@ -54,22 +48,6 @@ class Neighbours:
         return {"name": _name(image["key"]), "label": self._classes[image["label"]], "picture": picture}
 
 
-def find_table(model: Path, card: Card) -> JoinedTable | None:
-    """The table that a classifier learnt from, where its run has left it: OUT/features beside OUT/models."""
-    place = Path() if is_remote(model) else model.absolute()
-    if len(place.parents) < 4:
-        return None
-    found: dict[object, list[list[FeatureTable]]] = defaultdict(lambda: [[] for _ in card.trunks])
-    for table in _tables(place.parents[3] / "features"):
-        for number, trunk in enumerate(card.trunks):
-            if table.spec.trunk == trunk:
-                found[table.spec.dataset][number].append(table)
-    for tables in (tables for each in found.values() for tables in product(*each)):
-        if digest([table.identity for table in tables]) == card.table_identity:
-            return JoinedTable(tables)
-    return None
-
-
 def why_not(table: JoinedTable) -> str:
     """Why a table's training images cannot be looked up, in a few words; empty where they can."""
     rows = table.rows.get("train", 0)
@@ -78,11 +56,6 @@ def why_not(table: JoinedTable) -> str:
     if rows > EXACT_ROWS or rows * table.dim > MOST_NUMBERS:
         return f"{rows:,} of {table.dim:,} features are too many to hold in memory"
     return ""
-
-
-def _tables(folder: Path) -> Iterator[FeatureTable]:
-    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
-        yield FeatureTable.open(manifest.parent)
 
 
 def _name(key: str) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 from features.errors import FeaturesError
 from features.storage import mark_results
 from models.card import Card, read_card
+from pipeline.beside import find_table
 from pipeline.classifier_config import ServeConfig
 from pipeline.console import remark, result, warn
 from pipeline.errors import ServeError
 from pipeline.serve.batcher import Batcher
 from pipeline.serve.corrections import FOLDER, LIST, Corrections
-from pipeline.serve.neighbours import Neighbours, find_table, why_not
+from pipeline.serve.neighbours import Neighbours, why_not
 from pipeline.stages.predict import open_predictor
 
 try:
@@ -96,10 +97,10 @@ def _listening(config: ServeConfig) -> socket.socket:
         listener.bind(address)
         listener.listen(WAITING)
         return listener
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         raise ServeError(
-            f"{config.host}:{config.port} cannot be listened at ({error.strerror or error}): choose another `port` or "
-            "`host`"
+            f"{config.host}:{config.port} cannot be listened at ({getattr(error, 'strerror', None) or error}): choose "
+            "another `port` or `host`"
         ) from error
 
 

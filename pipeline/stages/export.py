@@ -14,18 +14,18 @@ import torch
 from features.storage import Json
 from features.table.joined import JoinedTable
 from features.trunk.engine import ONNXRUNTIME
-from features.trunk.trunk import Trunk, rebuild_trunks
+from features.trunk.trunk import Trunk
 from models.card import Card, load_classifier
 from models.export.classifier import export_classifier
 from models.export.heads import export_head
 from models.heads.head import Classifier, Probabilities
-from models.networks.classifier import NetworkClassifier
+from models.trained import trunks_of
 from pipeline.classifier_config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
 from pipeline.export.gate import BY_PIXELS, TRY_AGAIN, Judged, Pixels, agreement, check_features, off_by
 from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
-from pipeline.export.written import About, write_export
+from pipeline.export.written import About, check_place, write_export
 from pipeline.web.folder import check_web, write_web
 
 CPU, PILLOW = torch.device("cpu"), "pillow"
@@ -50,12 +50,13 @@ class _Subject:
 
 def run_export(model: Path, config: ExportConfig) -> Path:
     """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
+    check_place(config.out)
     if config.web:
         check_web(config.web)
     head, card = load_classifier(model)
     table = table_of(model, card)
     source = images_of(table, config.dataset, config.data_dir)
-    subject = _Subject(head=head, card=card, table=table, trunks=_trunks(head, card, config.weights or card.weights))
+    subject = _Subject(head=head, card=card, table=table, trunks=_trunks(head, card, config.weights or ""))
     judged, by_features = check_features(head, export_head(head), table)
     pixels = Pixels(source, subject.trunks, prepared=config.input == PREPARED)
     exported = export_classifier(head, subject.trunks, prepared=config.input == PREPARED)
@@ -109,7 +110,5 @@ def _training_keys(table: JoinedTable) -> Sequence[str]:
 
 def _trunks(head: Classifier, card: Card, weights: str) -> Sequence[Trunk]:
     """The classifier's networks in float32 on the CPU, by the engine that is usual there."""
-    if not isinstance(head, NetworkClassifier):
-        specs = [replace(spec, precision=FP32, decoder=PILLOW, engine=ONNXRUNTIME) for spec in card.trunks]
-        return rebuild_trunks(specs, weights=weights, device=CPU)
-    return (head.trunk(CPU),)
+    specs = [replace(spec, precision=FP32, decoder=PILLOW, engine=ONNXRUNTIME) for spec in card.trunks]
+    return trunks_of(head, replace(card, trunks=tuple(specs)), CPU, weights)

@@ -57,7 +57,9 @@ def write_web(model: Path, folder: Path) -> int:
 
 
 def check_web(folder: Path) -> None:
-    """Raise WebError where a page could not be written into `folder`: one of others is there, or no runtime here."""
+    """Raise WebError where a page could not be written into `folder`: another is there, a file, or no runtime here."""
+    if folder.exists() and not folder.is_dir():
+        raise WebError(f"{folder} is a file, expected a folder for the page: choose another `web`")
     if (folder / INDEX).exists() and not (folder / ABOUT).exists():
         raise WebError(f"{folder} holds another page, {INDEX}: choose an empty folder for `web`")
     runtime_files()

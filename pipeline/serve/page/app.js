@@ -28,7 +28,7 @@ function take(files, fromFolder = false) {
   if (!running) asked = done = unread = 0;
   asked += images.length;
   queue.push(...images);
-  while (running < Math.min(engine.parallel ?? 1, asked)) work();
+  while (queue.length && running < (engine.parallel ?? 1)) work();
   tell();
 }
 
@@ -148,7 +148,7 @@ function element(name, ...children) {
   return made;
 }
 
-/** All files of what was dropped, folders looked through. */
+/** All files of what was dropped, folders looked through; files say where they are in these, as chosen ones do. */
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return take(transfer.files);
@@ -156,7 +156,10 @@ async function dropped(transfer) {
 }
 
 async function below(entry) {
-  if (entry.isFile) return [await new Promise((kept, broken) => entry.file(kept, broken))];
+  if (entry.isFile) {
+    const file = await new Promise((kept, broken) => entry.file(kept, broken));
+    return [Object.defineProperty(file, "webkitRelativePath", { value: entry.fullPath.slice(1) })];
+  }
   const reader = entry.createReader(), found = [];
   for (let some; (some = await new Promise((kept, broken) => reader.readEntries(kept, broken))).length; ) found.push(...some);
   return (await Promise.all(found.map(below))).flat();

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.looks import LOOKS
-from features.near.thumbnail import SIDE
+from features.looks import LOOKS, SIDE
 from features.sources.source import UNLABELLED
 from features.storage import Json, digest, from_json, replacing
 from features.stores import opened

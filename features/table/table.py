@@ -23,11 +23,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from features.errors import TableError
-from features.near.thumbnail import SIDE
+from features.looks import SIDE
+from features.near.clusters import clusters
 from features.sources.source import UNLABELLED
 from features.storage import FileRecord, Json, digest
 from features.stores import opened, place
@@ -266,11 +265,8 @@ def families(index: pd.DataFrame) -> NDArray[np.intp]:
     array([0, 0, 0, 0, 1])
     """
     (images, _), (groups, names) = (pd.factorize(index[name]) for name in ("sha256", "group"))
-    linked, count = groups >= 0, images.max(initial=-1) + 1
-    links = np.ones(linked.sum(), bool), (images[linked], count + groups[linked])
-    nodes = count + len(names)
-    _, found = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
-    return pd.factorize(found[images])[0]
+    linked, count = groups >= 0, int(images.max(initial=-1)) + 1
+    return clusters(images[linked], count + groups[linked], count + len(names))[images]
 
 
 def close_table(folder: Path, spec: TableSpec, rows: Mapping[str, int], errors: int, shards: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from features.errors import TrunkError
 from features.storage import file_sha256
 from features.trunk.backbone import Backbone, Origin, State
+from features.trunk.pooling import READINGS, read_tokens
 from features.trunk.recipe import Recipe
-from features.trunk.tokens import READINGS, read_tokens
 from features.trunk.torchvision_families import family_of
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")

@@ -108,13 +108,11 @@ def file_state(path: Path) -> State:
         raise TrunkError(
             f"cannot read weights from {path} ({first_line(error)}): expected .safetensors, or .pth of tensors"
         ) from error
-    if not isinstance(state, dict) or not all(_is_named_tensor(entry) for entry in state.items()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise TrunkError(f"{path} is not a plain dictionary of tensors: save the model's state_dict()")
     return dict(state)
-
-
-def _is_named_tensor(entry: tuple[object, object]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
 def load_into(module: nn.Module, state: State, backbone: Backbone, *, where: str) -> None:

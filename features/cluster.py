@@ -249,14 +249,12 @@ class _Crew:
         self._deaths.update(blamed)
         for number in blamed:
             if self._deaths[number] == DEATHS:
-                what = "before they had begun" if number is None else f"of shard {number} ({self._first_key(number)} …)"
+                first = "" if number is None else self._orders[number].items["key"].iloc[0]
+                what = "before they had begun" if number is None else f"of shard {number} ({first} …)"
                 raise ClusterError(f"{DEATHS} workers in a row died {what}: {why(error)}")
         logger.warning("a worker died (%s): another takes its place", why(error))
         self._queue.extendleft(reversed(numbers))
         self._start()
-
-    def _first_key(self, number: int) -> str:
-        return str(self._orders[number].items["key"].iloc[0])
 
 
 def why(error: Exception) -> str:

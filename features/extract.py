@@ -14,7 +14,7 @@ import pandas as pd
 
 from features.locks import locked
 from features.loop import OnImages
-from features.making import Make, Order, Step, Write, make_shards
+from features.making import Make, Order, Step, make_shards
 from features.sources.source import Source
 from features.stopwatch import added
 from features.table.ledger import refuse_many
@@ -46,18 +46,9 @@ class _Tables:
     trunk: Trunk
     writers: list[TableWriter]
 
-    @property
-    def unfinished_folders(self) -> list[Path]:
-        """The folders of those that are not finished."""
-        return [writer.folder for writer in self.writers if not writer.is_finished]
-
     def lacks(self, number: int) -> bool:
         """Whether shard `number` of any of them is unfinished."""
         return any(writer.bad_keys(number) is None for writer in self.writers)
-
-    def writes(self, number: int) -> list[Write | None]:
-        """What writes shard `number` of each; None where it is finished."""
-        return [writer.write(number) for writer in self.writers]
 
 
 def table_specs(source: Source, trunk: Trunk) -> list[TableSpec]:
@@ -137,7 +128,7 @@ def _complete(
     extracted, listed = sum(map(len, pending.values())), len(source.items)
     on_images(listed - extracted)
     orders = {
-        number: Order(items=part, writes=[tables.writes(number) for tables in unfinished])
+        number: Order(items=part, writes=[[writer.write(number) for writer in each.writers] for each in unfinished])
         for number, part in pending.items()
     }
     steps = make(source, [tables.trunk for tables in unfinished], orders)
@@ -161,7 +152,8 @@ def _run(making: list[_Tables], steps: Generator[Step], on_images: OnImages) -> 
 
     What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
     """
-    clocks = [Clock(tables.unfinished_folders, str(tables.trunk.device)) for tables in making]
+    unfinished = [[writer.folder for writer in tables.writers if not writer.is_finished] for tables in making]
+    clocks = [Clock(folders, str(each.trunk.device)) for folders, each in zip(unfinished, making, strict=True)]
     all_done = Step(own=[{} for _ in making])
     with closing(steps):
         for step in steps:

@@ -131,7 +131,8 @@ def features_of(images: Iterable[ImageLike], trunks: Sequence[Trunk]) -> NDArray
         for batch in batches:
             for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
                 if outcome.reason:
-                    shown = _shown(images[position])
+                    image = images[position]
+                    shown = image if isinstance(image, str | os.PathLike) else type(image).__name__
                     raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
             parts.append(np.hstack(batch.features).astype(np.float32))
     return np.concatenate(parts)
@@ -151,7 +152,3 @@ def _reader(image: ImageLike) -> Reader:
     if isinstance(image, str | os.PathLike):
         return partial(read_file, Path(image))
     raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")
-
-
-def _shown(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | os.PathLike) else type(image).__name__

@@ -218,6 +218,11 @@ def digest(content: Json) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def hashed(text: str) -> int:
+    """A number of 64 bits that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 (64 hex digits) of a file's bytes."""
     with path.open("rb") as file:

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from features.errors import TableError
 from features.looks import SIDE
 from features.near.clusters import clusters
 from features.sources.source import UNLABELLED
-from features.storage import FileRecord, Json, digest
+from features.storage import FileRecord, digest
 from features.stores import opened, place
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
@@ -195,10 +194,6 @@ class FeatureTable(Indexed):
             parts.append(_matrix(column.combine_chunks()))
         return np.concatenate(parts).reshape(-1, SIDE, SIDE)
 
-    @cached_property
-    def _about(self) -> dict[str, Json]:
-        return self.spec.about_shards()
-
     def _columns(self, *names: str) -> pd.DataFrame:
         return pd.concat(self._parts(*names), ignore_index=True)
 
@@ -228,10 +223,10 @@ class FeatureTable(Indexed):
         return name not in self._unchecked
 
     def _check_origin(self, path: Path, schema: pa.Schema) -> None:
-        about = json.loads((schema.metadata or {}).get(b"treehead", b"null"))
-        if about != self._about:
+        about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
+        if about != expected:
             raise TableError(
-                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(self._about)[:8]}): "
+                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(expected)[:8]}): "
                 f"delete {self.folder} and run again"
             )
 

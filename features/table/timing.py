@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from features.stopwatch import added
@@ -53,12 +53,8 @@ class Timing:
         """This and what an earlier run took."""
         if earlier is None:
             return self
-        return Timing(
-            images=earlier.images + self.images,
-            seconds=earlier.seconds + self.seconds,
-            device=self.device,
-            stages=added(earlier.stages, self.stages),
-        )
+        images, seconds = earlier.images + self.images, earlier.seconds + self.seconds
+        return replace(self, images=images, seconds=seconds, stages=added(earlier.stages, self.stages))
 
 
 class Clock:

@@ -166,17 +166,15 @@ class _GroupDraw:
 
     def below(self, limit: float) -> list[str]:
         """The names of those that are taken, of whom most have a draw below `limit`."""
-        for unit in self._parts:
-            if self._is_wanted(unit, limit) and self._fits(unit):
+        for unit, part in self._parts.items():
+            wanted = self._draws[unit] < limit or any(self._images[label] < self._least[label] for label in part)
+            if wanted and self._fits(unit):
                 self._take(unit)
         for label in [label for label, spare in self._spare.items() if spare and not self._images[label]]:
             left = [unit for unit, part in self._parts.items() if label in part and self._may_go(unit)]
             if left and not self._images[label]:
                 self._take(min(left, key=lambda unit: sum(self._parts[unit].values())))
         return self._taken
-
-    def _is_wanted(self, unit: str, limit: float) -> bool:
-        return self._draws[unit] < limit or any(self._images[label] < self._least[label] for label in self._parts[unit])
 
     def _fits(self, unit: str) -> bool:
         part = self._parts[unit]

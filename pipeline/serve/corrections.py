@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from features.locks import locked
-from features.sources.formats.signatures import kind_of
+from features.sources.formats.headers import kind_of
 from features.storage import check_writable, replacing
 
 FOLDER, LIST = "corrected", "labels.csv"

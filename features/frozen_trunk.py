@@ -96,7 +96,9 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     def transform(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
         """Features of n images, (n, dim) float32; raises SourceError for one that cannot be read."""
         check_is_fitted(self, "specs_")
-        return features_of(images, self._built())
+        if not hasattr(self, "_trunks"):  # a pickle came without their weights
+            self._trunks = rebuild_trunks(self.specs_, weights=self.weights_, device=resolve_device(self.device))
+        return features_of(images, self._trunks)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """`<node>_<column>` for every column, of several networks `<backbone>.<node>_<column>`."""
@@ -105,12 +107,6 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         titles = [spec.title if several else spec.node for spec in self.specs_]
         names = [f"{title}_{i}" for title, dim in zip(titles, self.dims_, strict=True) for i in range(dim)]
         return np.array(names, dtype=object)
-
-    def _built(self) -> tuple[Trunk, ...]:
-        """The trunks, built again where a pickle came without their weights."""
-        if not hasattr(self, "_trunks"):
-            self._trunks = rebuild_trunks(self.specs_, weights=self.weights_, device=resolve_device(self.device))
-        return self._trunks
 
     def __getstate__(self) -> dict[str, Any]:
         parent: Any = super()  # scikit-learn's has no types

@@ -6,8 +6,7 @@ import copy
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -44,14 +43,14 @@ class TorchvisionBackbone(Backbone):
         self.recipe = _recipe(next(iter(get_model_weights(name))))
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):  # that training has other nodes: what is cut switches to them
             _, names = get_graph_node_names(self.network.eval())
         names = names[1:]  # the first is the network's input
         given = {node: _TOKENS.sub(r"\1", node) for node in nodes}
         for node, whole in given.items():
             if not any(name == whole or name.startswith(f"{whole}.") for name in names):
                 raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {_choices(names)}")
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             module = create_feature_extractor(self.network, {whole: whole for whole in given.values()})
         if set(given) != set(given.values()):
             _let_tokens_be_read(module, given, self.network.get_submodule("encoder.ln"))
@@ -93,14 +92,6 @@ def downloaded_state(url: str) -> State:
         raise TrunkError(f"{path} is damaged (its SHA-256 does not begin with {prefix}): delete it and run again")
     state: State = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out torchvision's warning that training has other nodes: what it cuts switches between the two."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _recipe(weights: WeightsEnum) -> Recipe:

@@ -80,19 +80,15 @@ class Weights:
         """
         if not self.pretrained:
             return backbone.recipe
-        state, recipe = self._published(backbone)
-        where = str(self.file) if self.file else f"the {self.name} file"
-        load_into(module, state, backbone, where=where)
-        return recipe
-
-    def _published(self, backbone: Backbone) -> tuple[State, Recipe]:
         if self.file:
-            return file_state(self.file), backbone.recipe
-        if self.name == BUNDLED:
-            return bundled_state(backbone.name)
-        found = backbone.published()
-        say_license(backbone.name, backbone.origin.license)
-        return found
+            state, recipe = file_state(self.file), backbone.recipe
+        elif self.name == BUNDLED:
+            state, recipe = bundled_state(backbone.name)
+        else:
+            state, recipe = backbone.published()
+            say_license(backbone.name, backbone.origin.license)
+        load_into(module, state, backbone, where=str(self.file or f"the {self.name} file"))
+        return recipe
 
 
 def file_state(path: Path) -> State:

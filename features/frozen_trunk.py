@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.loop import batch_images, run_batches
+from features.loop import run_batches
 from features.outcomes import Reader
 from features.sources.decode import upright_rgb
 from features.sources.files import read_file
@@ -120,10 +120,8 @@ def features_of(images: Iterable[ImageLike], trunks: Sequence[Trunk]) -> NDArray
     """Features of n images, (n, dim) float32, nodes side by side; raises SourceError for one that cannot be read."""
     images = list(images)  # a pandas Series counts by its index, not by position
     readers = [_reader(image) for image in images]
-    size = batch_images(trunks)
     parts = [np.empty((0, sum(sum(trunk.dims) for trunk in trunks)), np.float32)]
-    batches = run_batches(trunks, (readers[start : start + size] for start in range(0, len(readers), size)))
-    with closing(batches):
+    with closing(run_batches(trunks, [readers])) as batches:
         for batch in batches:
             for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
                 if outcome.reason:

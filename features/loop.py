@@ -63,11 +63,14 @@ class Batch:
     trunk_seconds: list[dict[str, float]]
 
 
-def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) -> Generator[Batch]:
-    """Take batches of images through `trunks`, in order; what cannot be read or decoded is an outcome, no exception.
+def run_batches(trunks: Sequence[Trunk], parts: Iterable[Sequence[Reader]]) -> Generator[Batch]:
+    """Take images through `trunks` in order, no batch with images of two parts.
 
-    Each image is read and decoded once: trunks are on one device, and decode alike.
+    What cannot be read or decoded is an outcome, no exception. Each image is read and decoded once: trunks are on one
+    device, and decode alike.
     """
+    size = batch_images(trunks)
+    batches = (part[start : start + size] for part in parts for start in range(0, len(part), size))
     with exact_float32():  # here, because it holds for all threads
         yield from in_order(batch_runner(trunks), batches, trunks[0].device)
 
@@ -82,7 +85,7 @@ def batch_runner(trunks: Sequence[Trunk], *, looking: bool = True) -> Callable[[
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
-    """How many images `run_batches` should be given at once: whole batches of each trunk.
+    """How many images are taken through `trunks` at once: whole batches of each.
 
     Decoding a few more at a time than the smallest batches saves caches that the network empties.
     """

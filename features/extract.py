@@ -16,13 +16,12 @@ from features.locks import locked
 from features.loop import OnImages
 from features.making import Make, Order, Step, make_shards
 from features.sources.source import Source
-from features.stopwatch import added
 from features.table.ledger import refuse_many
 from features.table.manifest import Manifest, TableSpec
 from features.table.shard import ShardSummary, cut_into_shards
 from features.table.table import FeatureTable
-from features.table.timing import Clock
 from features.table.writer import TableWriter
+from features.timing import Clock, added
 from features.trunk.trunk import Trunk
 
 

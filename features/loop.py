@@ -27,7 +27,7 @@ from features.outcomes import Outcome, Reader, decode_payload, read_payload
 from features.sources.decode import decode
 from features.sources.nvjpeg import decode_on_gpu
 from features.sources.source import Payload
-from features.stopwatch import Stopwatch
+from features.timing import Stopwatch
 from features.trunk.trunk import Trunk
 
 logger = logging.getLogger(__name__)

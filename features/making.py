@@ -21,8 +21,8 @@ from features.looks import LOOKS
 from features.loop import Batch, run_batches
 from features.outcomes import failures
 from features.sources.source import Source
-from features.stopwatch import added
 from features.table.shard import ShardSummary
+from features.timing import added
 from features.trunk.trunk import Trunk
 
 Write = partial[ShardSummary]

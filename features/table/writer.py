@@ -17,7 +17,7 @@ from features.table.manifest import MANIFEST, TableSpec, recorded_shards
 from features.table.reuse import EarlierRows
 from features.table.shard import ShardSummary, copy_shard, name_shards, read_summary, write_shard
 from features.table.table import FeatureTable, close_table
-from features.table.timing import TIMING, Timing
+from features.timing import TIMING, Timing
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from features.devices import PRECISIONS, exact_float32, resolve_precision, to_device, to_host
 from features.errors import TrunkError
 from features.sources.nvjpeg import check_nvjpeg
-from features.stopwatch import Stopwatch
+from features.timing import Stopwatch
 from features.trunk.engine import ONNXRUNTIME, TORCH, OnnxForward, choose_engine, onnx_forward
 from features.trunk.loaded import Loaded, open_network
 from features.trunk.pooling import channels_second, pool_output, resolve_pool

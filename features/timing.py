@@ -1,19 +1,54 @@
-"""How long it took to make a table: apart from the manifest, which is the same wherever the table is made."""
+"""Where an extraction's time goes, and how long it took to make a table.
+
+That stands apart from the table's manifest, which is the same wherever the table is made.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from features.stopwatch import added
+import torch
+
 from features.storage import from_json, read_json, write_json
 
 TIMING = "timing.json"
 
+STAGES = ("read", "decode", "look", "transform", "forward", "copy", "write")
+
 SHARED = ("read", "decode", "look")
 """The stages that images go through once, however many networks they are for."""
+
+
+class Stopwatch:
+    """Adds up the seconds that one thread spends in each of STAGES, the GPU's part of them included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what happens inside as `stage`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+            self.seconds[stage] += time.perf_counter() - start
+
+
+def added(*parts: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of each stage in all `parts` together.
+
+    >>> added({"read": 1.0}, {"read": 0.5, "write": 2.0})["read"]
+    1.5
+    """
+    return {stage: sum(part.get(stage, 0.0) for part in parts) for stage in STAGES}
 
 
 @dataclass(frozen=True, kw_only=True)

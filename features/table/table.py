@@ -187,23 +187,20 @@ class FeatureTable(Indexed):
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """A small grey picture of every row's image, (n, s, s), in the order of `images`."""
-        parts = []
-        for shard in self.shards:
-            with reading(shard):
-                column = pq.read_table(self._checked(shard.name), columns=["thumbnail"])["thumbnail"]
-            parts.append(_matrix(column.combine_chunks()))
-        return np.concatenate(parts).reshape(-1, SIDE, SIDE)
+        parts = (_matrix(part["thumbnail"].combine_chunks()) for part in self._parts("thumbnail"))
+        return np.concatenate(list(parts)).reshape(-1, SIDE, SIDE)
 
     def _columns(self, *names: str) -> pd.DataFrame:
-        return pd.concat(self._parts(*names), ignore_index=True)
+        parts = (part.to_pandas(integer_object_nulls=True) for part in self._parts(*names))
+        return pd.concat(parts, ignore_index=True)
 
-    def _parts(self, *names: str) -> Iterator[pd.DataFrame]:
+    def _parts(self, *names: str) -> Iterator[pa.Table]:
         """Columns of each shard."""
         for shard in self.shards:
             with reading(shard):
                 part = pq.read_table(self._checked(shard.name), columns=list(names))
             self._check_origin(shard, part.schema)
-            yield part.to_pandas(integer_object_nulls=True)
+            yield part
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""

@@ -53,11 +53,6 @@ def resolve_pool(pool: str, shape: Sequence[int]) -> str:
     return f"avg{side}x{side}"
 
 
-def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
-    """A node's output with its channels second; a map has them last where `nhwc`."""
-    return output.movedim(-1, 1) if nhwc and output.ndim == 4 else output
-
-
 def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
     """Pool (n, d), (n, tokens, d) or (n, channels, h, w) by a name that `resolve_pool` gave; returns (n, columns).
 

@@ -36,7 +36,7 @@ class TorchvisionBackbone(Backbone):
         family = family_of(name)
         self.name = name
         self.node, self.depths, self.smallest = family.depths[-1], family.depths, family.smallest
-        self.fixed, self.nhwc = family.fixed, family.nhwc
+        self.fixed, self._nhwc = family.fixed, family.nhwc
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network: nn.Module = get_model(name, weights=None, **family.arguments)
@@ -53,7 +53,8 @@ class TorchvisionBackbone(Backbone):
         with warnings.catch_warnings(action="ignore"):
             module = create_feature_extractor(self.network, {whole: whole for whole in given.values()})
         if set(given) != set(given.values()):
-            _let_tokens_be_read(module, given, self.network.get_submodule("encoder.ln"))
+            module.add_submodule("encoder.ln", self.network.get_submodule("encoder.ln"))
+        _read_outputs(module, given, self._nhwc)
         return _without_in_place(module) if len(nodes) > 1 else module
 
     def is_cached(self) -> bool:
@@ -112,20 +113,27 @@ def _choices(names: Sequence[str]) -> str:
     return ", ".join(outer + [f"encoder.layers.encoder_layer_N.{reading}" for reading in readings])
 
 
-def _let_tokens_be_read(module: fx.GraphModule, given: Mapping[str, str], norm: nn.Module) -> None:
-    """Let `module` give nodes that are read from others', which it gives already; the encoder norms its tokens last."""
-    module.add_submodule("encoder.ln", norm)
+def _read_outputs(module: fx.GraphModule, given: Mapping[str, str], nhwc: tuple[str, ...]) -> None:
+    """Let `module` give nodes that are read from others', which it gives already, and maps with their channels second.
+
+    An encoder norms its tokens last; the names of nodes whose maps have channels last begin as one of `nhwc`.
+    """
     for graph in cast("list[fx.Graph]", [module.train_graph, module.eval_graph]):
         (end,) = graph.find_nodes(op="output")
         outputs = dict(cast("dict[str, fx.Node]", end.args[0]))
         with graph.inserting_before(end):
             for node in given:
-                match = _TOKENS.match(node)
-                if match:
+                if match := _TOKENS.match(node):
                     normed = graph.call_module("encoder.ln", (outputs[match[1]],))
                     outputs[node] = graph.call_function(read_tokens, (normed, match[2]))
+                elif node.startswith(nhwc):
+                    outputs[node] = graph.call_function(_channels_second, (outputs[node],))
         end.args = ({node: outputs[node] for node in given},)
     module.recompile()
+
+
+def _channels_second(output: torch.Tensor) -> torch.Tensor:
+    return output.permute(0, 3, 1, 2) if isinstance(output, torch.Tensor) and output.ndim == 4 else output
 
 
 def _without_in_place(module: fx.GraphModule) -> fx.GraphModule:

@@ -152,7 +152,7 @@ def _run(making: list[_Tables], steps: Generator[Step], on_images: OnImages) -> 
     What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
     """
     unfinished = [[writer.folder for writer in tables.writers if not writer.is_finished] for tables in making]
-    clocks = [Clock(folders, str(each.trunk.device)) for folders, each in zip(unfinished, making, strict=True)]
+    clock = Clock(unfinished, str(making[0].trunk.device))
     all_done = Step(own=[{} for _ in making])
     with closing(steps):
         for step in steps:
@@ -161,8 +161,8 @@ def _run(making: list[_Tables], steps: Generator[Step], on_images: OnImages) -> 
             for number, summaries in step.written.items():
                 _note(making, number, summaries)
             if step.ends_shard:
-                _note_time(clocks, all_done)
-    _note_time(clocks, all_done)
+                clock.write(all_done.images, all_done.once, all_done.own)
+    clock.write(all_done.images, all_done.once, all_done.own)
     return added(all_done.once, *all_done.own)
 
 
@@ -171,9 +171,3 @@ def _note(making: list[_Tables], number: int, summaries: Sequence[ShardSummary])
     lacking = [writer for tables in making for writer in tables.writers if writer.bad_keys(number) is None]
     for writer, summary in zip(lacking, summaries, strict=True):
         writer.note(number, summary)
-
-
-def _note_time(clocks: Sequence[Clock], done: Step) -> None:
-    every = added(done.once, *done.own)
-    for clock, own in zip(clocks, done.own, strict=True):
-        clock.write(done.images, done.once, own, every)

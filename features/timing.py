@@ -93,24 +93,22 @@ class Timing:
 
 
 class Clock:
-    """Writes what the tables in `folders`, of one network, have taken by now: this run and those before it."""
+    """Writes what tables have taken by now, this run and those before it; `networks` has the folders of each one's."""
 
-    def __init__(self, folders: Sequence[Path], device: str) -> None:
+    def __init__(self, networks: Sequence[Sequence[Path]], device: str) -> None:
         self._start = time.perf_counter()
         self._device = device
-        self._earlier = {folder: Timing.read(folder) for folder in folders}
+        self._earlier = [{folder: Timing.read(folder) for folder in folders} for folders in networks]
 
-    def write(
-        self, images: int, shared: Mapping[str, float], own: Mapping[str, float], every: Mapping[str, float]
-    ) -> None:
-        """Note that this run has taken so many `images` through the network.
+    def write(self, images: int, shared: Mapping[str, float], own: Sequence[Mapping[str, float]]) -> None:
+        """Note that this run has taken so many `images` through the networks.
 
-        `shared` are the threads' seconds in what is done once, `own` in what is done for this network, and `every` in
-        all that the run has done.
+        `shared` are the threads' seconds in what is done once, `own` in what is done for each network.
         """
-        stages = added(shared, own)
-        share = sum(stages.values()) / (sum(every.values()) or 1.0)
-        seconds = (time.perf_counter() - self._start) * share
-        now = Timing(images=images, seconds=seconds, device=self._device, stages=stages)
-        for folder, earlier in self._earlier.items():
-            write_json(folder / TIMING, asdict(now.after(earlier)))
+        passed, every = time.perf_counter() - self._start, sum(added(shared, *own).values()) or 1.0
+        for earlier_of, mine in zip(self._earlier, own, strict=True):
+            stages = added(shared, mine)
+            seconds = passed * sum(stages.values()) / every
+            now = Timing(images=images, seconds=seconds, device=self._device, stages=stages)
+            for folder, earlier in earlier_of.items():
+                write_json(folder / TIMING, asdict(now.after(earlier)))

@@ -138,8 +138,9 @@ class _Pass:
         images = self.squares(payloads, outcomes) if pixels is None else [pixels] * len(self.trunks)
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
         with self.watch("look"):
-            for place, image in zip(places, pixels if pixels is not None else (), strict=False):
-                self.see(image, outcomes[place])
+            if self.looking and pixels is not None:
+                for place, image in zip(places, pixels, strict=True):
+                    outcomes[place].seen(image)
             looks = look(images[0] if self.looking else images[0][:0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
@@ -198,17 +199,14 @@ class _Pass:
     def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
         """One image as each trunk takes it; what the whole of it tells is noted."""
         with self.watch("look"):
-            self.see(pixels, outcome)
+            if self.looking:
+                outcome.seen(pixels)
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):
                 square = trunk.prepare(pixels)
                 squares.append(square.to(self.device) if self.by_gpu else square)
         return squares
-
-    def see(self, pixels: torch.Tensor, outcome: Outcome) -> None:
-        if self.looking:
-            outcome.seen(pixels)
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:

@@ -50,17 +50,12 @@ class Weights:
         """Whether anything was learnt before."""
         return self.name != RANDOM or self.file is not None
 
-    @property
-    def to_be_loaded(self) -> bool:
-        """Whether they are no random ones whatever the backbone; of `auto` that is not known."""
-        return self.file is not None or self.name not in (AUTO, RANDOM)
-
     def chosen_for(self, backbone: Backbone) -> Weights:
         """For `auto`, the published ones if they need no download, else ours, else random ones; others as they are.
 
         Raises TrunkError where a backbone has none and random ones are to be asked for.
         """
-        if self.file or self.name != AUTO:
+        if self != Weights(AUTO):
             return self
         if backbone.is_cached():
             return Weights(IMAGENET)

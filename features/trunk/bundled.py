@@ -1,4 +1,4 @@
-"""The card of a trunk that `treehead pretrain` made, and the trunks that come with this project: float16, such cards.
+"""Trunks that `treehead pretrain` made: the card that each has, and those that come with this project, in float16.
 
     alexnet.safetensors   the trunk, in torchvision's names
     alexnet.json          its card: what it was made of, how it wants images prepared, and the SHA-256 of the trunk

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name, and what rarer formats' say that Pillow must not be asked."""
+"""What a file is by its first bytes, whatever its name, and what Pillow must not be asked of rarer formats."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 State = dict[str, torch.Tensor]
 """The tensors of a network, by name."""
 
-
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
 """Licenses that ask for no more than that their text goes along."""
 

@@ -28,7 +28,6 @@ BACKBONES = {
 }
 """The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
 
-
 DRAWS = frozenset(
     (
         torch.Tensor.normal_,

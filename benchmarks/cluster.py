@@ -33,7 +33,7 @@ from features.storage import file_sha256
 from features.table.joined import JoinedTable
 from features.table.manifest import MANIFEST
 from features.table.table import FeatureTable
-from features.table.timing import TIMING
+from features.timing import TIMING
 from features.trunk.trunk import build_trunks
 from pipeline.bench.common import ratio
 from pipeline.console import remark, result, result_table

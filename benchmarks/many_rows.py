@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.looks import SIDE
 from features.near.changes import CHANGES, sampled
 from features.near.pairs import Images, near_doubles
 from features.near.search import EXACT_ROWS
-from features.near.thumbnail import SIDE
 from pipeline.costs import peak_bytes
 
 COLUMNS, CLASSES, DIRECTIONS, PAIRS = 512, 200, 48, 1000

@@ -14,10 +14,10 @@ from PIL import Image
 
 from benchmarks.config import BenchInspectConfig
 from features.frozen_trunk import features_of
+from features.looks import thumbnail
 from features.near.changes import CHANGES, Pixels, changed, sampled
 from features.near.clusters import clusters
 from features.near.pairs import Images, near_doubles
-from features.near.thumbnail import thumbnail
 from features.sources.decode import decode
 from features.sources.source import Source
 from features.trunk.trunk import Trunk

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from features.errors import TableError
-from features.looks import LOOKS
-from features.near.thumbnail import SIDE
+from features.looks import LOOKS, SIDE
 from features.sources.source import listing
 from features.table.joined import JoinedTable
 from features.table.ledger import write_ledger

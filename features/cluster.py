@@ -103,13 +103,14 @@ def make_on_ray(
 
     Raises ClusterError where one shard kills worker after worker, or where there is nowhere to work.
     """
+    writes = [write for order in orders.values() for of_trunk in order.writes for write in of_trunk if write]
     job = Job(
         source=replace(source, items=source.items.iloc[:0]),
         open_trunks=open_trunks,
         specs=[trunk.specs for trunk in trunks],
         device=trunks[0].device.type,
         started_in=str(Path.cwd()),
-        folders=_folders(orders),
+        folders=sorted({write.args[0].parent for write in writes}),  # the tables' own
         known=_known(source, orders),
     )
     with connected(address):
@@ -118,12 +119,6 @@ def make_on_ray(
         next(folder.iterdir(), None)  # NFS may else go on to say that what others wrote just now is not there
         if not is_remote(folder):
             clear_unfinished(folder)  # the workers that died may have been writing
-
-
-def _folders(orders: Mapping[int, Order]) -> list[Path]:
-    """The tables' folders."""
-    writes = [write for order in orders.values() for of_trunk in order.writes for write in of_trunk if write]
-    return sorted({write.args[0].parent for write in writes})
 
 
 def _known(source: Source, orders: Mapping[int, Order]) -> tuple[int, str, str] | None:
@@ -249,14 +244,12 @@ class _Crew:
         self._deaths.update(blamed)
         for number in blamed:
             if self._deaths[number] == DEATHS:
-                what = "before they had begun" if number is None else f"of shard {number} ({self._first_key(number)} …)"
+                first = "" if number is None else self._orders[number].items["key"].iloc[0]
+                what = "before they had begun" if number is None else f"of shard {number} ({first} …)"
                 raise ClusterError(f"{DEATHS} workers in a row died {what}: {why(error)}")
         logger.warning("a worker died (%s): another takes its place", why(error))
         self._queue.extendleft(reversed(numbers))
         self._start()
-
-    def _first_key(self, number: int) -> str:
-        return str(self._orders[number].items["key"].iloc[0])
 
 
 def why(error: Exception) -> str:

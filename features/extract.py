@@ -14,15 +14,14 @@ import pandas as pd
 
 from features.locks import locked
 from features.loop import OnImages
-from features.making import Make, Order, Step, Write, make_shards
+from features.making import Make, Order, Step, make_shards
 from features.sources.source import Source
-from features.stopwatch import added
 from features.table.ledger import refuse_many
 from features.table.manifest import Manifest, TableSpec
 from features.table.shard import ShardSummary, cut_into_shards
 from features.table.table import FeatureTable
-from features.table.timing import Clock
 from features.table.writer import TableWriter
+from features.timing import Clock, added
 from features.trunk.trunk import Trunk
 
 
@@ -46,18 +45,9 @@ class _Tables:
     trunk: Trunk
     writers: list[TableWriter]
 
-    @property
-    def unfinished_folders(self) -> list[Path]:
-        """The folders of those that are not finished."""
-        return [writer.folder for writer in self.writers if not writer.is_finished]
-
     def lacks(self, number: int) -> bool:
         """Whether shard `number` of any of them is unfinished."""
         return any(writer.bad_keys(number) is None for writer in self.writers)
-
-    def writes(self, number: int) -> list[Write | None]:
-        """What writes shard `number` of each; None where it is finished."""
-        return [writer.write(number) for writer in self.writers]
 
 
 def table_specs(source: Source, trunk: Trunk) -> list[TableSpec]:
@@ -137,7 +127,7 @@ def _complete(
     extracted, listed = sum(map(len, pending.values())), len(source.items)
     on_images(listed - extracted)
     orders = {
-        number: Order(items=part, writes=[tables.writes(number) for tables in unfinished])
+        number: Order(items=part, writes=[[writer.write(number) for writer in each.writers] for each in unfinished])
         for number, part in pending.items()
     }
     steps = make(source, [tables.trunk for tables in unfinished], orders)
@@ -161,7 +151,8 @@ def _run(making: list[_Tables], steps: Generator[Step], on_images: OnImages) -> 
 
     What it took is written before the shard is, so that a finished table tells it whenever a run was killed.
     """
-    clocks = [Clock(tables.unfinished_folders, str(tables.trunk.device)) for tables in making]
+    unfinished = [[writer.folder for writer in tables.writers if not writer.is_finished] for tables in making]
+    clock = Clock(unfinished, str(making[0].trunk.device))
     all_done = Step(own=[{} for _ in making])
     with closing(steps):
         for step in steps:
@@ -170,8 +161,8 @@ def _run(making: list[_Tables], steps: Generator[Step], on_images: OnImages) -> 
             for number, summaries in step.written.items():
                 _note(making, number, summaries)
             if step.ends_shard:
-                _note_time(clocks, all_done)
-    _note_time(clocks, all_done)
+                clock.write(all_done.images, all_done.once, all_done.own)
+    clock.write(all_done.images, all_done.once, all_done.own)
     return added(all_done.once, *all_done.own)
 
 
@@ -180,9 +171,3 @@ def _note(making: list[_Tables], number: int, summaries: Sequence[ShardSummary])
     lacking = [writer for tables in making for writer in tables.writers if writer.bad_keys(number) is None]
     for writer, summary in zip(lacking, summaries, strict=True):
         writer.note(number, summary)
-
-
-def _note_time(clocks: Sequence[Clock], done: Step) -> None:
-    every = added(done.once, *done.own)
-    for clock, own in zip(clocks, done.own, strict=True):
-        clock.write(done.images, done.once, own, every)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from features.devices import resolve_device
 from features.errors import SourceError
-from features.loop import batch_images, run_batches
+from features.loop import run_batches
 from features.outcomes import Reader
 from features.sources.decode import upright_rgb
 from features.sources.files import read_file
@@ -96,7 +96,9 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
     def transform(self, images: Iterable[ImageLike]) -> NDArray[np.float32]:
         """Features of n images, (n, dim) float32; raises SourceError for one that cannot be read."""
         check_is_fitted(self, "specs_")
-        return features_of(images, self._built())
+        if not hasattr(self, "_trunks"):  # a pickle came without their weights
+            self._trunks = rebuild_trunks(self.specs_, weights=self.weights_, device=resolve_device(self.device))
+        return features_of(images, self._trunks)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """`<node>_<column>` for every column, of several networks `<backbone>.<node>_<column>`."""
@@ -105,12 +107,6 @@ class FrozenTrunk(TransformerMixin, BaseEstimator):
         titles = [spec.title if several else spec.node for spec in self.specs_]
         names = [f"{title}_{i}" for title, dim in zip(titles, self.dims_, strict=True) for i in range(dim)]
         return np.array(names, dtype=object)
-
-    def _built(self) -> tuple[Trunk, ...]:
-        """The trunks, built again where a pickle came without their weights."""
-        if not hasattr(self, "_trunks"):
-            self._trunks = rebuild_trunks(self.specs_, weights=self.weights_, device=resolve_device(self.device))
-        return self._trunks
 
     def __getstate__(self) -> dict[str, Any]:
         parent: Any = super()  # scikit-learn's has no types
@@ -124,14 +120,13 @@ def features_of(images: Iterable[ImageLike], trunks: Sequence[Trunk]) -> NDArray
     """Features of n images, (n, dim) float32, nodes side by side; raises SourceError for one that cannot be read."""
     images = list(images)  # a pandas Series counts by its index, not by position
     readers = [_reader(image) for image in images]
-    size = batch_images(trunks)
     parts = [np.empty((0, sum(sum(trunk.dims) for trunk in trunks)), np.float32)]
-    batches = run_batches(trunks, (readers[start : start + size] for start in range(0, len(readers), size)))
-    with closing(batches):
+    with closing(run_batches(trunks, [readers])) as batches:
         for batch in batches:
             for position, outcome in enumerate(batch.outcomes, start=sum(map(len, parts))):
                 if outcome.reason:
-                    shown = _shown(images[position])
+                    image = images[position]
+                    shown = image if isinstance(image, str | os.PathLike) else type(image).__name__
                     raise SourceError(f"image {position} ({shown}) has no features: {outcome.reason}; leave it out")
             parts.append(np.hstack(batch.features).astype(np.float32))
     return np.concatenate(parts)
@@ -151,7 +146,3 @@ def _reader(image: ImageLike) -> Reader:
     if isinstance(image, str | os.PathLike):
         return partial(read_file, Path(image))
     raise SourceError(f"{type(image).__name__} is no image: expected a path, a PIL image or an array of uint8")
-
-
-def _shown(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | os.PathLike) else type(image).__name__

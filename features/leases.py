@@ -65,14 +65,15 @@ def _take(folder: Path) -> Path:
     """The lease of a folder, once no other run holds it."""
     told = False
     while True:
-        there = _leases(folder)
+        there = list(folder.glob(f"{LEASE}*"))
         holder = _holder(there)
         if holder and not told:
             logger.warning("another run (%s) is writing %s: waiting until it is done", holder, folder)
             told = True
-        mine = folder / f"{LEASE}{1 + max((_number(lease) for lease in there), default=0)}"
+        numbers = (int(lease.name.removeprefix(LEASE)) for lease in there)
+        mine = folder / f"{LEASE}{1 + max(numbers, default=0)}"
         if not holder and _made(mine):
-            others = [lease for lease in _leases(folder) if lease != mine]
+            others = [lease for lease in folder.glob(f"{LEASE}*") if lease != mine]
             if not _holder(others):  # two that saw none may have made one each, of other numbers
                 for stale in others:
                     remove(stale)
@@ -87,14 +88,6 @@ def _made(lease: Path) -> bool:
     with suppress(FileNotFoundError):
         return create(lease, content) or fetch(lease) == content
     return False
-
-
-def _leases(folder: Path) -> list[Path]:
-    return list(folder.glob(f"{LEASE}*"))
-
-
-def _number(lease: Path) -> int:
-    return int(lease.name.removeprefix(LEASE))
 
 
 def _holder(leases: Sequence[Path]) -> str:

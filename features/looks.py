@@ -1,7 +1,7 @@
-"""What an image looks like, in a few numbers that its pixels tell while they are on their way to a trunk anyway.
+"""What an image looks like, as its pixels tell on their way to a trunk: a few numbers, and a small grey picture.
 
-They are of the square that the trunk sees, of which every second pixel is looked at: they tell what the trunk can see,
-which is not how sharp a large photograph is.
+The numbers are of the square that the trunk sees, of which every second pixel is looked at: they tell what the trunk
+can see, which is not how sharp a large photograph is. The picture is of the whole image.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.transforms import v2
 
 LOOKS = ("brightness", "contrast", "sharpness", "red", "green", "blue")
 """What `look` tells, in order."""
@@ -21,6 +22,12 @@ FLAT = 1e-3
 
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue weigh in grey (ITU-R BT.601)."""
+
+SIDE = 24
+"""Pixels of a thumbnail's sides, whatever the image's: a margin cut off is a shift and a scale of each axis."""
+
+OVERSAMPLED = 8
+"""Of a larger image so many pixels a side are looked at for each one of the thumbnail: the rest would tell no more."""
 
 
 def look(images: torch.Tensor) -> NDArray[np.float32]:
@@ -45,6 +52,18 @@ def look(images: torch.Tensor) -> NDArray[np.float32]:
     told = torch.column_stack([grey.mean(dim=(1, 2)), contrast, sharpness, means])
     found: NDArray[np.float32] = told.cpu().numpy()
     return found
+
+
+def thumbnail(pixels: torch.Tensor) -> NDArray[np.uint8]:
+    """A small picture by which near-doubles are told: (1 or 3, h, w) uint8 to (SIDE, SIDE) grey, nothing cut off.
+
+    >>> thumbnail(torch.full((3, 40, 30), 7, dtype=torch.uint8)).shape
+    (24, 24)
+    """
+    step = max(1, min(pixels.shape[-2:]) // (OVERSAMPLED * SIDE))
+    small = v2.functional.resize(pixels[:, ::step, ::step], [SIDE, SIDE], antialias=True)
+    grey: NDArray[np.uint8] = small.float().mean(0).round().byte().cpu().numpy()
+    return grey
 
 
 def _deviation(values: torch.Tensor) -> torch.Tensor:

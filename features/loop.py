@@ -27,7 +27,7 @@ from features.outcomes import Outcome, Reader, decode_payload, read_payload
 from features.sources.decode import decode
 from features.sources.nvjpeg import decode_on_gpu
 from features.sources.source import Payload
-from features.stopwatch import Stopwatch
+from features.timing import Stopwatch
 from features.trunk.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,14 @@ class Batch:
     trunk_seconds: list[dict[str, float]]
 
 
-def run_batches(trunks: Sequence[Trunk], batches: Iterable[Sequence[Reader]]) -> Generator[Batch]:
-    """Take batches of images through `trunks`, in order; what cannot be read or decoded is an outcome, no exception.
+def run_batches(trunks: Sequence[Trunk], parts: Iterable[Sequence[Reader]]) -> Generator[Batch]:
+    """Take images through `trunks` in order, no batch with images of two parts.
 
-    Each image is read and decoded once: trunks are on one device, and decode alike.
+    What cannot be read or decoded is an outcome, no exception. Each image is read and decoded once: trunks are on one
+    device, and decode alike.
     """
+    size = batch_images(trunks)
+    batches = (part[start : start + size] for part in parts for start in range(0, len(part), size))
     with exact_float32():  # here, because it holds for all threads
         yield from in_order(batch_runner(trunks), batches, trunks[0].device)
 
@@ -82,7 +85,7 @@ def batch_runner(trunks: Sequence[Trunk], *, looking: bool = True) -> Callable[[
 
 
 def batch_images(trunks: Sequence[Trunk]) -> int:
-    """How many images `run_batches` should be given at once: whole batches of each trunk.
+    """How many images are taken through `trunks` at once: whole batches of each.
 
     Decoding a few more at a time than the smallest batches saves caches that the network empties.
     """
@@ -135,8 +138,9 @@ class _Pass:
         images = self.squares(payloads, outcomes) if pixels is None else [pixels] * len(self.trunks)
         places = [place for place, outcome in enumerate(outcomes) if not outcome.reason]
         with self.watch("look"):
-            for place, image in zip(places, pixels if pixels is not None else (), strict=False):
-                self.see(image, outcomes[place])
+            if self.looking and pixels is not None:
+                for place, image in zip(places, pixels, strict=True):
+                    outcomes[place].seen(image)
             looks = look(images[0] if self.looking else images[0][:0])
         features: list[NDArray[np.float16]] = []
         with self.on_device:
@@ -195,17 +199,14 @@ class _Pass:
     def prepared(self, pixels: torch.Tensor, outcome: Outcome) -> list[torch.Tensor]:
         """One image as each trunk takes it; what the whole of it tells is noted."""
         with self.watch("look"):
-            self.see(pixels, outcome)
+            if self.looking:
+                outcome.seen(pixels)
         squares = []
         for trunk, watch in zip(self.trunks, self.watches, strict=True):
             with watch("transform"):
                 square = trunk.prepare(pixels)
                 squares.append(square.to(self.device) if self.by_gpu else square)
         return squares
-
-    def see(self, pixels: torch.Tensor, outcome: Outcome) -> None:
-        if self.looking:
-            outcome.seen(pixels)
 
 
 def _stack_in_memory(payloads: list[Payload | None]) -> torch.Tensor | None:

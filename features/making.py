@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ import pandas as pd
 
 from features.devices import writer_count
 from features.looks import LOOKS
-from features.loop import Batch, batch_images, run_batches
-from features.outcomes import Reader, failures
+from features.loop import Batch, run_batches
+from features.outcomes import failures
 from features.sources.source import Source
-from features.stopwatch import added
 from features.table.shard import ShardSummary
+from features.timing import added
 from features.trunk.trunk import Trunk
 
 Write = partial[ShardSummary]
@@ -70,8 +70,8 @@ def make_shards(source: Source, trunks: Sequence[Trunk], orders: Mapping[int, Or
     """Make shards in this process, each written while the next images are on their way."""
     threads = writer_count(trunks[0].device)
     writing: deque[Future[Step]] = deque()
-    readers = _readers(source, [order.items for order in orders.values()], batch_images(trunks))
-    batches = run_batches(trunks, readers)
+    parts = ([partial(source.read, int(row)) for row in order.items.index] for order in orders.values())
+    batches = run_batches(trunks, parts)
     with closing(batches), ThreadPoolExecutor(threads) as pool:
         for number, order in orders.items():
             taken: list[Batch] = []
@@ -87,13 +87,6 @@ def make_shards(source: Source, trunks: Sequence[Trunk], orders: Mapping[int, Or
                 yield writing.popleft().result()
         while writing:
             yield writing.popleft().result()
-
-
-def _readers(source: Source, parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[Reader]]:
-    """The images of each shard, at most `size` at a time."""
-    for items in parts:
-        for start in range(0, len(items), size):
-            yield [partial(source.read, int(row)) for row in items.index[start : start + size]]
 
 
 def _write(number: int, order: Order, batches: list[Batch]) -> Step:

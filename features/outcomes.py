@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import DecodeError
-from features.near.thumbnail import thumbnail
+from features.looks import thumbnail
 from features.sources.decode import DECODING, NO_MEMORY, decode
 from features.sources.formats.rules import Decoding
 from features.sources.source import Payload
@@ -31,7 +31,7 @@ class Outcome:
     """What became of one image; `reason` and `exception` where it has no features.
 
     `sha256` is of its `bytes`, so many. It is `width` and `height` pixels as it was decoded: a very large image is
-    halved on the way. `thumbnail` is as `features.near.thumbnail` makes it.
+    halved on the way. `thumbnail` is as `features.looks` makes it.
     """
 
     sha256: str = ""

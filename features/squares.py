@@ -9,7 +9,7 @@ Test images are not among them: nothing here learns from those.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -106,21 +106,17 @@ def _folder_name(source: Source, recipe: Recipe) -> str:
 def _write(folder: Path, source: Source, items: pd.DataFrame, recipe: Recipe, on_images: OnImages) -> None:
     outcomes: list[Outcome] = []
     readers = [partial(source.read, int(row)) for row in items.index]
+    parts = (readers[start : start + BATCH_IMAGES] for start in range(0, len(readers), BATCH_IMAGES))
+    decoded = in_order(lambda part: _squares(part, recipe), parts, torch.device("cpu"))
     # Written in order and not through the memory map, in which a full disk would kill the process.
-    with replacing(folder / SQUARES) as scratch, scratch.open("wb") as file, closing(_decode(readers, recipe)) as parts:
-        for squares, became in parts:
+    with replacing(folder / SQUARES) as scratch, scratch.open("wb") as file, closing(decoded):
+        for squares, became in decoded:
             file.write(squares.tobytes())
             outcomes += became
             on_images(len(became))
     errors = failures(items["key"], outcomes)
     write_ledger(folder, errors)
     write_json(folder / MANIFEST, {"format": FORMAT, "images": len(items), "errors": len(errors), **asdict(recipe)})
-
-
-def _decode(readers: Sequence[Reader], recipe: Recipe) -> Generator[tuple[NDArray[np.uint8], list[Outcome]]]:
-    """Squares and outcomes of a few images at a time, in order."""
-    parts = (readers[start : start + BATCH_IMAGES] for start in range(0, len(readers), BATCH_IMAGES))
-    return in_order(lambda part: _squares(part, recipe), parts, torch.device("cpu"))
 
 
 def _squares(readers: Sequence[Reader], recipe: Recipe) -> tuple[NDArray[np.uint8], list[Outcome]]:

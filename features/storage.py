@@ -22,7 +22,7 @@ from typing import Self, TypeVar
 from typing_extensions import TypeAliasType
 
 from features.errors import OutputError, first_line
-from features.stores import create, is_remote, store_of, upload
+from features.stores import asking, create, is_remote, upload
 
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
 """What JSON can hold."""
@@ -118,8 +118,8 @@ def remove(path: Path) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder with all that is in it."""
     if is_remote(folder):
-        store, name = store_of(folder)
-        store.rm(name, recursive=True)
+        with asking(folder) as (store, name):
+            store.rm(name, recursive=True)
     else:
         shutil.rmtree(folder)
 
@@ -216,6 +216,11 @@ def digest(content: Json) -> str:
     """SHA-256 (64 hex digits) of `content` as canonical JSON: keys sorted, no spaces."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hashed(text: str) -> int:
+    """A number of 64 bits that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def file_sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ one: open, exists, iterdir, glob, stat, read_bytes, `/`, name, parent, with_suff
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -65,22 +66,20 @@ def name_of(folder: Path) -> str:
     return folder.resolve().name or str(folder).rstrip("/").rpartition("/")[2]
 
 
-def store_of(path: Path) -> tuple[Any, str]:
-    """The file system of a place in a store, and what it is called there."""
-    there = cast(UPath, path)
-    return there.fs, there.path.rstrip("/")
-
-
 def opened(path: Path) -> Any:
     """What pyarrow reads the Parquet file at `path` from: no library takes a `~` or a `?` in it for more than that."""
     return path.open("rb") if is_remote(path) else path.absolute()
 
 
 @contextmanager
-def said(path: Path) -> Iterator[None]:
-    """Let whatever a store says of `path` be an OSError: each has errors of its own."""
+def asking(path: Path) -> Iterator[tuple[Any, str]]:
+    """The file system of a place in a store, and what it is called there.
+
+    Whatever the store says of it is an OSError: each has errors of its own.
+    """
+    there = cast(UPath, path)
     try:
-        yield
+        yield there.fs, there.path.rstrip("/")
     except OSError:
         raise
     except Exception as error:
@@ -89,30 +88,26 @@ def said(path: Path) -> Iterator[None]:
 
 def fetch(path: Path, start: int | None = None, end: int | None = None) -> bytes:
     """The bytes of an object, or those from `start` to before `end`, in one request; raises OSError."""
-    store, name = store_of(path)
-    with said(path):
+    with asking(path) as (store, name):
         return bytes(store.cat_file(name, start=start, end=end))
 
 
 def upload(file: Path, path: Path) -> None:
     """Put a local file to a place in a store, where it is seen once it is whole; raises OSError."""
-    store, name = store_of(path)
-    with said(path):
+    with asking(path) as (store, name):
         store.put_file(str(file), name)
 
 
 def put(path: Path, content: bytes) -> None:
     """Put an object in one request, whole for whoever reads it meanwhile; raises OSError."""
-    store, name = store_of(path)
-    with said(path):
+    with asking(path) as (store, name):
         store.pipe_file(name, content)
 
 
 def create(path: Path, content: bytes) -> bool:
     """Put an object where there is none; False where there is one. Raises OSError where the store has no such call."""
-    store, name = store_of(path)
     try:
-        with said(path):
+        with asking(path) as (store, name):
             store.pipe_file(name, content, mode="create")
     except FileExistsError:
         return False
@@ -127,8 +122,7 @@ def stamp(about: Mapping[str, Any]) -> str:
 
 def stamp_of(path: Path) -> str:
     """The `stamp` of the file at `path`; raises OSError where there is none."""
-    store, name = store_of(path)
-    with said(path):
+    with asking(path) as (store, name):
         about = store.info(name)
     if about["type"] == "directory":
         raise IsADirectoryError(errno.EISDIR, "a folder and not a file", str(path))
@@ -143,8 +137,8 @@ def listed(root: Path) -> Mapping[str, list[tuple[str, str]]]:
     """
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     try:
-        with said(root):
-            for key, when in _below(*store_of(root)):
+        with asking(root) as (store, prefix):
+            for key, when in _below(store, prefix):
                 folder, _, name = key.rpartition("/")
                 found[folder] += [(name, when)] if name else []  # a key that ends in a slash stands for a folder
     except OSError as error:
@@ -171,10 +165,12 @@ def listed_once() -> Iterator[None]:
 
 
 def inside(folder: Path) -> tuple[list[str], list[str]]:
-    """The folders and the files in a folder, by name; none of one that is not there."""
-    store, name = store_of(folder)
+    """The folders and the files in a folder, by name; none of one that is not there, or may not be listed here."""
+    if not is_remote(folder):
+        _, folders, files = next(os.walk(folder), ("", [], []))
+        return sorted(folders), sorted(files)
     found: dict[str, list[str]] = {"directory": [], "file": []}
-    with suppress(FileNotFoundError), said(folder):
+    with suppress(FileNotFoundError), asking(folder) as (store, name):
         for about in store.ls(name, detail=True):
             found[about["type"]].append(about["name"].rstrip("/").rpartition("/")[2])
     return sorted(found["directory"]), sorted(found["file"])

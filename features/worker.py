@@ -9,11 +9,12 @@ import hashlib
 import logging
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 
 import ray
 import torch
@@ -59,8 +60,10 @@ class Worker:
         if gpus and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, own_cores(sorted(os.sched_getaffinity(0)), str(gpus[0]), cores))
         self._name = f"the worker on {socket.gethostname()}"
-        self._said = _Said()
-        logging.getLogger("features").addHandler(self._said)
+        self._said: SimpleQueue[logging.LogRecord] = SimpleQueue()
+        handler = QueueHandler(self._said)  # what is logged is said where a person is
+        handler.setLevel(logging.WARNING)
+        logging.getLogger("features").addHandler(handler)
 
     def open(self, job: Job) -> None:
         """Open the trunks; raises FeaturesError where images, tables or trunks are not the same as elsewhere."""
@@ -101,22 +104,9 @@ class Worker:
         for step in make_shards(self._source, self._trunks, orders):
             done = done.then(step)
             if step.written:
-                yield done, [f"{self._name}: {text}" for text in self._said.taken()]
+                said = [self._said.get() for _ in range(self._said.qsize())]
+                yield done, [f"{self._name}: {record.getMessage()}" for record in said]
                 done = Step(own=[{} for _ in self._trunks])
-
-
-class _Said(logging.Handler):
-    """Keeps what is logged, to be said where a person is."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._texts: deque[str] = deque()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._texts.append(record.getMessage())
-
-    def taken(self) -> list[str]:
-        return [self._texts.popleft() for _ in range(len(self._texts))]
 
 
 def own_cores(usable: Sequence[int], gpu: str, cores: int) -> Sequence[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from features.devices import forwards_at_once, worker_count, writer_count
-from features.stopwatch import STAGES
+from features.timing import STAGES
 
 ADVICE = {
     "read": "a faster disk",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from features.stopwatch import STAGES
+from features.timing import STAGES
 from pipeline.costs import spent
 
 

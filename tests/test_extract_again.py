@@ -13,7 +13,7 @@ from features import locks
 from features.errors import SourceError
 from features.extract import extract
 from features.table import shard
-from features.table.timing import Timing
+from features.timing import Timing
 from tests.conftest import make_tiny_trunk, write_images
 from tests.test_extract import contents, photos_source, run, unreadable
 from tests.test_table import damage

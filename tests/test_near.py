@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from features.errors import FeaturesError
+from features.looks import SIDE, thumbnail
 from features.near import search
 from features.near.align import residuals
 from features.near.changes import CHANGES, SAMPLE, changed, sampled
 from features.near.clusters import clusters
 from features.near.pairs import Images, NearDoubles, near_doubles
 from features.near.search import Directions, Searcher, neighbours
-from features.near.thumbnail import SIDE, thumbnail
 
 Pixels = NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ import pytest
 from features.extract import Extraction, extract
 from features.sources.source import Payload, Source
 from features.table import shard
-from features.table.timing import Timing
+from features.timing import Timing
 from tests.conftest import make_tiny_trunk
 from tests.test_extract import contents, photos_source
 from tests.test_table import damage

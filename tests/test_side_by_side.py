@@ -19,7 +19,7 @@ from features.sources.registry import open_source
 from features.sources.source import Payload
 from features.table import shard
 from features.table.joined import JoinedTable
-from features.table.timing import Timing
+from features.timing import Timing
 from features.trunk.loaded import open_networks
 from features.trunk.spec import DEFAULT_TRUNKS, TrunkOptions
 from features.trunk.trunk import Trunk, cut_trunk

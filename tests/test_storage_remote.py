@@ -272,7 +272,8 @@ def test_a_store_that_cannot_be_written_to_is_refused(memory: Path, monkeypatch:
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("read-only\nfor you")
 
-    kind = type(stores.store_of(memory)[0])
+    with stores.asking(memory) as (store, _):
+        kind = type(store)
     monkeypatch.setattr(kind, "pipe_file", refuse)
     with pytest.raises(OutputError, match=rf"cannot write to {memory} \(read-only\): choose another `out`"):
         check_writable(memory)

@@ -13,7 +13,7 @@ from features.errors import TrunkError
 from features.trunk.backbone import Backbone, State
 from features.trunk.engine import onnx_forward
 from features.trunk.loaded import freeze, open_backbone
-from features.trunk.tokens import read_tokens
+from features.trunk.pooling import read_tokens
 from tests.test_backbones import build
 
 LAYER = "encoder.layers.encoder_layer_{}"

@@ -32,7 +32,8 @@ def _residuals(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     axis = (torch.arange(first.shape[-1]) + 0.5) * 2 / first.shape[-1] - 1
     warp = torch.tensor([1.0, 0, 1, 0]).repeat(len(first), 1)  # of x: scale, shift; of y
     slopes = _slopes(first, axis)
-    inverse = torch.linalg.inv(slopes @ slopes.transpose(1, 2) + _ridge(slopes))
+    ridge = torch.eye(4) * (1e-3 * slopes.square().sum(2).mean(1) + 1e-3)[:, None, None]  # for pictures without slopes
+    inverse = torch.linalg.inv(slopes @ slopes.transpose(1, 2) + ridge)
     least = torch.full((len(first),), 2.0)
     for _ in range(STEPS):
         residual, error = _compare(first, second, warp, axis)
@@ -47,12 +48,9 @@ def _slopes(pictures: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
     spacing = float(axis[1] - axis[0])
     down, right = torch.gradient(pictures, spacing=spacing, dim=(1, 2))
     slopes = torch.stack([right * axis, right, down * axis[:, None], down], 1).flatten(2)
-    return (slopes - slopes.mean(2, keepdim=True)) / _length(_centred(pictures.flatten(1)))[..., None]
-
-
-def _ridge(slopes: torch.Tensor) -> torch.Tensor:
-    """What keeps the normal equations of pictures without slopes soluble."""
-    return torch.eye(4) * (1e-3 * slopes.square().sum(2).mean(1) + 1e-3)[:, None, None]
+    flat = pictures.flatten(1)
+    length: torch.Tensor = (flat - flat.mean(1, keepdim=True)).norm(dim=1, keepdim=True).clamp_min(FAINT)
+    return (slopes - slopes.mean(2, keepdim=True)) / length[..., None]
 
 
 def _compare(
@@ -87,12 +85,3 @@ def _unit(pictures: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     centred = (pictures - mean) * seen
     length = centred.norm(dim=1, keepdim=True)
     return torch.where(length > FAINT, centred / length.clamp_min(FAINT), 0.0)
-
-
-def _centred(vectors: torch.Tensor) -> torch.Tensor:
-    return vectors - vectors.mean(1, keepdim=True)
-
-
-def _length(vectors: torch.Tensor) -> torch.Tensor:
-    lengths: torch.Tensor = vectors.norm(dim=1, keepdim=True)
-    return lengths.clamp_min(FAINT)

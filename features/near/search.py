@@ -6,6 +6,7 @@ Distances are half of the squared Euclidean, which is 1 - cosine of rows of unit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,31 +81,33 @@ class Searcher:
 
     def __init__(self, rows: NDArray[Any], as_unit: AsUnit = torch.from_numpy) -> None:
         self._rows, self._as_unit = len(rows), lambda block: as_unit(block).float()
-        self._index = _index(rows, self._as_unit) if len(rows) > EXACT_ROWS else None
-        self._exact = torch.cat([*map(self._as_unit, _blocks(rows))]) if self._index is None else None
+        if len(rows) > EXACT_ROWS:
+            self._look_up = partial(_by_index, _index(rows, self._as_unit))
+        else:
+            self._look_up = partial(_by_product, torch.cat([*map(self._as_unit, _blocks(rows))]))
 
     def nearest(self, queries: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:
         """The k rows (or as many as there are) nearest to each query."""
         k = min(k, self._rows)
         indices, distances = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
         for start, block in zip(_starts(queries), map(self._as_unit, _blocks(queries)), strict=True):
-            part, look_up = slice(start, start + BLOCK), self._product if self._index is None else self._looked_up
-            indices[part], distances[part] = look_up(block, k)
+            part = slice(start, start + BLOCK)
+            indices[part], distances[part] = self._look_up(block, k)
             on_rows(len(block))
         return indices, distances
 
-    def _product(self, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        assert self._exact is not None
-        half = self._exact.square().sum(1) / 2
-        closeness, indices = torch.addmm(-half, queries, self._exact.T).topk(k, dim=1)
-        distances = (queries.square().sum(1, keepdim=True) / 2 - closeness).clamp_min(0)
-        return indices.numpy(), distances.numpy()
 
-    def _looked_up(self, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        assert self._index is not None
-        distances, indices = self._index.search(queries.numpy(), k)
-        indices[indices < 0] = indices.max()  # fewer were looked at than asked for: these are far
-        return indices, np.minimum(distances / 2, 2)
+def _by_product(rows: torch.Tensor, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    half = rows.square().sum(1) / 2
+    closeness, indices = torch.addmm(-half, queries, rows.T).topk(k, dim=1)
+    distances = (queries.square().sum(1, keepdim=True) / 2 - closeness).clamp_min(0)
+    return indices.numpy(), distances.numpy()
+
+
+def _by_index(index: Any, queries: torch.Tensor, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    distances, indices = index.search(queries.numpy(), k)
+    indices[indices < 0] = indices.max()  # fewer were looked at than asked for: these are far
+    return indices, np.minimum(distances / 2, 2)
 
 
 def neighbours(x: NDArray[Any], k: int, on_rows: OnRows = lambda rows: None) -> Found:

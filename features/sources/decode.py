@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from features.errors import DecodeError, first_line
-from features.sources.formats.headers import check_jpeg2000, icon_picture, webp_size
+from features.sources.formats.headers import check_jpeg2000, icon_picture, kind_of, webp_size
 from features.sources.formats.jpeg import check_holes, cut_short, looks_cut_short, open_jpeg
 from features.sources.formats.orientation import ORIENTATION, UPRIGHT, orientation_of, upright
 from features.sources.formats.png import missing_rows, open_png
 from features.sources.formats.rules import Decoding
-from features.sources.formats.signatures import kind_of
 from features.sources.formats.tiff import read_tiff
 from features.sources.source import Payload
 

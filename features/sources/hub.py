@@ -97,9 +97,10 @@ def _open_file(path: Path, name: str, asked: SourceOptions, on_listed: OnListed)
         with pq.ParquetFile(opened(path)) as file:
             _check_rows(path, file.metadata)
             groups = _groups_of_rows(path, file, asked.group_column)
-            columns = image_columns(
-                path, _without(file.schema_arrow, asked.group_column), roles_but_split(asked.columns)
-            )
+            schema = file.schema_arrow
+            if asked.group_column:
+                schema = schema.remove(schema.get_field_index(asked.group_column))
+            columns = image_columns(path, schema, roles_but_split(asked.columns))
             return _File(
                 path=path,
                 name=name,
@@ -132,15 +133,11 @@ def _groups_of_rows(path: Path, file: pq.ParquetFile, column: str) -> list[str |
     return group_names(file.read(columns=[column]).column(0).to_pandas())
 
 
-def _without(schema: pa.Schema, column: str) -> pa.Schema:
-    return schema.remove(schema.get_field_index(column)) if column else schema
-
-
 def _row_groups(path: Path, file: pq.ParquetFile, column: str) -> list[RowGroup]:
-    about = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
     return [
         RowGroup(path=path, number=number, rows=group.num_rows, size=group.total_byte_size, column=column)
-        for number, group in enumerate(about)
+        for number, group in enumerate(groups)
     ]
 
 

@@ -1,10 +1,12 @@
 """A list of images, one a row: CSV and its kin, or Parquet, of `path,label[,split]`; paths are relative to it.
 
 Which column is which, where that is not said, is found out here; `dialects` reads text, `values` classes and splits.
+A list of keys is read here as well.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +17,17 @@ import pyarrow.parquet as pq
 from features.errors import SourceError, first_line, some
 from features.sources.columns import ROLES, check_group, find_columns, nested, refuse_nested, roles
 from features.sources.files import IMAGE_SUFFIX, read_file
-from features.sources.lists.dialects import read_text, unreadable
+from features.sources.lists.dialects import read_lines, read_text, unreadable
 from features.sources.lists.places import locate
 from features.sources.lists.values import class_names, flagged, group_names, says_splits, split_names, texts
 from features.sources.options import SourceOptions
 from features.sources.source import UNLABELLED, OnListed, Source, listing, name_classes
 from features.stores import opened
+
+KEY = "key"
+"""The column of images' keys, in what `treehead inspect` writes."""
+
+_NAMES_KEY = re.compile(rf'(.*[,;\t|"])?{KEY}([,;\t|"].*)?')
 
 
 def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Source:
@@ -47,6 +54,28 @@ def open_manifest(path: Path, asked: SourceOptions, on_listed: OnListed) -> Sour
         read=lambda row: read_file(path.parent / keys[row]),
         layout=f"{path.name}: {', '.join(said)}, {len(classes)} classes" if said else "",
     )
+
+
+def read_keys(path: Path) -> set[str]:
+    """The keys that a file names, each once; raises SourceError where it cannot be read.
+
+    A CSV or Parquet file has them in its column `key`; a text without such a column is one key a line.
+    """
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            found = pq.read_table(opened(path), columns=[KEY])[KEY].drop_null()
+            return set(map(str, found.to_pylist()))
+        lines = read_lines(path)
+        if not _NAMES_KEY.fullmatch(next(iter(lines), "").strip()):
+            return set(lines)
+        rows, _ = read_text(path)
+    except (OSError, ValueError, KeyError, pa.ArrowException, SourceError) as error:
+        why = first_line(error.__cause__ or error)
+        raise SourceError(
+            f"`exclude={path}` cannot be read ({why}): expected a CSV or Parquet file with the column "
+            f"{KEY!r}, or one key a line"
+        ) from error
+    return set(rows[KEY].dropna()) if KEY in rows else set(lines)
 
 
 def _find(path: Path, rows: pd.DataFrame, wanted: dict[str, str]) -> dict[str, str]:

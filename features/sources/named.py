@@ -27,7 +27,6 @@ MNIST_KIN = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "km
 Arguments = Mapping[str, str | bool]
 """What the constructor of a set of torchvision's takes besides its folder, by name."""
 
-
 _ALL: Mapping[str, Arguments] = {"train": {}}
 _BY_FLAG: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": False}}
 _TWO: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}

@@ -13,8 +13,7 @@ from features.errors import SourceError, counted, some
 from features.sources.folders import open_folder
 from features.sources.hub import looks_like_hub, open_hub
 from features.sources.layout.tree import holds_data
-from features.sources.lists.keys import read_keys
-from features.sources.manifests import open_manifest
+from features.sources.manifests import open_manifest, read_keys
 from features.sources.named import KNOWN, open_named
 from features.sources.options import NEAR, SourceOptions
 from features.sources.source import (

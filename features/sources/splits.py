@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.errors import SourceError, some
 from features.sources.source import SPLITS
+from features.storage import hashed
 
 logger = logging.getLogger(__name__)
 
@@ -166,17 +166,15 @@ class _GroupDraw:
 
     def below(self, limit: float) -> list[str]:
         """The names of those that are taken, of whom most have a draw below `limit`."""
-        for unit in self._parts:
-            if self._is_wanted(unit, limit) and self._fits(unit):
+        for unit, part in self._parts.items():
+            wanted = self._draws[unit] < limit or any(self._images[label] < self._least[label] for label in part)
+            if wanted and self._fits(unit):
                 self._take(unit)
         for label in [label for label, spare in self._spare.items() if spare and not self._images[label]]:
             left = [unit for unit, part in self._parts.items() if label in part and self._may_go(unit)]
             if left and not self._images[label]:
-                self._take(min(left, key=self._size))
+                self._take(min(left, key=lambda unit: sum(self._parts[unit].values())))
         return self._taken
-
-    def _is_wanted(self, unit: str, limit: float) -> bool:
-        return self._draws[unit] < limit or any(self._images[label] < self._least[label] for label in self._parts[unit])
 
     def _fits(self, unit: str) -> bool:
         part = self._parts[unit]
@@ -191,9 +189,6 @@ class _GroupDraw:
         self._taken.append(unit)
         self._images.update(self._parts[unit])
         self._units.update(self._parts[unit].keys())
-
-    def _size(self, unit: str) -> int:
-        return sum(self._parts[unit].values())
 
 
 def _quota(size: _Counts, drawn: _Counts, share: float, others: int) -> _Counts:
@@ -213,7 +208,7 @@ def _limit_training(items: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     if limit < 2:
         raise SourceError(f"`train_limit={limit}` leaves nothing to learn from: give 2 or more")
     train = items[items["split"] == "train"]
-    draw = train["key"].map(lambda key: _hash(f"limit:{seed}:{key}"))
+    draw = train["key"].map(lambda key: hashed(f"limit:{seed}:{key}"))
     by_class = draw.groupby(train["label"])
     # A class's rows spread evenly over (0, 1); the lowest `limit` of all then hold every class in proportion.
     rank = by_class.rank(method="first")
@@ -254,7 +249,7 @@ def _named(images: pd.DataFrame) -> pd.DataFrame:
     for row, key in enumerate(images["key"]):
         name, number[row] = _series(key)
         series[row] = names.setdefault(name, len(names))
-    starts = np.array([_hash(name) for name in names], np.uint64)
+    starts = np.array([hashed(name) for name in names], np.uint64)
     draw = (starts[series] + number.astype(np.uint64) * GOLDEN) / 2**64  # whole numbers of 64 bits go round
     columns = {"label": images["label"], "series": series, "number": number, "draw": draw}
     return pd.DataFrame(columns, index=images.index)
@@ -264,8 +259,3 @@ def _series(key: str) -> tuple[str, int]:
     """A name without its number, and that; the whole name where it has none."""
     numbered = _NUMBERED.fullmatch(key)
     return (f"{numbered[1]}\0{numbered[3]}", int(numbered[2])) if numbered else (key, 0)
-
-
-def _hash(text: str) -> int:
-    """A number of 64 bits that depends on `text` alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -69,10 +69,6 @@ class TableSpec:
         """What each shard says of itself; which images there are, and how the weights' file is called, is not in it."""
         return self.without_source() | {"format": FORMAT, "transfer_learning": self.trunk.pretrained}
 
-    def about_rows(self) -> dict[str, Json]:
-        """What rows of one image have in common in whichever tables they stand, whatever its split, label or group."""
-        return {name: value for name, value in self.about_shards().items() if name != "classes"}
-
     def to_json(self) -> dict[str, Json]:
         """A dictionary that JSON can hold; `storage.from_json` turns it back."""
         return asdict(self) | {"classes": list(self.classes), "trunk": self.trunk.to_json()}

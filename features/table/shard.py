@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.looks import LOOKS
-from features.near.thumbnail import SIDE
+from features.looks import LOOKS, SIDE
 from features.sources.source import UNLABELLED
-from features.storage import Json, digest, from_json, replacing
+from features.storage import Json, digest, from_json, hashed, replacing
 from features.stores import opened
 from features.table.ledger import LedgerEntry
 from features.table.manifest import FORMAT, TableSpec
@@ -78,7 +76,7 @@ def cut_into_shards(items: pd.DataFrame) -> list[pd.DataFrame]:
     cuts = [0]
     for row, key in enumerate(items["key"], start=1):
         size = row - cuts[-1]
-        if size == MOST_IMAGES or (size >= LEAST_IMAGES and _ends_shard(key)):
+        if size == MOST_IMAGES or (size >= LEAST_IMAGES and hashed(key) % LIKELY_IMAGES == 0):
             cuts.append(row)
     if cuts[-1] < len(items):
         cuts.append(len(items))
@@ -147,10 +145,6 @@ def read_summary(path: Path) -> ShardSummary | None:
         return from_json(ShardSummary, json.loads(metadata[b"treehead.shard"]))
     except (OSError, pa.ArrowException, KeyError, ValueError):
         return None
-
-
-def _ends_shard(key: str) -> bool:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % LIKELY_IMAGES == 0
 
 
 def _fingerprint(table: Json, items: pd.DataFrame) -> str:

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from features.errors import TableError
-from features.near.thumbnail import SIDE
+from features.looks import SIDE
+from features.near.clusters import clusters
 from features.sources.source import UNLABELLED
-from features.storage import FileRecord, Json, digest
+from features.storage import FileRecord, digest
 from features.stores import opened, place
 from features.table.ledger import LEDGER, read_ledger, reading
 from features.table.manifest import MANIFEST, Manifest, TableSpec
@@ -189,27 +187,20 @@ class FeatureTable(Indexed):
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """A small grey picture of every row's image, (n, s, s), in the order of `images`."""
-        parts = []
-        for shard in self.shards:
-            with reading(shard):
-                column = pq.read_table(self._checked(shard.name), columns=["thumbnail"])["thumbnail"]
-            parts.append(_matrix(column.combine_chunks()))
-        return np.concatenate(parts).reshape(-1, SIDE, SIDE)
-
-    @cached_property
-    def _about(self) -> dict[str, Json]:
-        return self.spec.about_shards()
+        parts = (_matrix(part["thumbnail"].combine_chunks()) for part in self._parts("thumbnail"))
+        return np.concatenate(list(parts)).reshape(-1, SIDE, SIDE)
 
     def _columns(self, *names: str) -> pd.DataFrame:
-        return pd.concat(self._parts(*names), ignore_index=True)
+        parts = (part.to_pandas(integer_object_nulls=True) for part in self._parts(*names))
+        return pd.concat(parts, ignore_index=True)
 
-    def _parts(self, *names: str) -> Iterator[pd.DataFrame]:
+    def _parts(self, *names: str) -> Iterator[pa.Table]:
         """Columns of each shard."""
         for shard in self.shards:
             with reading(shard):
                 part = pq.read_table(self._checked(shard.name), columns=list(names))
             self._check_origin(shard, part.schema)
-            yield part.to_pandas(integer_object_nulls=True)
+            yield part
 
     def ledger(self) -> pd.DataFrame:
         """What could not be read: `key`, `reason` and `exception`; raises TableError as `index` does."""
@@ -229,10 +220,10 @@ class FeatureTable(Indexed):
         return name not in self._unchecked
 
     def _check_origin(self, path: Path, schema: pa.Schema) -> None:
-        about = json.loads((schema.metadata or {}).get(b"treehead", b"null"))
-        if about != self._about:
+        about, expected = json.loads((schema.metadata or {}).get(b"treehead", b"null")), self.spec.about_shards()
+        if about != expected:
             raise TableError(
-                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(self._about)[:8]}): "
+                f"{path} is of another table (fingerprint {digest(about)[:8]}, expected {digest(expected)[:8]}): "
                 f"delete {self.folder} and run again"
             )
 
@@ -266,11 +257,8 @@ def families(index: pd.DataFrame) -> NDArray[np.intp]:
     array([0, 0, 0, 0, 1])
     """
     (images, _), (groups, names) = (pd.factorize(index[name]) for name in ("sha256", "group"))
-    linked, count = groups >= 0, images.max(initial=-1) + 1
-    links = np.ones(linked.sum(), bool), (images[linked], count + groups[linked])
-    nodes = count + len(names)
-    _, found = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
-    return pd.factorize(found[images])[0]
+    linked, count = groups >= 0, int(images.max(initial=-1)) + 1
+    return clusters(images[linked], count + groups[linked], count + len(names))[images]
 
 
 def close_table(folder: Path, spec: TableSpec, rows: Mapping[str, int], errors: int, shards: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from features.table.manifest import MANIFEST, TableSpec, recorded_shards
 from features.table.reuse import EarlierRows
 from features.table.shard import ShardSummary, copy_shard, name_shards, read_summary, write_shard
 from features.table.table import FeatureTable, close_table
-from features.table.timing import TIMING, Timing
+from features.timing import TIMING, Timing
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,9 @@ class TableWriter:
         """Look for the shards that need not be made, here and among earlier tables; damaged ones here are removed."""
         self._remove_damaged()
         for number, shard in enumerate(self._shards):
-            self._take(number, self.folder / shard.name)
+            found = read_summary(self.folder / shard.name)
+            if found and found.fingerprint == shard.fingerprint and not (self._retry_bad and found.errors):
+                self._finished[number] = found
         missing = [number for number in range(len(self._shards)) if number not in self._finished]
         if missing:
             self._reopen()
@@ -96,14 +98,6 @@ class TableWriter:
             if path.exists() and not record.fits(path):
                 logger.warning("%s is damaged (it is not the file that %s names): it is made anew", path, MANIFEST)
                 remove(path)
-
-    def _take(self, number: int, path: Path) -> bool:
-        """Note shard `number` as finished if the file at `path` is just that."""
-        found = read_summary(path)
-        if not found or found.fingerprint != self._shards[number].fingerprint or (self._retry_bad and found.errors):
-            return False
-        self._finished[number] = found
-        return True
 
     def _reuse(self, missing: Sequence[int]) -> None:
         """Write those of the shards `missing` whose rows all stand in earlier tables, or elsewhere in this one."""

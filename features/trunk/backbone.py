@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from features.errors import TrunkError, first_line
-from features.trunk.pooling import channels_second
 from features.trunk.recipe import Recipe
 from features.trunk.spec import DEPTHS
 
@@ -21,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]
 """The tensors of a network, by name."""
-
 
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
 """Licenses that ask for no more than that their text goes along."""
@@ -39,9 +37,8 @@ class Backbone(ABC):
     """A network with random weights drawn from `seed`, by name.
 
     `node` is what its own classifier sees, `depths` are nodes from early to late that end there; `smallest` is the
-    least side in px of the images it takes, the only one where `fixed`; `nhwc` is how the names of nodes begin whose
-    maps have channels last, as Swin's are. `random_unasked`: whether weights are random where there are no others and
-    nothing was asked for.
+    least side in px of the images it takes, the only one where `fixed`. `random_unasked`: whether weights are random
+    where there are no others and nothing was asked for.
     """
 
     name: str
@@ -49,7 +46,6 @@ class Backbone(ABC):
     depths: tuple[str, ...]
     smallest: int
     fixed: bool = False
-    nhwc: tuple[str, ...] = ()
     random_unasked: bool = True
     network: nn.Module
     recipe: Recipe
@@ -61,7 +57,8 @@ class Backbone(ABC):
     def cut(self, nodes: Sequence[str]) -> nn.Module:
         """The part of the network that computes `nodes`: its forward gives a dict of node to tensor, in their order.
 
-        Parameters are shared with `network`, under the same names. Raises TrunkError for a node that it has not.
+        Maps have their channels second, whatever the network has. Parameters are shared with `network`, under the same
+        names. Raises TrunkError for a node that it has not.
         """
 
     def is_cached(self) -> bool:
@@ -97,10 +94,6 @@ class Backbone(ABC):
             raise TrunkError(f"`node={text}` mixes {DEPTHS} with other nodes: give {DEPTHS} alone, or the nodes")
         return self.depths
 
-    def is_nhwc(self, node: str) -> bool:
-        """Whether the node's map has its channels last."""
-        return node.startswith(self.nhwc)
-
     def check_image_size(self, image_size: int) -> None:
         """Raise TrunkError for images that are too small, or not of the one size that the network takes."""
         if image_size < self.smallest or (self.fixed and image_size != self.smallest):
@@ -109,7 +102,7 @@ class Backbone(ABC):
 
     @torch.inference_mode()
     def outputs_of_blank(self, module: nn.Module, image_size: int) -> State:
-        """What `module`, a part of the network, gives at each node for one blank image, channels second.
+        """What `module`, a part of the network, gives at each node for one blank image.
 
         (1, d), (1, tokens, d) or (1, channels, h, w) by node; raises TrunkError for what else.
         """
@@ -123,7 +116,7 @@ class Backbone(ABC):
         for node, output in outputs.items():
             if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
                 raise TrunkError(f"node {node!r} of {self.name} gives no features: expected a vector, tokens or a map")
-        return {node: channels_second(output, nhwc=self.is_nhwc(node)) for node, output in outputs.items()}
+        return outputs
 
 
 @cache

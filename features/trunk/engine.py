@@ -106,8 +106,8 @@ def exported(module: nn.Module, images: torch.Tensor, values: Mapping[str, Seque
     length.
     """
     first, *outputs = values
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad(), _exporting():
-        warnings.simplefilter("ignore")  # of what tracing fixes: sizes, which are fixed here
+    unwarned = warnings.catch_warnings(action="ignore")  # of what tracing fixes: sizes, which are fixed here
+    with tempfile.TemporaryDirectory() as folder, unwarned, torch.no_grad(), _exporting():
         path = Path(folder, "network.onnx")
         torch.onnx.export(
             module,

@@ -10,7 +10,7 @@ from torch import nn
 
 from features.errors import TrunkError, first_line
 from features.trunk.engine import exported
-from features.trunk.pooling import channels_second, grid_of, pool_output
+from features.trunk.pooling import grid_of, pool_output
 from features.trunk.recipe import normalise
 from features.trunk.resizing import Square
 from features.trunk.trunk import Trunk
@@ -55,13 +55,12 @@ class _Vectors(nn.Module):
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
-        self.module, self.specs, self.nhwc = trunk.module, trunk.specs, trunk.nhwc
+        self.module, self.specs = trunk.module, trunk.specs
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         first = self.specs[0]
         outputs: dict[str, torch.Tensor] = self.module(_normalised(images, first.mean, first.std))
-        maps = (channels_second(outputs[spec.node], nhwc=spec.node in self.nhwc) for spec in self.specs)
-        vectors = [_pooled(output, spec.pool) for output, spec in zip(maps, self.specs, strict=True)]
+        vectors = [_pooled(outputs[spec.node], spec.pool) for spec in self.specs]
         return torch.cat(vectors, dim=1).half().float()
 
 

@@ -15,7 +15,7 @@ from features.errors import TrunkError
 from features.trunk.backbone import Backbone, Origin
 from features.trunk.recipe import Recipe
 from features.trunk.short_names import full_name
-from features.trunk.spec import BUNDLED, IMAGENET, NetworkOptions, TrunkOptions
+from features.trunk.spec import AUTO, BUNDLED, IMAGENET, NetworkOptions, TrunkOptions
 from features.trunk.weights import Weights, state_sha256
 
 TORCHVISION = ""
@@ -27,7 +27,6 @@ BACKBONES = {
     "efficientnet_lite": "features.trunk.packaged_backbone:PackagedBackbone",
 }
 """The class of a backbone by how its name begins; imported when it is asked for, as some packages are optional."""
-
 
 DRAWS = frozenset(
     (
@@ -84,7 +83,8 @@ def open_network(options: NetworkOptions, *, node: str | None = None, seed: int 
     Raises TrunkError for an unknown name, weights that do not fit, or an image size that the network does not take.
     """
     asked = Weights.parse(options.weights)
-    with _Undrawn() if asked.to_be_loaded else nullcontext():
+    others_come = asked.pretrained and asked != Weights(AUTO)  # `auto` may come to mean random ones
+    with _Undrawn() if others_come else nullcontext():
         backbone = open_backbone(options.backbone, seed)
     nodes = backbone.nodes(node)
     module = freeze(backbone.cut(nodes))

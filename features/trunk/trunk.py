@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -18,10 +18,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from features.devices import PRECISIONS, exact_float32, resolve_precision, to_device, to_host
 from features.errors import TrunkError
 from features.sources.nvjpeg import check_nvjpeg
-from features.stopwatch import Stopwatch
+from features.timing import Stopwatch
 from features.trunk.engine import ONNXRUNTIME, TORCH, OnnxForward, choose_engine, onnx_forward
 from features.trunk.loaded import Loaded, open_network
-from features.trunk.pooling import channels_second, pool_output, resolve_pool
+from features.trunk.pooling import pool_output, resolve_pool
 from features.trunk.recipe import normalise, to_square
 from features.trunk.spec import NetworkOptions, TrunkOptions, TrunkSpec
 
@@ -41,9 +41,8 @@ FLOAT16_MAX = torch.finfo(torch.float16).max
 class Trunk:
     """A frozen network up to one or more nodes, one spec each; `dims` are the lengths of their feature vectors.
 
-    `nhwc` are the nodes whose maps have their channels last; `compute` gives the outputs by node of a normalised batch,
-    by `forward` where that is given, else by `module`; `batch_images` is how many images it should be given at once.
-    Several threads may use it at a time.
+    `compute` gives the outputs by node of a normalised batch, by `forward` where that is given, else by `module`;
+    `batch_images` is how many images it should be given at once. Several threads may use it at a time.
     """
 
     def __init__(
@@ -51,14 +50,11 @@ class Trunk:
         specs: Sequence[TrunkSpec],
         module: nn.Module,
         device: torch.device,
-        *,
-        nhwc: Collection[str] = (),
         forward: OnnxForward | None = None,
     ) -> None:
         self.specs = tuple(specs)
         self.spec = self.specs[0]
         self.device = device
-        self.nhwc = nhwc
         self.module = convert_conv2d_weight_memory_format(module.to(device), torch.channels_last)
         self.compute: nn.Module | OnnxForward = self.module
         blank = torch.zeros(1, 3, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
@@ -94,8 +90,7 @@ class Trunk:
             return [to_host(vector).numpy() for vector in vectors]
 
     def _vector(self, spec: TrunkSpec, output: torch.Tensor) -> torch.Tensor:
-        output = channels_second(output.float(), nhwc=spec.node in self.nhwc)
-        pooled = pool_output(output, spec.pool)
+        pooled = pool_output(output.float(), spec.pool)
         if not pooled.abs().amax() <= FLOAT16_MAX:
             raise TrunkError(
                 f"features at node {spec.node!r} do not fit float16 (infinite or not a number): choose another `node`"
@@ -138,7 +133,7 @@ def cut_trunk(loaded: Loaded, options: TrunkOptions, device: torch.device) -> Tr
         )
         for node in loaded.nodes
     ]
-    return _trunk(specs, loaded, device, forward)
+    return Trunk(specs, loaded.module, device, forward)
 
 
 def rebuild_trunks(specs: Sequence[TrunkSpec], *, weights: str, device: torch.device) -> tuple[Trunk, ...]:
@@ -170,12 +165,7 @@ def rebuild_trunk(specs: Sequence[TrunkSpec], *, weights: str, device: torch.dev
     forward = None
     if specs[0].engine != TORCH and device.type == "cpu":
         forward = onnx_forward(loaded.module, loaded.nodes, specs[0].image_size)
-    return _trunk(specs, loaded, device, forward)
-
-
-def _trunk(specs: Sequence[TrunkSpec], loaded: Loaded, device: torch.device, forward: OnnxForward | None) -> Trunk:
-    nhwc = set(filter(loaded.backbone.is_nhwc, loaded.nodes))
-    return Trunk(specs, loaded.module, device, nhwc=nhwc, forward=forward)
+    return Trunk(specs, loaded.module, device, forward)
 
 
 def _check_decoder(decoder: str, device: torch.device) -> None:

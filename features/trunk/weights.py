@@ -50,17 +50,12 @@ class Weights:
         """Whether anything was learnt before."""
         return self.name != RANDOM or self.file is not None
 
-    @property
-    def to_be_loaded(self) -> bool:
-        """Whether they are no random ones whatever the backbone; of `auto` that is not known."""
-        return self.file is not None or self.name not in (AUTO, RANDOM)
-
     def chosen_for(self, backbone: Backbone) -> Weights:
         """For `auto`, the published ones if they need no download, else ours, else random ones; others as they are.
 
         Raises TrunkError where a backbone has none and random ones are to be asked for.
         """
-        if self.file or self.name != AUTO:
+        if self != Weights(AUTO):
             return self
         if backbone.is_cached():
             return Weights(IMAGENET)
@@ -80,19 +75,15 @@ class Weights:
         """
         if not self.pretrained:
             return backbone.recipe
-        state, recipe = self._published(backbone)
-        where = str(self.file) if self.file else f"the {self.name} file"
-        load_into(module, state, backbone, where=where)
-        return recipe
-
-    def _published(self, backbone: Backbone) -> tuple[State, Recipe]:
         if self.file:
-            return file_state(self.file), backbone.recipe
-        if self.name == BUNDLED:
-            return bundled_state(backbone.name)
-        found = backbone.published()
-        say_license(backbone.name, backbone.origin.license)
-        return found
+            state, recipe = file_state(self.file), backbone.recipe
+        elif self.name == BUNDLED:
+            state, recipe = bundled_state(backbone.name)
+        else:
+            state, recipe = backbone.published()
+            say_license(backbone.name, backbone.origin.license)
+        load_into(module, state, backbone, where=str(self.file or f"the {self.name} file"))
+        return recipe
 
 
 def file_state(path: Path) -> State:
@@ -108,13 +99,11 @@ def file_state(path: Path) -> State:
         raise TrunkError(
             f"cannot read weights from {path} ({first_line(error)}): expected .safetensors, or .pth of tensors"
         ) from error
-    if not isinstance(state, dict) or not all(_is_named_tensor(entry) for entry in state.items()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise TrunkError(f"{path} is not a plain dictionary of tensors: save the model's state_dict()")
     return dict(state)
-
-
-def _is_named_tensor(entry: tuple[object, object]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
 def load_into(module: nn.Module, state: State, backbone: Backbone, *, where: str) -> None:

@@ -17,7 +17,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from features.errors import first_line
 from features.trunk.backbone import Backbone, State
-from features.trunk.pooling import channels_second, pool_output, resolve_pool
+from features.trunk.pooling import pool_output, resolve_pool
 from models.errors import SettingsError
 
 HEAD_STD = 0.01
@@ -78,8 +78,8 @@ class Network(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """What the trunk gives for normalised images: (n, c) or (n, c, …)."""
-        node = self.backbone.node
-        return channels_second(self.trunk(images)[node], nhwc=self.backbone.is_nhwc(node))
+        features: torch.Tensor = self.trunk(images)[self.backbone.node]
+        return features
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of what the trunk gives."""

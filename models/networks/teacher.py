@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import layer_norm, mse_loss
 
-from features.trunk.pooling import channels_second
 from features.trunk.trunk import Trunk
 
 WEIGHT = 3.0
@@ -27,8 +26,8 @@ class Teacher:
     @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Its features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them."""
-        node = self.spec.node
-        return channels_second(self._trunk.module(images)[node], nhwc=node in self._trunk.nhwc)
+        features: torch.Tensor = self._trunk.module(images)[self.spec.node]
+        return features
 
 
 def distance(predicted: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

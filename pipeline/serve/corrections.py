@@ -9,7 +9,7 @@ from threading import Lock
 
 from features.errors import OutputError, first_line
 from features.locks import locked
-from features.sources.formats.signatures import kind_of
+from features.sources.formats.headers import kind_of
 from features.storage import check_writable, replacing
 
 FOLDER, LIST = "corrected", "labels.csv"

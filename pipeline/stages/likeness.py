@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 
 from features.errors import DecodeError, SourceError, TableError, first_line
 from features.locks import locked
-from features.loop import batch_images, run_batches
+from features.loop import run_batches
 from features.near.changes import changed, sampled
 from features.near.clusters import clusters
 from features.near.pairs import Images, NearDoubles, near_doubles
@@ -144,9 +144,7 @@ def _changed(
         versions += changed(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), random)
     if not kept:
         raise SourceError(f"none of {len(keys)} images of {source.name} can be read any more: see where they are")
-    size = batch_images([trunk])
-    readers = [[partial(np.asarray, each) for each in versions[at : at + size]] for at in range(0, len(versions), size)]
-    batches = list(run_batches([trunk], readers))
+    batches = list(run_batches([trunk], [[partial(np.asarray, each) for each in versions]]))
     seen = [outcome.thumbnail for batch in batches for outcome in batch.outcomes if outcome.thumbnail is not None]
     features = np.concatenate([batch.features[node] for batch in batches])
     return np.array(kept, np.intp), Images(features=features, thumbnails=np.stack(seen))

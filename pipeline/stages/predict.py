@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import floor
 from pathlib import Path
 
 import numpy as np
 
 from features.devices import resolve_device
-from features.loop import batch_images, run_batches
+from features.loop import run_batches
 from features.sources.files import read_file
 from features.sources.folders import files_below
 from features.storage import Json, digest
@@ -51,14 +52,15 @@ class Predictor:
 
     def predict(self, parts: Iterable[Sequence[Path]]) -> Iterator[Prediction]:
         """Classify image files in order; no batch has images of two parts."""
-        size = batch_images(self.trunks)
-        batches = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
-        readers = ([partial(read_file, path) for path in paths] for paths in batches)
+        parts = list(parts)
+        paths = chain.from_iterable(parts)
+        readers = ([partial(read_file, path) for path in part] for part in parts)
         with closing(run_batches(self.trunks, readers)) as done:
-            for paths, batch in zip(batches, done, strict=True):
+            for batch in done:
                 features = np.hstack(batch.features).astype(np.float32)
                 rows = iter(self.head.predict_proba(features)) if len(features) else iter(())
-                for path, outcome in zip(paths, batch.outcomes, strict=True):
+                for outcome in batch.outcomes:
+                    path = next(paths)
                     if outcome.reason:
                         yield Prediction(image=_shown(path), error=outcome.reason)
                     else:

@@ -24,7 +24,7 @@ from features.sources.source import LearningSplit, Source
 from features.squares import Squares
 from features.storage import FileRecord, Json, dataset_folder, digest, replacing, write_json
 from features.trunk.backbone import Backbone
-from features.trunk.card import TrunkCard
+from features.trunk.bundled import TrunkCard
 from features.trunk.loaded import open_backbone
 from features.trunk.spec import TrunkOptions
 from features.trunk.trunk import build_trunk

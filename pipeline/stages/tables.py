@@ -19,7 +19,7 @@ from features.sources.splits import split_table
 from features.table.images import ImagesOf
 from features.table.joined import JoinedTable
 from features.table.ledger import LEDGER
-from features.table.timing import Timing
+from features.timing import Timing
 from features.trunk.loaded import open_networks
 from features.trunk.trunk import Trunk, build_trunks, cut_trunk
 from pipeline.config import HERE, FeaturesConfig, RunConfig

@@ -144,9 +144,8 @@ def _decompressed(data: bytes, size: int) -> bytes:
 def _data(payload: bytes, chunk: _Chunk) -> bytes:
     """Compressed pixels; raises DecodeError where a chunk is whole and its checksum wrong."""
     _, start, end = chunk
-    if end > len(payload):
-        return payload[start + 8 : end - 4]
-    if zlib.crc32(payload[start + 4 : end - 4]) != int.from_bytes(payload[end - 4 : end], "big"):
+    whole = end <= len(payload)
+    if whole and zlib.crc32(payload[start + 4 : end - 4]) != int.from_bytes(payload[end - 4 : end], "big"):
         raise DecodeError("damaged image: the checksum of its pixels is wrong")
     return _body(payload, chunk)
 

@@ -132,33 +132,29 @@ def scan(root: Path, on_listed: OnListed = lambda _: None) -> Tree:
 
     Raises SourceError for a folder that cannot be listed or entered: its images would be missed.
     """
-    tree, found = _scan_store(root, on_listed) if is_remote(root) else _scan_disk(root, on_listed)
-    for folder in reversed(found):
+    tree = _scan_store(root, on_listed) if is_remote(root) else _scan_disk(root, on_listed)
+    for folder in reversed(list(tree.top.walk())):
         _leave_masks(folder, tree)
         folder.images = len(folder.files) + sum(below.images for below in folder.folders)
     return tree
 
 
-def _scan_disk(root: Path, on_listed: OnListed) -> tuple[Tree, list[Folder]]:
-    """What is below a folder of this machine, and every folder, each after those that it is in."""
+def _scan_disk(root: Path, on_listed: OnListed) -> Tree:
+    """What is below a folder of this machine."""
     top = Folder(path="", identity=_identity(root))
     around = [parent.stat() for parent in root.resolve().parents if os.access(parent, os.F_OK)]
     seen = {(status.st_dev, status.st_ino) for status in around}
     tree = Tree(root=root, top=top, around=frozenset(seen), litter=Counter(), oddities=Counter())
-    waiting, found = [top], []
-    while waiting:
-        folder = waiting.pop()
-        found.append(folder)
+    for folder in top.walk():  # which comes to what is found in it
         seen.add(folder.identity)
         entries = _entries(root / folder.path)
         for entry in entries:
             _sort(entry, folder, tree, seen)
-        waiting += reversed(folder.folders)
         on_listed(len(entries))
-    return tree, found
+    return tree
 
 
-def _scan_store(root: Path, on_listed: OnListed) -> tuple[Tree, list[Folder]]:
+def _scan_store(root: Path, on_listed: OnListed) -> Tree:
     """As `_scan_disk`, of a place in a store: one listing has all files, and there are no links."""
     files = listed(root)
     marked = {path for path, inside in files.items() if path and any(name == MARK for name, _ in inside)}
@@ -185,7 +181,7 @@ def _scan_store(root: Path, on_listed: OnListed) -> tuple[Tree, list[Folder]]:
             else:
                 folders[path].files.append((name, changed))
         on_listed(len(files[path]))
-    return tree, list(folders.values())
+    return tree
 
 
 def _sort(entry: os.DirEntry[str], folder: Folder, tree: Tree, seen: set[Identity]) -> None:

@@ -56,7 +56,7 @@ class _Places:
         names = {name.rpartition("/")[2] for name in wanted}
         self._path = path
         self._names = names | set(map(_folded, names))
-        beside = _inside(path.parent)[0] if wanted else []
+        beside = inside(path.parent)[0] if wanted else []
         self._folders = [name for name in beside if not name.startswith(".")]
         self._index = cache(self._read_index)
         self._found: set[tuple[str, str]] = set()
@@ -91,7 +91,7 @@ class _Places:
         index: dict[tuple[str, bool], list[str]] = defaultdict(list)
         for place in ["", *self._folders]:
             folder = "/".join(part for part in (place, head) if part)
-            for name in _inside(self._path.parent / folder)[1]:
+            for name in inside(self._path.parent / folder)[1]:
                 stem, dot, suffix = name.rpartition(".")
                 names = {name, stem} if IMAGE_SUFFIX.fullmatch(dot + suffix) else {name}
                 for known in (names | set(map(_folded, names))) & self._names:
@@ -142,11 +142,3 @@ def _stamps(folder: Path, keys: list[str], on_listed: OnListed) -> list[str]:
         stamps += [file_stamp(os.path.join(folder, key)) for key in some_keys]  # noqa: PTH118
         on_listed(len(some_keys))
     return stamps
-
-
-def _inside(folder: Path) -> tuple[list[str], list[str]]:
-    """The folders and the files in a folder, by name; none of one that is not there, or may not be listed."""
-    if is_remote(folder):
-        return inside(folder)
-    _, folders, files = next(os.walk(folder), ("", [], []))
-    return sorted(folders), sorted(files)

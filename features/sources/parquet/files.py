@@ -52,11 +52,8 @@ def files_below(root: Path, suffix: str) -> list[Path]:
 def _is_wanted(place: str, suffix: str) -> bool:
     """Whether a file has this suffix and is neither hidden nor too deep, by its name and the folders it is in."""
     names = place.split("/")
-    return place.lower().endswith(suffix) and len(names) <= DEEPEST + 1 and not any(map(_is_litter, names))
-
-
-def _is_litter(name: str) -> bool:
-    return litter_of(name) is not None
+    shown = all(litter_of(name) is None for name in names)
+    return shown and place.lower().endswith(suffix) and len(names) <= DEEPEST + 1
 
 
 def find_splits(root: Path, files: list[Path], config: str) -> SplitFiles:

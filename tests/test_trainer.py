@@ -14,12 +14,11 @@ from features.trunk.recipe import normalise
 from models.errors import TrainingError
 from models.networks import trainer as trainer_module
 from models.networks.epochs import Epoch, Pulse
-from models.networks.examples import ImageExamples
+from models.networks.examples import ImageExamples, random_views
 from models.networks.network import Network, add_norms, decayed
 from models.networks.settings import WHOLE, TrainingSettings, Views
 from models.networks.teacher import Teacher, distance
 from models.networks.trainer import Trainer
-from models.networks.views import random_views
 from tests.conftest import TinyBackbone, make_tiny_trunk
 
 SETTINGS = TrainingSettings(epochs=4, batch_images=8)

@@ -80,12 +80,12 @@ def log_losses(logits: NDArray[np.floating], y: NDArray[np.int32]) -> NDArray[np
     return -log_softmax(logits, axis=1)[np.arange(len(y)), y]
 
 
-def log_loss(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float = LEAST) -> float:
-    """Mean log-loss of probabilities (n, k), none of them held to be smaller than `least`."""
-    return float(surprises(probabilities, y, least).mean())
+def log_loss(probabilities: NDArray[np.floating], y: NDArray[np.int32]) -> float:
+    """Mean log-loss of probabilities (n, k), none of them held to be smaller than LEAST."""
+    return float(surprises(probabilities, y, LEAST).mean())
 
 
-def surprises(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float = LEAST) -> NDArray[np.float64]:
+def surprises(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float) -> NDArray[np.float64]:
     """Each row's log-loss, (n,), of probabilities (n, k), none of them held to be smaller than `least`."""
     right = np.maximum(probabilities[np.arange(len(y)), y], least)
     losses: NDArray[np.float64] = -np.log(right, dtype=np.float64)

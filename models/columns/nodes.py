@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from features.table.joined import JoinedTable
 from models.calibration import calibrated
-from models.columns.learnable import check_learnable
+from models.columns.workspace import check_learnable
 
 MOST_ROWS = 2048
 """Rows that the probe sees at most, each class in proportion: more take minutes, and rank nodes alike."""

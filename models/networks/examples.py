@@ -18,8 +18,7 @@ from features.sources.source import LearningSplit
 from features.squares import Squares
 from features.table.joined import JoinedTable
 from features.trunk.recipe import normalise, to_square
-from models.columns.learnable import check_learnable
-from models.columns.workspace import Workspace
+from models.columns.workspace import Workspace, check_learnable
 from models.networks.schedules import size_at
 from models.networks.settings import Views
 

@@ -22,8 +22,8 @@ from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
 from pipeline.provenance import about, command_line
 from pipeline.report.curve import worth
+from pipeline.report.html import thumbnails
 from pipeline.report.page import answer, pictured, summary_table, write_report
-from pipeline.report.pictures import thumbnails
 from pipeline.report.result import Comparison
 from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining

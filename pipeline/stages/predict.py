@@ -107,7 +107,9 @@ def open_predictor(model: Path, told: ClassifierConfig) -> Predictor:
     """The classifier at `model` with its trunks; says what the threshold of `told.at_least` is, and warns of chance."""
     head, card = load_classifier(model)
     least = _threshold(model, card, told.at_least) if told.at_least else 0.0
-    trunks = _trunks(head, card, told)
+    if told.weights and isinstance(head, NetworkClassifier):
+        raise PredictError(f"--weights {told.weights} came with a retrained network, which has its own: leave it")
+    trunks = trunks_of(head, card, resolve_device(told.device), told.weights or "")
     if not card.transfer_learning:
         how = "began with" if isinstance(head, NetworkClassifier) else "has"
         warn(f"this classifier's network {how} random weights: it is no transfer learning")
@@ -192,12 +194,6 @@ def _print(
         else:
             print_rows(followed(), [_shown(path) for path in paths], predictor.classes, most)
     return unread, len(left_open)
-
-
-def _trunks(head: Classifier, card: Card, told: ClassifierConfig) -> Sequence[Trunk]:
-    if told.weights and isinstance(head, NetworkClassifier):
-        raise PredictError(f"--weights {told.weights} came with a retrained network, which has its own: leave it")
-    return trunks_of(head, card, resolve_device(told.device), told.weights or "")
 
 
 def _shown(path: Path) -> str:

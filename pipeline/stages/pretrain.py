@@ -107,7 +107,12 @@ class _Pretraining:
 
 
 def _reuse(plan: _Pretraining) -> Path:
-    card = read_card(plan.folder)
+    """The trunk that is there; raises TrainingError where its card is damaged, or the trunk is another."""
+    try:
+        card = TrunkCard.read(plan.folder / CARD)
+        card.check(plan.trunk)
+    except TrunkError as error:
+        raise TrainingError(f"{error}: delete {plan.folder} and train again") from error
     remark(f"pretrain: reused, {accuracy_in_words(card.accuracy)}")
     if plan.config.run.retry_bad:
         retried_too_late(plan.folder)
@@ -144,16 +149,6 @@ def _learn(plan: _Pretraining, network: Network) -> None:
     minutes = trainer.history[-1].seconds / 60
     remark(f"pretrain: learnt in {minutes:.1f} min, {accuracy_in_words(best.validation_accuracy)}")
     detail(f"{len(trainer.history)} epochs, the best is {best.epoch}")
-
-
-def read_card(folder: Path) -> TrunkCard:
-    """The card of a finished trunk; raises TrainingError where it is damaged, or the trunk is another."""
-    try:
-        card = TrunkCard.read(folder / CARD)
-        card.check(folder / TRUNK)
-    except TrunkError as error:
-        raise TrainingError(f"{error}: delete {folder} and train again") from error
-    return card
 
 
 def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:

@@ -17,18 +17,14 @@ WEIGHT = 3.0
 """How much the distance counts, where the loss on labels counts 1."""
 
 
-class Teacher:
-    """A frozen trunk that ends at the node that the pupil's ends at."""
+@torch.no_grad()
+def taught_features(teacher: Trunk, images: torch.Tensor) -> torch.Tensor:
+    """Features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them.
 
-    def __init__(self, trunk: Trunk) -> None:
-        (self.spec,) = trunk.specs
-        self._trunk = trunk
-
-    @torch.no_grad()
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Its features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them."""
-        node = self.spec.node
-        return channels_second(self._trunk.module(images)[node], nhwc=node in self._trunk.nhwc)
+    The teacher is a frozen trunk whose one node is the one that the pupil's ends at.
+    """
+    node = teacher.spec.node
+    return channels_second(teacher.module(images)[node], nhwc=node in teacher.nhwc)
 
 
 def distance(predicted: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

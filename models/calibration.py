@@ -48,8 +48,7 @@ def sharpened(probabilities: NDArray[np.float32], sharpness: float) -> NDArray[n
     """Probabilities (n, k) raised to the power `sharpness`, each row's sum 1: what logits times it would say."""
     if sharpness == 1:
         return probabilities
-    powers: NDArray[np.float32] = np.exp(log_softmax(sharpness * _logits(probabilities), axis=1)).astype(np.float32)
-    return powers
+    return np.exp(log_softmax(sharpness * _logits(probabilities), axis=1)).astype(np.float32)
 
 
 def calibrated(scores: NDArray[np.float64], y: NDArray[np.int32], bounds: tuple[int, int]) -> NDArray[np.float64]:
@@ -73,22 +72,20 @@ def _fitted(
 
 
 def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    logits: NDArray[np.float64] = np.log(probabilities.astype(np.float64) + LEAST)
-    return logits
+    return np.log(probabilities.astype(np.float64) + LEAST)
 
 
 def log_losses(logits: NDArray[np.floating], y: NDArray[np.int32]) -> NDArray[np.float64]:
     """Each row's log-loss, (n,), of logits (n, k)."""
-    losses: NDArray[np.float64] = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
-    return losses
+    return -log_softmax(logits, axis=1)[np.arange(len(y)), y]
 
 
-def log_loss(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float = LEAST) -> float:
-    """Mean log-loss of probabilities (n, k), none of them held to be smaller than `least`."""
-    return float(surprises(probabilities, y, least).mean())
+def log_loss(probabilities: NDArray[np.floating], y: NDArray[np.int32]) -> float:
+    """Mean log-loss of probabilities (n, k), none of them held to be smaller than LEAST."""
+    return float(surprises(probabilities, y, LEAST).mean())
 
 
-def surprises(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float = LEAST) -> NDArray[np.float64]:
+def surprises(probabilities: NDArray[np.floating], y: NDArray[np.int32], least: float) -> NDArray[np.float64]:
     """Each row's log-loss, (n,), of probabilities (n, k), none of them held to be smaller than `least`."""
     right = np.maximum(probabilities[np.arange(len(y)), y], least)
     losses: NDArray[np.float64] = -np.log(right, dtype=np.float64)

@@ -29,8 +29,7 @@ from features.errors import ClusterError
 from features.table.joined import JoinedTable
 from features.table.part import Part, PartTable, parts_of
 from features.worker import REACHED
-from models.columns.learnable import check_learnable
-from models.columns.workspace import Workspace
+from models.columns.workspace import Workspace, check_learnable
 from models.heads.head import ColumnsHead, Learnt, OnStep, Step
 
 logger = logging.getLogger(__name__)

@@ -165,10 +165,7 @@ def predict(
 ) -> None:
     """Classify images with a trained classifier, or, with --imagenet and no classifier, as ImageNet's classes."""
     with _loading(show, "predict", backbone=config.backbone):
-        if config.imagenet:
-            from pipeline.stages.imagenet import run_imagenet
-        else:
-            from pipeline.stages.predict import run_predict
+        from pipeline.stages.predict import run_imagenet, run_predict
 
     if config.imagenet:
         run_imagenet([model, *images], config)

@@ -11,7 +11,7 @@ from features.sources.decode import DECODING
 from features.sources.folders import open_folder
 from features.sources.options import SourceOptions
 from features.sources.source import Source
-from pipeline.report.pictures import SIDE, thumbnails
+from pipeline.report.html import SIDE, thumbnails
 
 
 @pytest.fixture

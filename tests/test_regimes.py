@@ -11,7 +11,7 @@ from features.trunk.loaded import open_backbone
 from models.errors import SettingsError
 from models.networks.examples import ImageExamples
 from models.networks.network import Network
-from models.networks.regimes import phases_of
+from models.networks.retrain import phases_of
 from models.networks.settings import RetrainSettings, TrainingSettings, Views
 from models.networks.trainer import Trainer
 from tests.conftest import TinyBackbone

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.result import Comparison, ContenderResult
-from pipeline.report.shipping import Recommendation, recommend
+from pipeline.report.result import Comparison, ContenderResult, Recommendation
+from pipeline.report.verdict import recommend
 
 KEPT = Comparison.open(Path(__file__).parent / "golden")["linear"]
 

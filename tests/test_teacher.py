@@ -7,7 +7,7 @@ from features.trunk.loaded import freeze
 from features.trunk.recipe import normalise
 from features.trunk.trunk import Trunk
 from models.networks.network import Network, add_norms, decayed
-from models.networks.teacher import Teacher, distance
+from models.networks.teacher import distance, taught_features
 from tests.conftest import CPU, TinyBackbone, make_tiny_trunk, tiny_spec
 
 
@@ -28,7 +28,7 @@ def test_a_teacher_sees_what_its_trunk_sees() -> None:
     trunk = make_tiny_trunk("early")
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     normalised = normalise(images, trunk.spec.mean, trunk.spec.std)
-    (expected,), found = trunk.forward(images), Teacher(trunk).features(normalised)
+    (expected,), found = trunk.forward(images), taught_features(trunk, normalised)
     assert found.flatten(1).numpy() == pytest.approx(expected, abs=2e-3)
     assert not found.requires_grad
 
@@ -36,12 +36,12 @@ def test_a_teacher_sees_what_its_trunk_sees() -> None:
 def test_a_pupil_comes_nearer_to_its_teacher() -> None:
     other = TinyBackbone(0)
     trunk = Trunk([tiny_spec(other.node)], freeze(other.cut([other.node])), CPU)
-    teacher, backbone = Teacher(trunk), TinyBackbone(1)
+    backbone = TinyBackbone(1)
     add_norms(backbone.network, 0)
     network = Network(backbone, 3, image_size=16, seed=0, taught=True).train()
     optimizer = torch.optim.SGD(decayed(network, 0.0), lr=0.05, momentum=0.9)
     images = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    wanted = teacher.features(images)
+    wanted = taught_features(trunk, images)
     distances = []
     for _ in range(30):
         loss = distance(network.predict_teacher(network.features(images)), wanted)

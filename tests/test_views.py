@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from features.trunk.recipe import to_square
+from models.networks.examples import random_views
 from models.networks.settings import WHOLE, Views
-from models.networks.views import random_views
 
 
 def views(images: torch.Tensor, size: int, *, seed: int = 0, **how: float) -> torch.Tensor:

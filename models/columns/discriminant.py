@@ -46,8 +46,7 @@ class Direction:
 
     def scores(self, x: torch.Tensor) -> NDArray[np.float64]:
         """(n, k) scores of (n, r) float32 rows in the frame of the moments."""
-        scores: NDArray[np.float64] = (x @ self.weights + self.bias).double().cpu().numpy()
-        return scores
+        return (x @ self.weights + self.bias).double().cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

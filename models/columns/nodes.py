@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from features.table.joined import JoinedTable
 from models.calibration import calibrated
-from models.columns.learnable import check_learnable
+from models.columns.workspace import check_learnable
 
 MOST_ROWS = 2048
 """Rows that the probe sees at most, each class in proportion: more take minutes, and rank nodes alike."""
@@ -75,9 +75,10 @@ def score_nodes(table: JoinedTable, device: torch.device, on_score: Callable[[No
     probe = _Probe(table, device, on_score)
     titles = tuple(trunk.title for trunk in table.trunks)
     alone = [probe.on((title,)) for title in titles]
-    best = min(alone, key=_log_loss)
+    best = min(alone, key=lambda tried: tried.score.log_loss)
     while others := [title for title in titles if title not in best.score.nodes]:
-        longer = min((probe.on((*best.score.nodes, title)) for title in others), key=_log_loss)
+        longer_ones = [probe.on((*best.score.nodes, title)) for title in others]
+        longer = min(longer_ones, key=lambda tried: tried.score.log_loss)
         if not longer.gains_on(best):
             break
         best = longer
@@ -87,10 +88,6 @@ def score_nodes(table: JoinedTable, device: torch.device, on_score: Callable[[No
         together=probe.on(titles).score,
         best=best.score,
     )
-
-
-def _log_loss(tried: _Tried) -> float:
-    return tried.score.log_loss
 
 
 class _Probe:

@@ -1,4 +1,7 @@
-"""Rows of a table put aside on disk for the length of some fits: taken from the table once, read as often as needed."""
+"""What heads learn from: rows of a table, put aside on disk for the length of some fits.
+
+They are taken from the table once, and read as often as needed.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.feature_selection import SelectKBest
 
-from features.errors import OutputError
+from features.errors import OutputError, some
 from features.sources.source import LearningSplit
 from features.table.folded import ALONE, LEFT_OUT, FoldedTable
 from features.table.joined import JoinedTable
+from features.table.ledger import LEDGER
 from models.columns.selection import rank_by_anova, select_best
+from models.errors import DataError
 from models.together import count
 
 BATCH_ROWS = 4096
@@ -30,6 +35,26 @@ FEW_ROWS = 1000
 
 FOLDS = 5
 """So many tries are made of few rows."""
+
+
+def check_learnable(table: JoinedTable) -> None:
+    """Look at the labels; raises DataError for one class, a class without training rows, or no validation rows.
+
+    Raises TableError for a table that is not as its manifest says.
+    """
+    index = table.index()
+    trained = set(index.loc[index["split"] == "train", "label"])
+    absent = [name for label, name in enumerate(table.classes) if label not in trained]
+    if len(table.classes) < 2:
+        raise DataError(f"{table.folder} has one class only ({some(table.classes)}): two or more are needed")
+    if absent:
+        raise DataError(
+            f"{table.folder} has no training row of {len(absent)} of its {len(table.classes)} classes "
+            f"({some(absent)}): expected one of each at least, see {LEDGER} there for images that could not be "
+            "read, add images or remove these classes"
+        )
+    if not (index["split"] == "validation").any():
+        raise DataError(f"{table.folder} has no validation rows: add images to validation")
 
 
 class StoredRows:

@@ -146,7 +146,9 @@ class BoostedHead(ColumnsHead):
             "max_depth": settings.max_depth,
             "max_bin": settings.max_bin,
             "colsample_bynode": settings.column_share,
-            "min_child_weight": _least_weight(classes),
+            # Of a thousand classes p is a thousandth at first, and a leaf of weight 1, the least sum of p (1 − p) in it
+            # by default, would have to hold hundreds of rows.
+            "min_child_weight": min(1.0, 10 / classes),
             "tree_method": "hist",
         }
 
@@ -200,14 +202,6 @@ def _with_leaves(booster: xgboost.Booster, leaf_of: Callable[[float, int], float
         pairs = zip(tree["left_children"], tree["split_conditions"], strict=True)
         tree["split_conditions"] = [leaf_of(value, number) if left == -1 else value for left, value in pairs]
     return xgboost.Booster(model_file=bytearray(json.dumps(model).encode()))
-
-
-def _least_weight(classes: int) -> float:
-    """XGBoost's min_child_weight, the least sum of p (1 − p) in a leaf: its default 1 up to ten classes, less of more.
-
-    Of a thousand classes p is a thousandth at first, and a leaf of weight 1 would have to hold hundreds of rows.
-    """
-    return min(1.0, 10 / classes)
 
 
 class _Columns:

@@ -22,9 +22,8 @@ from sklearn.pipeline import Pipeline
 from features.errors import first_line
 from features.table.joined import JoinedTable
 from models.calibration import fit_sharpness, sharpened
-from models.columns.learnable import check_learnable
 from models.columns.selection import select_best
-from models.columns.workspace import Lessons, Workspace
+from models.columns.workspace import Lessons, Workspace, check_learnable
 from models.errors import ClassifierError
 from models.fitted import Arrays, array_of
 from models.heads.settings import ColumnsSettings, Settings

@@ -137,8 +137,7 @@ class _Learner:
 
     def say(self, model: Softmax) -> NDArray[np.float64]:
         """Logits (m, k) of the validation rows."""
-        logits: NDArray[np.float64] = model.logits(self._unseen).double().cpu().numpy()
-        return logits
+        return model.logits(self._unseen).double().cpu().numpy()
 
 
 def _mean(models: list[Softmax], shares: NDArray[np.float64]) -> Softmax:

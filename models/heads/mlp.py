@@ -215,8 +215,7 @@ class _Learner:
     def _say(self) -> NDArray[np.float32]:
         self._network.eval()
         parts = [self._network(part.to(self._device).float()).cpu() for part in torch.split(self._unseen, BATCH_ROWS)]
-        logits: NDArray[np.float32] = torch.cat(parts).numpy()
-        return logits
+        return torch.cat(parts).numpy()
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:

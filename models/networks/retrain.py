@@ -1,10 +1,15 @@
-"""Retrains a network in one of the ways of `regimes`: phase after phase, each from the best so far."""
+"""Retrains a network in one of the ways that the transfer-learning literature knows: what is trained, and how fast.
+
+It goes phase after phase, each from the best so far. Source of lp-ft: Kumar et al., Fine-Tuning can Distort Pretrained
+Features (2022): the first gradients from a new head undo some of what the network knows; those from a head that has
+been fitted do not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,26 +22,57 @@ from features.squares import Squares
 from features.storage import Json, digest
 from features.table.joined import JoinedTable
 from features.trunk.loaded import Loaded
+from models.card import Card
 from models.columns.workspace import Workspace
-from models.heads.softmax import Softmax
+from models.errors import SettingsError
+from models.heads.linear import LinearHead
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
 from models.networks.examples import Examples, FeatureExamples, ImageExamples
 from models.networks.network import Network, add_norms
-from models.networks.regimes import Phase, phases_of
 from models.networks.settings import (
+    FREEZE,
+    LP_FT,
     PHOTOGRAPHS,
+    SCRATCH,
     WHOLE,
     RetrainSettings,
     TrainingSettings,
     Views,
-    is_from_scratch,
-    starts_from_probe,
 )
 from models.networks.trainer import Trainer
 
 FORMAT = 2
 """Raised when the meaning of what is learnt, or of a checkpoint, changes."""
+
+HEAD_FIRST = 0.3
+"""Share of the schedule in which two-phase trains the head alone."""
+
+LOWER_RATE = 0.1
+"""The rest of two-phase learns at this share of the rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the training, which leaves `frozen` children alone: from where to where in the whole, as shares of it.
+
+    `rate` is its share of the learning rate.
+    """
+
+    name: str
+    frozen: tuple[str, ...]
+    start: float = 0.0
+    end: float = 1.0
+    rate: float = 1.0
+
+    def settings(self, settings: TrainingSettings) -> TrainingSettings:
+        """This phase's part of the whole training's settings."""
+        return replace(
+            settings,
+            epochs=max(1, round(self.end * settings.epochs) - round(self.start * settings.epochs)),
+            minutes=settings.minutes and (self.end - self.start) * settings.minutes,
+            learning_rate=self.rate * settings.rate,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,25 +104,10 @@ class Retraining:
         }
         return digest(what)
 
-    @property
-    def transfers(self) -> bool:
-        """Whether the network has learnt something before."""
-        return self.loaded.weights.pretrained
-
     def is_unchanging(self, phase: Phase) -> bool:
         """Whether the trunk gives the same features of an image throughout a phase: it is frozen, and sees it whole."""
         all_frozen = len(phase.frozen) == len(self.network.children_of_trunk())
         return all_frozen and self.views.whole and not self.training.first_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A linear head on the features that the network gives before training; `accuracy` and `log_loss` on validation."""
-
-    softmax: Softmax
-    seconds: float
-    accuracy: float
-    log_loss: float
 
 
 class Supply(Protocol):
@@ -99,12 +120,29 @@ class Supply(Protocol):
     def table(self) -> JoinedTable:
         """What the network's trunk gives of every image before training."""
 
-    def probe(self) -> Probe:
-        """A linear head that has learnt from this table."""
+    def probe(self) -> tuple[LinearHead, Card]:
+        """A linear head that has learnt from this table, and its card."""
 
 
 Train = Callable[[Trainer, str, str], None]
 """Runs a trainer to its end; told the name of the checkpoint's file, and what is being trained."""
+
+
+def phases_of(regime: str, children: Sequence[str]) -> list[Phase]:
+    """The phases of a regime for a trunk of these children; raises SettingsError for one that is not among them."""
+    everything = tuple(children)
+    if regime == "feature-extraction":
+        return [Phase(name="head", frozen=everything)]
+    if regime in ("finetune", LP_FT, SCRATCH):
+        return [Phase(name="all", frozen=())]
+    if regime == "two-phase":
+        first = Phase(name="head", frozen=everything, end=HEAD_FIRST)
+        return [first, Phase(name="all", frozen=(), start=HEAD_FIRST, rate=LOWER_RATE)]
+    count = regime.removeprefix(FREEZE)
+    if not count.isdecimal() or not 1 <= int(count) <= len(everything):
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(everything, 1))
+        raise SettingsError(f"`regime={regime}` names no child of the network: expected freeze:K with K of {numbered}")
+    return [Phase(name=f"after {everything[int(count) - 1]}", frozen=everything[: int(count)])]
 
 
 def plan_retraining(
@@ -114,7 +152,7 @@ def plan_retraining(
 
     Raises SettingsError for what does not go together. The network learns in place: `loaded` is then another.
     """
-    backbone, scratch = loaded.backbone, is_from_scratch(how.regime)
+    backbone, scratch = loaded.backbone, how.regime == SCRATCH
     training = how.training.resolved(resolve_precision(how.training.precision, device), from_scratch=scratch)
     views = how.views.over(WHOLE if source.mirror_matters else PHOTOGRAPHS)
     sha256 = loaded.sha256(backbone.node)
@@ -148,7 +186,7 @@ def plan_retraining(
 
 def retrain(plan: Retraining, supply: Supply, train: Train) -> tuple[NetworkClassifier, Epoch]:
     """Train phase after phase; returns the network at its best, and the epoch that this was."""
-    history = [_start_from_probe(plan, supply)] if starts_from_probe(plan.settings["regime"]) else []
+    history = [_start_from_probe(plan, supply)] if plan.settings["regime"] == LP_FT else []
     for number, phase in enumerate(plan.phases, 1):
         plan.network.freeze(phase.frozen)
         with _lesson(plan, phase, supply) as (module, examples):
@@ -177,20 +215,21 @@ def _lesson(plan: Retraining, phase: Phase, supply: Supply) -> Iterator[tuple[nn
 
 def _start_from_probe(plan: Retraining, supply: Supply) -> Epoch:
     """Let the network's head begin as the linear probe of its features; returns the probe as an epoch."""
-    table, probe = supply.table, supply.probe()
-    plan.network.head.load_state_dict({"weight": probe.softmax.weights, "bias": probe.softmax.bias})
+    table, (probe, card) = supply.table, supply.probe()
+    softmax = probe.softmax()
+    plan.network.head.load_state_dict({"weight": softmax.weights, "bias": softmax.bias})
     rows = table.rows["train"]
     losses = [
-        cross_entropy(probe.softmax.logits(torch.from_numpy(part.x)), torch.from_numpy(part.y).long(), reduction="sum")
+        cross_entropy(softmax.logits(torch.from_numpy(part.x)), torch.from_numpy(part.y).long(), reduction="sum")
         for part in table.batches("train")
     ]
     return Epoch(
         epoch=1,
         images=rows,
-        seconds=probe.seconds,
-        images_per_second=rows / probe.seconds,
+        seconds=card.fit_seconds,
+        images_per_second=rows / card.fit_seconds,
         learning_rate=0.0,
         loss=float(sum(losses)) / rows,
-        validation_loss=probe.log_loss,
-        validation_accuracy=probe.accuracy,
+        validation_loss=card.validation["log_loss"],
+        validation_accuracy=card.validation["accuracy"],
     )

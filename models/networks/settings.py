@@ -17,20 +17,10 @@ NETWORK = "network"
 FORMER_NETWORK = "finetune"
 """What it was called in the first release: on the command line, on its card and in the names of its files."""
 
-FREEZE = "freeze:"
+FREEZE, LP_FT, SCRATCH = "freeze:", "lp-ft", "scratch"
 
-REGIMES = ("feature-extraction", "freeze:K", "finetune", "two-phase", "lp-ft", "scratch")
+REGIMES = ("feature-extraction", f"{FREEZE}K", "finetune", "two-phase", LP_FT, SCRATCH)
 """The ways of retraining a network; K is a number of its children."""
-
-
-def is_from_scratch(regime: str) -> bool:
-    """Whether the network's weights are to be random."""
-    return regime == "scratch"
-
-
-def starts_from_probe(regime: str) -> bool:
-    """Whether the network's head begins as the linear probe of the features that it gives before training."""
-    return regime == "lp-ft"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +176,7 @@ class RetrainSettings:
         check_ranges(self, {"hidden": (0, 10**5)})
         if self.regime not in REGIMES and not self.regime.startswith(FREEZE):
             raise SettingsError(f"unknown `regime={self.regime}`: expected one of {', '.join(REGIMES)}")
-        if self.hidden and starts_from_probe(self.regime):
+        if self.hidden and self.regime == LP_FT:
             raise SettingsError(
                 f"`hidden={self.hidden}` does not go with {self.regime}, whose head is one linear layer: "
                 "leave it out, or give another `regime`"

@@ -16,18 +16,14 @@ WEIGHT = 3.0
 """How much the distance counts, where the loss on labels counts 1."""
 
 
-class Teacher:
-    """A frozen trunk that ends at the node that the pupil's ends at."""
+@torch.no_grad()
+def taught_features(teacher: Trunk, images: torch.Tensor) -> torch.Tensor:
+    """Features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them.
 
-    def __init__(self, trunk: Trunk) -> None:
-        (self.spec,) = trunk.specs
-        self._trunk = trunk
-
-    @torch.no_grad()
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Its features (n, c) or (n, c, …) of images (n, 3, s, s), normalised as the pupil takes them."""
-        features: torch.Tensor = self._trunk.module(images)[self.spec.node]
-        return features
+    The teacher is a frozen trunk whose one node is the one that the pupil's ends at.
+    """
+    features: torch.Tensor = teacher.module(images)[teacher.spec.node]
+    return features
 
 
 def distance(predicted: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -27,13 +27,14 @@ from torch.nn.utils import clip_grad_norm_, convert_conv2d_weight_memory_format
 from features.devices import PRECISIONS, is_out_of_memory, resolve_precision, to_device
 from features.errors import first_line
 from features.storage import replacing
+from features.trunk.trunk import Trunk
 from models.errors import TrainingError
 from models.networks.epochs import Epoch, OnEpoch, OnPulse, Pulse
 from models.networks.examples import Examples
 from models.networks.network import Network, decayed
 from models.networks.schedules import learning_rate
 from models.networks.settings import TrainingSettings
-from models.networks.teacher import WEIGHT, Teacher, distance
+from models.networks.teacher import WEIGHT, distance, taught_features
 
 MOMENTUM = 0.9
 
@@ -57,7 +58,7 @@ class Trainer:
         *,
         seed: int,
         before: Sequence[Epoch] = (),
-        teacher: Teacher | None = None,
+        teacher: Trunk | None = None,
     ) -> None:
         self.network = convert_conv2d_weight_memory_format(network, torch.channels_last)
         self.examples = examples
@@ -195,7 +196,7 @@ class Trainer:
         assert isinstance(self.network, Network)
         features = self.network.features(inputs)
         predicted = self.network.predict_teacher(features)
-        return self.network.classify(features), distance(predicted, self.teacher.features(inputs))
+        return self.network.classify(features), distance(predicted, taught_features(self.teacher, inputs))
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:

@@ -30,7 +30,11 @@ def measure_in_turn(
     with (
         progress("measurements", rounds * len(jobs)) as advance,
         ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), initializer=_ignore_advice, max_tasks_per_child=1
+            1,
+            multiprocessing.get_context("spawn"),
+            initializer=warnings.simplefilter,  # libraries' advice to programmers is of no use here
+            initargs=("ignore",),
+            max_tasks_per_child=1,
         ) as pool,
     ):
         for _ in range(rounds):
@@ -52,8 +56,3 @@ def measure_in_turn(
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """The median over rounds of one rate as a share of another."""
     return median(a / b for a, b in zip(above, below, strict=True))
-
-
-def _ignore_advice() -> None:
-    """Libraries' advice to programmers is of no use to who runs a benchmark."""
-    warnings.simplefilter("ignore")

@@ -74,25 +74,13 @@ def run_bench_features(config: BenchFeaturesConfig) -> None:
     sets = {FILES: str(photos), IN_MEMORY: config.dataset}
     for dataset in sets.values():
         open_source(dataset, SourceOptions(data_dir=config.data_dir))
-    jobs = {(network,): _job(config, network, sets) for network in config.network_names}
+    jobs = {(network,): Job(network=network, sets=sets, config=config) for network in config.network_names}
     runs = measure_in_turn(measure, jobs, config.rounds)
     measured = [figures(network, rounds, shared=device.type == "cpu") for (network,), rounds in runs.items()]
     content = {"sets": sets, "networks": [asdict(each) for each in measured]}
     write_json(folder / "features.json", asdict(about(asdict(config), device)) | content)
     _show(measured)
     result(f"written to {folder / 'features.json'}")
-
-
-def _job(config: BenchFeaturesConfig, network: str, sets: dict[str, str]) -> Job:
-    return Job(
-        network=network,
-        sets=sets,
-        data_dir=config.data_dir,
-        images=config.images,
-        device=config.device,
-        seconds=config.seconds,
-        scratch=config.out / "bench",
-    )
 
 
 def figures(network: str, rounds: Sequence[Measured], *, shared: bool) -> Figures:

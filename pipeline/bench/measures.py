@@ -28,6 +28,7 @@ from features.trunk.engine import ONNXRUNTIME, TORCH
 from features.trunk.loaded import open_network
 from features.trunk.spec import RANDOM, TrunkOptions
 from features.trunk.trunk import Trunk, build_trunk
+from pipeline.bench.config import BenchFeaturesConfig
 from pipeline.bench.textbook import extract_as_tutorials_do, tutorial_network
 from pipeline.costs import peak_bytes
 
@@ -60,15 +61,11 @@ Step = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One network, the sets by kind, and how long each part is measured."""
+    """One network, the sets by kind, and how they are measured."""
 
     network: str
     sets: dict[str, str]
-    data_dir: Path
-    images: int
-    device: str
-    seconds: float
-    scratch: Path
+    config: BenchFeaturesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +79,17 @@ class Measured:
 
 def measure(job: Job) -> Measured:
     """Do one job; meant for a process of its own."""
-    device = resolve_device(job.device)
+    config = job.config
+    device, scratch = resolve_device(config.device), config.out / "bench"
     trunk, flops = _trunk(job, device), _flops(job.network)
     sources = {kind: _source(job, dataset) for kind, dataset in job.sets.items()}
-    _ours(_first(sources[FILES], PARTS_OF), trunk, job.scratch)  # warms up, as each part is
-    rates = {f"{OURS}{kind}": _ours(source, trunk, job.scratch) for kind, source in sources.items()}
+    _ours(_first(sources[FILES], PARTS_OF), trunk, scratch)  # warms up, as each part is
+    rates = {f"{OURS}{kind}": _ours(source, trunk, scratch) for kind, source in sources.items()}
     held = peak_bytes()
     for name, step, where in _alone(job, trunk, sources[FILES], flops):
-        rates[name] = max(rates.get(name, 0), best_rate(step, where, job.seconds))
+        rates[name] = max(rates.get(name, 0), best_rate(step, where, config.seconds))
     if job.network == TEXTBOOK_NETWORK:
-        rates[f"{TEXTBOOK}{FILES}"] = _textbook(sources[FILES], trunk, job.scratch)
+        rates[f"{TEXTBOOK}{FILES}"] = _textbook(sources[FILES], trunk, scratch)
     return Measured(rates=rates, flops=flops, peak_bytes=held)
 
 
@@ -100,7 +98,7 @@ def _trunk(job: Job, device: torch.device, **options: Any) -> Trunk:
 
 
 def _source(job: Job, dataset: str) -> Source:
-    return _first(open_source(dataset, SourceOptions(data_dir=job.data_dir)), job.images)
+    return _first(open_source(dataset, SourceOptions(data_dir=job.config.data_dir)), job.config.images)
 
 
 def _first(source: Source, images: int) -> Source:

@@ -17,8 +17,6 @@ FEW = 10
 TIMES = 10
 """How many times the smallest class the largest may be."""
 
-NOTHING = np.empty(0, np.intp)
-
 
 def check_classes(facts: Facts) -> Iterator[Found]:
     """Imbalance, classes of few images, and classes that a split lacks."""
@@ -29,17 +27,18 @@ def check_classes(facts: Facts) -> Iterator[Found]:
     first, last = there[every[there].argmax()], there[every[there].argmin()]
     most, least = every[first], every[last]
     if most > TIMES * least:
-        yield _line(
-            "imbalance",
-            f"{names[first]} has {most / least:.0f} times the images of {names[last]} ({most:,} and {least:,}): "
-            "accuracy says little of the small classes, recall does",
+        yield Found(
+            code="imbalance",
+            sentence=f"{names[first]} has {most / least:.0f} times the images of {names[last]} ({most:,} and "
+            f"{least:,}): accuracy says little of the small classes, recall does",
         )
     few = counts.index[counts.get("train", every) < FEW]
     if len(few):
-        yield _line("few", f"{_classes(names[few])} fewer than {FEW} training images")
+        yield Found(code="few", sentence=f"{_classes(names[few])} fewer than {FEW} training images")
     for split in SPLITS:
         if split in counts and (counts[split] == 0).any():
-            yield _line("absent", f"{_classes(names[counts.index[counts[split] == 0]])} no {split} images")
+            lacking = names[counts.index[counts[split] == 0]]
+            yield Found(code="absent", sentence=f"{_classes(lacking)} no {split} images")
 
 
 def check_groups(facts: Facts) -> Iterator[Found]:
@@ -55,10 +54,6 @@ def check_groups(facts: Facts) -> Iterator[Found]:
             rows=rows,
             scores=np.zeros(len(rows)),
         )
-
-
-def _line(code: str, sentence: str) -> Found:
-    return Found(code=code, sentence=sentence, rows=NOTHING, scores=NOTHING.astype(np.float64))
 
 
 def _classes(names: np.ndarray) -> str:

@@ -21,7 +21,7 @@ def check_doubles(facts: Facts) -> Iterator[Found]:
         rows, others = _both_ways(first[conflicts], second[conflicts])
         yield Found(
             code="conflict",
-            sentence=f"{_have(rows, 'a double')}, or nearly one, under another label: one of the two is wrong",
+            sentence=f"{_doubled(rows)}, under another label: one of the two is wrong",
             rows=rows,
             others=others,
             scores=np.repeat(scores[conflicts], 2),
@@ -30,16 +30,16 @@ def check_doubles(facts: Facts) -> Iterator[Found]:
     if rest.any():
         yield Found(
             code="double",
-            sentence=f"{_have(second[rest], 'a double')}, or nearly one, that comes before: it teaches once",
+            sentence=f"{_doubled(second[rest])}, that comes before: it teaches once",
             rows=second[rest],
             others=first[rest],
             scores=scores[rest],
         )
 
 
-def _have(rows: NDArray[np.intp], what: str) -> str:
+def _doubled(rows: NDArray[np.intp]) -> str:
     count = len(np.unique(rows))
-    return f"{counted(count, 'image')} {'have' if count > 1 else 'has'} {what}"
+    return f"{counted(count, 'image')} {'have' if count > 1 else 'has'} a double, or nearly one"
 
 
 def _both_ways(first: NDArray[np.intp], second: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -67,7 +67,7 @@ def _leaked(
         where = "images of other folds" if facts.in_folds else "training or validation images"
         yield Found(
             code="leak",
-            sentence=f"{_have(rows, 'a double')}, or nearly one, among {where}: what accuracy says of them is too good",
+            sentence=f"{_doubled(rows)}, among {where}: what accuracy says of them is too good",
             rows=rows,
             others=others,
             scores=np.repeat(scores, 2)[kept],

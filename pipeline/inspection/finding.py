@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -64,8 +64,8 @@ class Found:
 
     code: str
     sentence: str
-    rows: NDArray[np.intp]
-    scores: NDArray[np.float64]
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     others: NDArray[np.intp] | None = None
     suggested: NDArray[np.intp] | None = None
 
@@ -140,8 +140,7 @@ def _listed(found: Found, facts: Facts) -> pd.DataFrame:
 def _foremost(found: Found) -> NDArray[np.intp]:
     """The places of the first SHOWN images, or pairs of them, each once."""
     pairs = found.rows[:, None] if found.others is None else np.sort([found.rows, found.others], axis=0).T
-    places: NDArray[np.intp] = np.sort(np.unique(pairs, axis=0, return_index=True)[1])[:SHOWN]
-    return places
+    return np.sort(np.unique(pairs, axis=0, return_index=True)[1])[:SHOWN]
 
 
 def _shown(found: Found, facts: Facts, place: int) -> Shown:

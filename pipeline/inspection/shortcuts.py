@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import precision_recall_fscore_support
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer
 
-from pipeline.inspection.classes import NOTHING
 from pipeline.inspection.finding import Facts, Found
 
 FOLDS = 5
@@ -56,8 +56,6 @@ def check_shortcuts(facts: Facts, seed: int) -> Iterator[Found]:
         code="shortcut",
         sentence=f"size, file size and mean colour alone tell {right:.0%} right ({best} alone {alone[best]:.0%}), "
         f"always the largest class {guess:.0%}{given}: a classifier may learn these instead of what is shown",
-        rows=NOTHING,
-        scores=NOTHING.astype(np.float64),
     )
 
 
@@ -65,8 +63,7 @@ def _probed(facts: Facts, seed: int) -> NDArray[np.intp]:
     """Some images, of those classes that every fold can learn: they are in as many families as there are folds."""
     some = np.random.default_rng(seed).permutation(len(facts.images))[:MOST_IMAGES]
     families = pd.Series(facts.families[some]).groupby(facts.labels[some]).transform("nunique")
-    probed: NDArray[np.intp] = some[families >= FOLDS]
-    return probed
+    return some[families >= FOLDS]
 
 
 def _clues(images: pd.DataFrame) -> pd.DataFrame:
@@ -80,15 +77,12 @@ def _probe(clues: pd.DataFrame, labels: NDArray[np.int32], families: NDArray[np.
     ranks = QuantileTransformer(output_distribution="normal", n_quantiles=min(QUANTILES, len(labels) // 2))
     probe = make_pipeline(ranks, LogisticRegression())
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    said: NDArray[np.int32] = cross_val_predict(probe, clues.to_numpy(np.float64), labels, groups=families, cv=folds)
-    return said
+    return cross_val_predict(probe, clues.to_numpy(np.float64), labels, groups=families, cv=folds)
 
 
 def _given_away(told: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """The classes that are nearly all found, and nearly nothing else with them."""
     classes: NDArray[np.int32] = np.unique(labels)
-    both = np.array([((told == label) & (labels == label)).sum() for label in classes])
-    recall = both / np.array([(labels == label).sum() for label in classes])
-    precision = both / np.maximum([(told == label).sum() for label in classes], 1)
+    precision, recall, *_ = precision_recall_fscore_support(labels, told, labels=classes, zero_division=0)
     given: NDArray[np.int32] = classes[(recall >= GIVEN_AWAY) & (precision >= GIVEN_AWAY)]
     return given

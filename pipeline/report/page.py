@@ -134,7 +134,9 @@ def cells(head: ContenderResult) -> tuple[str, ...]:
 
 def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str] | None) -> None:
     """Write `report.html` with `pictures`, data: URIs by key; None where images are not to be shown."""
-    pairs, nodes = _pairs(comparison), _node_rows(comparison)
+    every_pair, nodes = _pairs(comparison), _node_rows(comparison)
+    few_classes = len(comparison.classes) <= FEW_CLASSES
+    pairs = every_pair if few_classes else every_pair[:PAIRS]
     write_page(
         path,
         "report.html",
@@ -158,8 +160,8 @@ def write_report(path: Path, comparison: Comparison, pictures: Mapping[str, str]
         foremost=FOREMOST,
         pairs=pairs,
         anchors={(each.true, each.predicted): each.anchor for each in pairs if each.mistakes},
-        matrix=comparison.shipped.confusion_matrix if len(comparison.classes) <= FEW_CLASSES else None,
-        class_rows=_class_rows(comparison),
+        matrix=comparison.shipped.confusion_matrix if few_classes else None,
+        class_rows=_class_rows(comparison.shipped.by_class, every_pair),
         classes_shown=CLASSES_SHOWN,
         reliability_plot=reliability_plot,
         curve_plots=curve_plots,
@@ -199,43 +201,34 @@ def pictured(comparison: Comparison) -> list[str]:
 
 
 def _pairs(comparison: Comparison) -> list[Pair]:
-    """Which classes are taken for which, most often first; beyond FEW_CLASSES the PAIRS most frequent."""
+    """Which classes are taken for which, most often first, as far as that was kept."""
     shown: dict[tuple[int, int], list[Mistake]] = {}
     for mistake in comparison.mistakes:
         shown.setdefault((mistake.true, mistake.predicted), []).append(mistake)
+    shipped = comparison.shipped
+    counts = [(each.true, each.predicted, each.count) for each in shipped.confusions]
+    if shipped.confusion_matrix is not None:
+        matrix = enumerate(shipped.confusion_matrix)
+        wrong = [(i, j, count) for i, row in matrix for j, count in enumerate(row) if count and i != j]
+        counts = sorted(wrong, key=lambda each: -each[2])
     return [
         Pair(true=true, predicted=predicted, count=count, mistakes=tuple(shown.get((true, predicted), ())))
-        for true, predicted, count in _counts(comparison)
+        for true, predicted, count in counts
     ]
 
 
-def _counts(comparison: Comparison) -> list[tuple[int, int, int]]:
-    """Each true class, the class it is taken for, and in how many images, the most first."""
-    matrix = comparison.shipped.confusion_matrix
-    if matrix is None or len(matrix) > FEW_CLASSES:
-        return [(each.true, each.predicted, each.count) for each in comparison.shipped.confusions[:PAIRS]]
-    wrong = [(i, j, count) for i, row in enumerate(matrix) for j, count in enumerate(row) if count and i != j]
-    return sorted(wrong, key=lambda each: -each[2])
-
-
-def _class_rows(comparison: Comparison) -> list[ClassRow]:
+def _class_rows(classes: Sequence[ClassRates], pairs: Sequence[Pair]) -> list[ClassRow]:
     """Every class, from the worst to the best recall; those without images last."""
-    rows = [_class_row(comparison.shipped, number) for number in range(len(comparison.classes))]
+    rows = [
+        ClassRow(
+            number=number,
+            rates=rates,
+            interval=None if rates.recall is None else wilson(rates.recall, rates.support),
+            confused=next((pair for pair in pairs if pair.true == number), None),
+        )
+        for number, rates in enumerate(classes)
+    ]
     return sorted(rows, key=lambda row: 2.0 if row.rates.recall is None else row.rates.recall)
-
-
-def _class_row(head: ContenderResult, number: int) -> ClassRow:
-    rates = head.by_class[number]
-    wrong = [(each.count, each.predicted) for each in head.confusions if each.true == number]
-    if head.confusion_matrix is not None:
-        wrong = [(n, j) for j, n in enumerate(head.confusion_matrix[number]) if n and j != number]
-    count, predicted = max(wrong, key=lambda each: each[0], default=(0, 0))
-    return ClassRow(
-        number=number,
-        rates=rates,
-        interval=None if rates.recall is None else wilson(rates.recall, rates.support),
-        confused=Pair(true=number, predicted=predicted, count=count, mistakes=()) if count else None,
-    )
 
 
 def _title(comparison: Comparison) -> str:

@@ -68,13 +68,11 @@ def print_json(predictions: Iterable[Prediction], about: Mapping[str, Json]) -> 
 
 def print_csv(predictions: Iterable[Prediction]) -> None:
     """RFC 4180: lines end in CR LF, and what holds a comma, a quotation mark or an end of line is quoted."""
-    names = ("image", "class", "probability", "error")
-    result_text(_csv_line(names))
+    result_text(_csv_line(("image", "class", "probability", "error")))
     for prediction in predictions:
-        content: dict[str, Json] = {"error": prediction.error, "image": prediction.image}
-        for name, probability in prediction.likely(1):
-            content |= {"class": "" if prediction.is_open else name, "probability": probability}
-        result_text(_csv_line([_as_cell(content.get(name, "")) for name in names]))
+        name, probability = next(iter(prediction.likely(1)), ("", ""))
+        cells = (prediction.image, "" if prediction.is_open else name, probability, prediction.error)
+        result_text(_csv_line([_as_cell(cell) for cell in cells]))
 
 
 def print_rows(predictions: Iterable[Prediction], images: Sequence[str], classes: Sequence[str], most: int) -> None:

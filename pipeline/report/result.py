@@ -20,7 +20,6 @@ from pipeline.provenance import Provenance
 from pipeline.report.curve import Curves
 from pipeline.report.mistakes import Mistake
 from pipeline.report.reliability import Reliability
-from pipeline.report.shipping import Recommendation
 from pipeline.report.simultaneous import Difference
 from pipeline.report.statistics import Predicted, Scores
 
@@ -60,6 +59,14 @@ class ContenderResult(Scores, Predicted):
         """The names of the heads that it is made of."""
         parts = self.parameters.get("parts")
         return tuple(parts) if isinstance(parts, Mapping) else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The contender to ship, and why, in a sentence each."""
+
+    name: str
+    reasons: tuple[str, ...]
 
 
 SHOWN = (

@@ -1,11 +1,16 @@
-"""What the figures of a comparison say, in a line or two."""
+"""What the figures of a comparison say, in a line or two, and which contender to ship, by a rule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from pipeline.report.result import ContenderResult
+from models.networks.settings import NETWORK
+from pipeline.report.result import ContenderResult, Recommendation
 from pipeline.report.simultaneous import Difference
+
+CHEAP, DEAR = 0.1, 1.1
+"""A cost below so many times another is far lower, one above so many times it is higher."""
 
 
 def verdict(
@@ -75,3 +80,63 @@ def _trees(heads: Mapping[str, ContenderResult], behind: Sequence[str]) -> tuple
 def _round(images: int) -> int:
     """To two digits: no more of it is known."""
     return int(float(f"{images:.1e}"))
+
+
+def recommend(
+    heads: Mapping[str, ContenderResult],
+    behind: Collection[str],
+    behind_by_log_loss: Collection[str],
+    features_us: float | None,
+) -> Recommendation:
+    """The contender to ship, by test images, and what it costs; features take `features_us` microseconds an image.
+
+    1. Those are out that another is better than, as the images tell, in accuracy (`behind`) or in log-loss
+       (`behind_by_log_loss`). Where that leaves nobody, log-loss alone counts.
+    2. Of the others the one with the lowest log-loss is best.
+    3. It is shipped, unless another of them costs less than a tenth of it in one way, and at most a tenth more in
+       every other: in microseconds from an image to its class, bytes of the file, or seconds to fit, the search for
+       settings among them. Of several such, the one with the lowest log-loss is. What is not known does not count.
+    """
+    left = [name for name in heads if name not in behind and name not in behind_by_log_loss]
+    left = left or [name for name in heads if name not in behind_by_log_loss]
+    left.sort(key=lambda name: heads[name].log_loss)
+    best, costs = left[0], {name: _costs(name, heads[name], features_us) for name in left}
+    name = next((each for each in left if _far_cheaper(costs[each], costs[best])), best)
+    reasons = [f"{best} has the lowest log-loss, {heads[best].log_loss:.3f}, of those that are not ruled out."]
+    if way := _far_cheaper(costs[name], costs[best]):
+        reasons.append(
+            f"{name}, {heads[name].log_loss:.3f}, cannot be told from it and costs far less: "
+            f"{costs[name][way].said}, not {costs[best][way].said}."
+        )
+    ways = {"accuracy": behind, "log-loss": behind_by_log_loss}
+    out = {each: " and ".join(way for way in ways if each in ways[way]) for each in heads if each not in left}
+    if out:
+        reasons.append(f"Ruled out: {', '.join(f'{each} by {by}' for each, by in out.items())}.")
+    reasons.append(f"It takes {', '.join(each.said for each in costs[name].values())}.")
+    if heads[name].worse_than_guess:
+        reasons.append("On unseen images it is no better than a guess by the classes' frequencies.")
+    return Recommendation(name=name, reasons=tuple(reasons))
+
+
+@dataclass(frozen=True)
+class _Cost:
+    amount: float
+    said: str
+
+
+def _costs(name: str, head: ContenderResult, features_us: float | None) -> dict[str, _Cost]:
+    """What is known of its costs, by kind. A retrained network has its own features in its microseconds."""
+    us, seconds = head.predict_us_per_image, head.fit_seconds + head.tune_seconds
+    if us is not None and name != NETWORK:
+        us = None if features_us is None else us + features_us
+    image = {} if us is None else {"image": _Cost(us, f"{us:,.0f} µs an image")}
+    size = f"{head.bytes / 1e6:,.1f} MB" if head.bytes >= 1e6 else f"{head.bytes / 1e3:,.0f} kB"
+    return {**image, "file": _Cost(head.bytes, size), "fit": _Cost(seconds, f"{seconds:,.1f} s to fit")}
+
+
+def _far_cheaper(costs: Mapping[str, _Cost], others: Mapping[str, _Cost]) -> str | None:
+    """In which way one costs far less than another, if it does and is higher in none."""
+    both = [kind for kind in costs if kind in others]
+    if any(costs[kind].amount > DEAR * others[kind].amount for kind in both):
+        return None
+    return next((kind for kind in both if costs[kind].amount < CHEAP * others[kind].amount), None)

@@ -17,14 +17,13 @@ from models.columns.workspace import Workspace
 from models.errors import ModelsError
 from models.networks.retrain import Retraining
 from models.networks.settings import NETWORK
-from models.unseen import Unseen
 from pipeline.config import CompareConfig, RunConfig
 from pipeline.console import as_options, remark, result, result_prose, warn
 from pipeline.errors import ResultError
 from pipeline.provenance import about, command_line
 from pipeline.report.curve import worth
+from pipeline.report.html import thumbnails
 from pipeline.report.page import answer, pictured, summary_table, write_report
-from pipeline.report.pictures import thumbnails
 from pipeline.report.result import Comparison
 from pipeline.stages.curve import curve_beside
 from pipeline.stages.finetune import plans_beside, run_retraining
@@ -46,10 +45,10 @@ def run_compare(config: CompareConfig) -> None:
     with locked(folder):
         comparison = _found(folder, contest)
         if comparison is None:
-            measured, said = measure(contest)
-            comparison = _with_curve(measured, contest, config.learning.features.run)
-            comparison = _with_findings(comparison, said, contest, config.learning.features.run)
-            write_report(folder / REPORT, comparison, _pictures(comparison, contest))
+            comparison = _compared(contest)
+            source, keys = contest.opened.source, pictured(comparison)
+            pictures = thumbnails(source, keys, comparison.trunks[0]) if config.pictures else None
+            write_report(folder / REPORT, comparison, pictures)
             comparison.write(folder)
     _show(comparison, folder, contest.trained[comparison.recommended.name].path)
 
@@ -79,6 +78,7 @@ def prepare(config: CompareConfig) -> Contest:
         out_of_fold = run_folds([each.head for each in candidates], whole, learning, folds=folds, splits=splits)
     tuning = {name: search.tried for candidate in candidates for name, search in candidate.searches.items()}
     contest = Contest(
+        config=config,
         table=table,
         opened=opened,
         made=about({"command": command_line(), "excluded": excluded}, opened.device),
@@ -90,9 +90,7 @@ def prepare(config: CompareConfig) -> Contest:
         folds=folds,
         out_of_fold=out_of_fold,
         test_given=test_given,
-        heads={candidate.head.name: candidate.head for candidate in candidates} if config.curve else {},
-        pictures=config.pictures,
-        inspected=config.inspect,
+        heads={candidate.head.name: candidate.head for candidate in candidates},
     )
     return _with_retrained(contest, plans[_best_network(table, nodes)], run) if plans else contest
 
@@ -117,20 +115,18 @@ def _with_retrained(contest: Contest, plan: Retraining, run: RunConfig) -> Conte
     return replace(contest, trained={**contest.trained, NETWORK: retrained})
 
 
-def _with_curve(comparison: Comparison, contest: Contest, run: RunConfig) -> Comparison:
-    """The comparison with what more labels would bring, if that was asked for."""
-    if not contest.heads:
-        return comparison
-    heads = {name: (head, comparison[name].fit_seconds) for name, head in contest.heads.items()}
-    return replace(comparison, curves=curve_beside(heads, comparison.recommended.name, contest.table, run.out))
-
-
-def _with_findings(comparison: Comparison, said: Unseen, contest: Contest, run: RunConfig) -> Comparison:
-    """The comparison with what is wrong with the images, if that was asked for."""
-    if not contest.inspected:
-        return comparison
-    found = inspect(contest.opened, contest.table, run, said, in_folds=contest.folds > 0)
-    return replace(comparison, findings=found.findings)
+def _compared(contest: Contest) -> Comparison:
+    """The comparison, with what more labels would bring and what is wrong with the images where that was asked for."""
+    comparison, said = measure(contest)
+    config, run = contest.config, contest.config.learning.features.run
+    if config.curve:
+        heads = {name: (head, comparison[name].fit_seconds) for name, head in contest.heads.items()}
+        curves = curve_beside(heads, comparison.recommended.name, contest.table, run.out)
+        comparison = replace(comparison, curves=curves)
+    if config.inspect:
+        found = inspect(contest.opened, contest.table, run, said, in_folds=contest.folds > 0)
+        comparison = replace(comparison, findings=found.findings)
+    return comparison
 
 
 def _found(folder: Path, contest: Contest) -> Comparison | None:
@@ -146,13 +142,6 @@ def _found(folder: Path, contest: Contest) -> Comparison | None:
         return None  # one was deleted and trained again
     remark("compare: reused")
     return comparison
-
-
-def _pictures(comparison: Comparison, contest: Contest) -> dict[str, str] | None:
-    """What the page shows, by key; None where it is to show none."""
-    if not contest.pictures:
-        return None
-    return thumbnails(contest.opened.source, pictured(comparison), comparison.trunks[0])
 
 
 def _test_keys(table: JoinedTable) -> NDArray[np.object_]:

@@ -21,15 +21,15 @@ from features.table.joined import JoinedTable
 from features.trunk.loaded import open_network
 from features.trunk.spec import RANDOM, NetworkOptions, TrunkOptions
 from features.trunk.trunk import cut_trunk
-from models.card import load_classifier, read_card, save_classifier
+from models.card import Card, load_classifier, read_card, save_classifier
 from models.columns.workspace import Workspace
 from models.heads.linear import LinearHead
 from models.heads.registry import make_head
 from models.heads.settings import LinearSettings
 from models.networks.classifier import NetworkClassifier
 from models.networks.epochs import Epoch
-from models.networks.retrain import Probe, Retraining, plan_retraining, retrain
-from models.networks.settings import FORMER_NETWORK, NETWORK, RetrainSettings, is_from_scratch
+from models.networks.retrain import Retraining, plan_retraining, retrain
+from models.networks.settings import FORMER_NETWORK, NETWORK, SCRATCH, RetrainSettings
 from pipeline.config import FinetuneConfig, RunConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
 from pipeline.stages.heads import Trained, train_heads
@@ -58,7 +58,7 @@ def plans_beside(opened: Opened, how: RetrainSettings, seed: int) -> dict[str, R
     """
     plans = {}
     for network, loaded in zip(opened.trunk.each(), opened.networks, strict=True):
-        if is_from_scratch(how.regime) or loaded.backbone.node not in loaded.nodes:
+        if how.regime == SCRATCH or loaded.backbone.node not in loaded.nodes:
             loaded = open_network(_weighted(network, how), seed=seed)
         plan = plan_retraining(opened.source, loaded, how, seed=seed, device=opened.device)
         plans[loaded.backbone.name] = plan
@@ -66,7 +66,7 @@ def plans_beside(opened: Opened, how: RetrainSettings, seed: int) -> dict[str, R
 
 
 def _weighted(network: NetworkOptions, how: RetrainSettings) -> NetworkOptions:
-    return replace(network, weights=RANDOM) if is_from_scratch(how.regime) else network
+    return replace(network, weights=RANDOM) if how.regime == SCRATCH else network
 
 
 def run_retraining(plan: Retraining, run: RunConfig) -> Trained:
@@ -103,7 +103,7 @@ def network_path(plan: Retraining, out: Path) -> Path:
 
 
 def _learn(plan: Retraining, run: RunConfig, path: Path) -> tuple[NetworkClassifier, Epoch]:
-    if not plan.transfers and not is_from_scratch(plan.settings["regime"]):
+    if not plan.loaded.weights.pretrained and plan.settings["regime"] != SCRATCH:
         warn("random weights: the network has learnt nothing yet, so this is no transfer learning (see --weights)")
     detail(f"training sees {views_in_words(plan.views)}")
     learnt, best = retrain(plan, _Supply(plan, run), partial(train, folder=path.parent))
@@ -128,18 +128,12 @@ class _Supply:
         trunk = cut_trunk(loaded, TrunkOptions(precision=self.plan.training.precision), self.plan.device)
         return extract_table(self.plan.source, [trunk], self.run)
 
-    def probe(self) -> Probe:
+    def probe(self) -> tuple[LinearHead, Card]:
         weights = self.plan.loaded.weights.reopen
         probe = Candidate(head=make_head(LinearSettings.head, seed=self.plan.seed, device=self.plan.device))
         with Workspace() as workspace:
             heads = train_heads([probe], self.table, workspace, self.run, weights=weights)
         trained = heads[LinearSettings.head]
         assert isinstance(trained.head, LinearHead)
-        validation = trained.card.validation
-        detail(f"training starts from it, {accuracy_in_words(validation['accuracy'])}")
-        return Probe(
-            softmax=trained.head.softmax(),
-            seconds=trained.card.fit_seconds,
-            accuracy=validation["accuracy"],
-            log_loss=validation["log_loss"],
-        )
+        detail(f"training starts from it, {accuracy_in_words(trained.card.validation['accuracy'])}")
+        return trained.head, trained.card

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -72,59 +72,36 @@ def train_heads(
     What is part of another as well is trained once. `weights` are what the table's networks can be built from again,
     `excluded` counts the images that were left out, for their cards.
     """
-    training = _Training(table, _fitting(run, table, workspace), weights, run.out / "models" / table.name, excluded)
+    training = _Training(table=table, workspace=workspace, run=run, weights=weights, excluded=excluded)
     return {candidate.head.name: training.of(candidate) for candidate in candidates}
 
 
-Fit = Callable[[Head, OnStep], Head]
-"""Has a head learn."""
-
-
-def _fitting(run: RunConfig, table: JoinedTable, workspace: Workspace) -> Fit:
-    """How heads learn from a table: in this process, or together in a cluster's workers, who read a part of it each."""
-
-    def here(head: Head, on_step: OnStep) -> Head:
-        return head.fit(table, workspace, on_step)
-
-    if run.on == HERE:
-        return here
-    from models.cluster import fit_on_ray  # an extra, which has been found while features were made
-
-    def there(head: Head, on_step: OnStep) -> Head:
-        if isinstance(head, ColumnsHead) and head.shared and rows_of_both(table.rows) >= FEW_ROWS:
-            fit_on_ray(run.address, head, table, on_step)
-            return head
-        remark(f"{head.name} learns here: {'so few images do' if head.shared else 'it cannot be learnt in parts'}")
-        return here(head, on_step)
-
-    return there
-
-
+@dataclass(frozen=True, kw_only=True)
 class _Training:
-    """Trains heads on one table, each once, in folders below `out`."""
+    """Trains heads on one table, each once."""
 
-    def __init__(self, table: JoinedTable, fit: Fit, weights: str, out: Path, excluded: int) -> None:
-        self._table = table
-        self._fit = fit
-        self._weights = weights
-        self._out = out
-        self._excluded = excluded
-        self._trained: dict[str, Trained] = {}
+    table: JoinedTable
+    workspace: Workspace
+    run: RunConfig
+    weights: str
+    excluded: int
+    trained: dict[str, Trained] = field(default_factory=dict)
 
     def of(self, candidate: Candidate) -> Trained:
         """A head trained, its parts before it, or found trained."""
-        head = candidate.head
-        if head.name not in self._trained:
-            path = self._out / classifier_folder(head, self._table) / f"{head.name}{head.suffixes[0]}"
+        head, table = candidate.head, self.table
+        if head.name not in self.trained:
+            folder = self.run.out / "models" / table.name / classifier_folder(head, table)
+            path = folder / f"{head.name}{head.suffixes[0]}"
             if not path.with_suffix(".json").exists():
                 head.take([part for part in (self.of(each).head for each in candidate.parts) if isinstance(part, Head)])
             with locked(path.parent):
                 found = path.with_suffix(".json").exists()  # if only by a run that this one waited for
                 learnt, card = self._found(path) if found else self._learn(candidate, path)
-            self._trained[head.name] = Trained(
-                head=learnt, card=card, path=path, table=self._table, tune_seconds=candidate.tune_seconds
+            self.trained[head.name] = Trained(
+                head=learnt, card=card, path=path, table=table, tune_seconds=candidate.tune_seconds
             )
-        return self._trained[head.name]
+        return self.trained[head.name]
 
     def _found(self, path: Path) -> tuple[Classifier, Card]:
         learnt, card = load_classifier(path)
@@ -135,14 +112,14 @@ class _Training:
         return learnt, card
 
     def _learn(self, candidate: Candidate, path: Path) -> tuple[Classifier, Card]:
-        head, table = candidate.head, self._table
+        head, table = candidate.head, self.table
         with progress(f"{head.name} learns", head.steps(), foreseen=False) as advance:
             self._fit(head, lambda step: advance(1, step.note))
         if candidate.searches:
             head.learned_ |= {"tune_seconds": candidate.tune_seconds, "tried": candidate.tried}
         scores = score(head.unseen_.probabilities, head.unseen_.labels)
         validation = {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
-        save_classifier(head, table, path.parent, weights=self._weights, validation=validation, excluded=self._excluded)
+        save_classifier(head, table, path.parent, weights=self.weights, validation=validation, excluded=self.excluded)
         remark(f"{head.name}: learnt in {head.fit_seconds_:.1f} s, {scores.accuracy:.1%} of unseen images right")
         detail(", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in head.learned_.items()))
         detail(str(path))
@@ -153,9 +130,20 @@ class _Training:
             )
         return head, read_card(path.with_suffix(".json"))
 
+    def _fit(self, head: Head, on_step: OnStep) -> None:
+        """Have a head learn: in this process, or in a cluster's workers together, who read a part of the table each."""
+        if self.run.on != HERE:
+            from models.cluster import fit_on_ray  # an extra, which has been found while features were made
+
+            if isinstance(head, ColumnsHead) and head.shared and rows_of_both(self.table.rows) >= FEW_ROWS:
+                fit_on_ray(self.run.address, head, self.table, on_step)
+                return
+            remark(f"{head.name} learns here: {'so few images do' if head.shared else 'it cannot be learnt in parts'}")
+        head.fit(self.table, self.workspace, on_step)
+
     @cached_property
     def _guess(self) -> float:
-        return log_loss_of_guess(self._table)
+        return log_loss_of_guess(self.table)
 
 
 def _short(value: object) -> str:

@@ -28,8 +28,7 @@ from pipeline.inspection.labels import check_labels
 from pipeline.inspection.pixels import check_odd, check_pixels
 from pipeline.inspection.shortcuts import check_shortcuts
 from pipeline.provenance import about, command_line
-from pipeline.report.html import write_page
-from pipeline.report.pictures import thumbnails
+from pipeline.report.html import thumbnails, write_page
 from pipeline.stages.folds import run_folds
 from pipeline.stages.heads import make_heads
 from pipeline.stages.likeness import Likeness, run_likeness

@@ -16,14 +16,14 @@ from features.table.table import Rows
 from models.columns.nodes import NodeScores
 from models.heads.head import Classifier, Head, Probabilities
 from models.unseen import Unseen
+from pipeline.config import CompareConfig
 from pipeline.provenance import Provenance
 from pipeline.report.mistakes import find_mistakes
 from pipeline.report.reliability import reliability
 from pipeline.report.result import FORMAT, Comparison, ContenderResult, Tuning
-from pipeline.report.shipping import recommend
 from pipeline.report.simultaneous import compare_all
-from pipeline.report.statistics import Scores, count_predicted, log_likelihoods, log_loss_of_guess, score
-from pipeline.report.verdict import ruled_out, verdict
+from pipeline.report.statistics import count_predicted, log_likelihoods, log_loss_of_guess, score
+from pipeline.report.verdict import recommend, ruled_out, verdict
 from pipeline.stages.folds import splits_in_folds
 from pipeline.stages.heads import Trained
 from pipeline.stages.opened import Opened
@@ -34,15 +34,15 @@ PREDICT_REPEATS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """All that is to be compared: the table, who learnt from it by name, and what led there or failed.
+    """All that is to be compared as `config` says: the table, who learnt from it by name, and what led there or failed.
 
     `network_us` is what features of each network cost an image, also of those that were not selected; `opened` has the
     images and the networks, `made` is of this run. Where `folds` is above 0 the contenders are judged by what they said
     `out_of_fold`, and a test split that was `test_given` is looked at last. Of one of `heads`, as they were before they
-    learnt, there will be a label curve. The report has `pictures` and findings about the images, if these are
-    `inspected`.
+    learnt, there may be a label curve.
     """
 
+    config: CompareConfig
     table: JoinedTable
     opened: Opened
     made: Provenance
@@ -55,8 +55,6 @@ class Contest:
     out_of_fold: Mapping[str, Unseen]
     test_given: bool
     heads: Mapping[str, Head]
-    pictures: bool
-    inspected: bool
 
     @property
     def folder_name(self) -> str:
@@ -68,9 +66,9 @@ class Contest:
             "nodes": asdict(self.nodes) if self.nodes else None,
             "failed": self.failed,
             "folds": self.folds,
-            "curve": bool(self.heads),
-            "pictures": self.pictures,
-            "inspected": self.inspected,
+            "curve": self.config.curve,
+            "pictures": self.config.pictures,
+            "inspected": self.config.inspect,
         }
         return f"{self.table.name}-{digest(what)[:8]}"
 
@@ -107,7 +105,7 @@ def measure(contest: Contest) -> tuple[Comparison, Unseen]:
     differences, by_log_loss = (
         compare_all(list(heads), scores, tested.groups, folds=contest.folds) for scores in (right, likely)
     )
-    features_us = us_per_image(table)
+    features_us, given = us_per_image(table), contest.folds and contest.test_given
     recommended = recommend(heads, ruled_out(differences), ruled_out(by_log_loss), features_us)
     comparison = Comparison(
         dataset=table.dataset,
@@ -128,7 +126,7 @@ def measure(contest: Contest) -> tuple[Comparison, Unseen]:
         log_loss_differences=by_log_loss,
         verdict=verdict(heads, differences, by_log_loss, len(y)),
         recommended=recommended,
-        given_test=_given_test(contest, on_test[recommended.name][0], test.y),
+        given_test=score(on_test[recommended.name][0], test.y, table.alike("test")) if given else None,
         mistakes=find_mistakes(said[recommended.name], tested.rows, tested.beside),
         curves={},
         findings=(),
@@ -158,11 +156,6 @@ def _out_of_fold(contest: Contest) -> Tested:
     }
     beside = held.with_splits(np.full(len(held.keys), "train"))
     return Tested(rows=rows, groups=view.alike("test"), said=said, beside=beside)
-
-
-def _given_test(contest: Contest, probabilities: Probabilities, y: NDArray[np.int32]) -> Scores | None:
-    given = contest.folds and contest.test_given
-    return score(probabilities, y, contest.table.alike("test")) if given else None
 
 
 def _predictions(item: Trained, table: JoinedTable, test: Rows) -> tuple[Probabilities, float | None]:

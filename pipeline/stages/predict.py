@@ -1,4 +1,7 @@
-"""Classify images with a saved classifier, through the very trunk and preprocessing that its card names."""
+"""Classify images with a saved classifier, through the very trunk and preprocessing that its card names.
+
+Or with a network as it is, as ImageNet's classes: nothing is learnt here.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,20 @@ from math import floor
 from pathlib import Path
 
 import numpy as np
+from torchvision.models import get_model_weights
 
 from features.devices import resolve_device
 from features.loop import run_batches
 from features.sources.files import read_file
 from features.sources.folders import files_below
 from features.storage import Json, digest
+from features.trunk.loaded import open_backbone
+from features.trunk.spec import AUTO, IMAGENET, NAMED_WEIGHTS
 from features.trunk.trunk import Trunk
+from features.trunk.weights import Weights
 from models.card import Card, load_classifier, load_unseen
 from models.heads.head import Classifier
-from models.networks.classifier import NetworkClassifier
+from models.networks.classifier import NetworkClassifier, logits_trunk
 from models.trained import trunks_of
 from pipeline.classifier_config import ClassifierConfig, PredictConfig
 from pipeline.console import progress, remark, result, warn
@@ -30,6 +37,9 @@ from pipeline.errors import PredictError
 from pipeline.report.prediction_file import check_place, write_predictions
 from pipeline.report.predictions import Prediction, print_csv, print_json, print_rows
 from pipeline.report.reliability import answer
+
+LIKELY = 5
+"""Classes that are shown of each image where they are ImageNet's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +85,24 @@ def run_predict(model: Path, images: Sequence[Path], config: PredictConfig) -> N
     if not images:
         raise PredictError(f"{model} came alone: give a classifier, and then image files or folders that hold some")
     give_predictions(open_predictor(model, config), images, config)
+
+
+def run_imagenet(images: Sequence[Path], config: PredictConfig) -> None:
+    """Print the most likely of ImageNet's classes for each image; raises PredictError for those that are unreadable."""
+    device, name, weights = resolve_device(config.device), config.backbone or "alexnet", config.weights or IMAGENET
+    if weights != IMAGENET and weights in (AUTO, *NAMED_WEIGHTS):
+        raise PredictError(f"--imagenet came with {weights} weights: expected imagenet or a file of all its weights")
+    backbone = open_backbone(name, 0)
+    network = backbone.whole()
+    recipe = Weights.parse(weights).load(backbone, network)
+    classifier = NetworkClassifier(seed=0, device=device)
+    classifier.classes_ = tuple(get_model_weights("alexnet")["DEFAULT"].meta["categories"])
+    trunk = logits_trunk(network, name, Path(weights).name, recipe, device)
+    if trunk.dims != (len(classifier.classes_),):
+        raise PredictError(f"--imagenet came with {name}, which knows {trunk.dims[0]:,} classes, not ImageNet's")
+    about: dict[str, Json] = {"classifier": f"{name}, ImageNet", "trunks": [trunk.spec.to_json()]}
+    predictor = Predictor(head=classifier, trunks=[trunk], about=about, identity=trunk.spec.weights_sha256)
+    give_predictions(predictor, images, config, most=LIKELY)
 
 
 def open_predictor(model: Path, told: ClassifierConfig) -> Predictor:

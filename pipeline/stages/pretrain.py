@@ -27,11 +27,10 @@ from features.trunk.backbone import Backbone
 from features.trunk.bundled import TrunkCard
 from features.trunk.loaded import open_backbone
 from features.trunk.spec import TrunkOptions
-from features.trunk.trunk import build_trunk
+from features.trunk.trunk import Trunk, build_trunk
 from models.errors import TrainingError
 from models.networks.examples import ImageExamples
 from models.networks.network import Network, add_norms, exported_trunk
-from models.networks.teacher import Teacher
 from models.networks.trainer import Trainer
 from pipeline.config import PretrainConfig
 from pipeline.console import accuracy_in_words, detail, remark, warn
@@ -75,7 +74,7 @@ class _Pretraining:
 
     source: Source
     backbone: Backbone
-    teacher: Teacher | None
+    teacher: Trunk | None
     config: PretrainConfig
     device: torch.device
 
@@ -107,7 +106,12 @@ class _Pretraining:
 
 
 def _reuse(plan: _Pretraining) -> Path:
-    card = read_card(plan.folder)
+    """The trunk that is there; raises TrainingError where its card is damaged, or the trunk is another."""
+    try:
+        card = TrunkCard.read(plan.folder / CARD)
+        card.check(plan.trunk)
+    except TrunkError as error:
+        raise TrainingError(f"{error}: delete {plan.folder} and train again") from error
     remark(f"pretrain: reused, {accuracy_in_words(card.accuracy)}")
     if plan.config.run.retry_bad:
         retried_too_late(plan.folder)
@@ -146,17 +150,7 @@ def _learn(plan: _Pretraining, network: Network) -> None:
     detail(f"{len(trainer.history)} epochs, the best is {best.epoch}")
 
 
-def read_card(folder: Path) -> TrunkCard:
-    """The card of a finished trunk; raises TrainingError where it is damaged, or the trunk is another."""
-    try:
-        card = TrunkCard.read(folder / CARD)
-        card.check(folder / TRUNK)
-    except TrunkError as error:
-        raise TrainingError(f"{error}: delete {folder} and train again") from error
-    return card
-
-
-def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
+def _teacher(config: PretrainConfig, device: torch.device) -> Trunk | None:
     if config.teacher is None:
         return None
     network = config.network
@@ -164,7 +158,7 @@ def _teacher(config: PretrainConfig, device: torch.device) -> Teacher | None:
     trunk = build_trunk(options, device, seed=config.run.seed)
     if not trunk.spec.pretrained:
         raise ConfigError(f"--teacher {config.teacher} has random weights: give imagenet, bundled or a file")
-    return Teacher(trunk)
+    return trunk
 
 
 def _write_trunk(plan: _Pretraining) -> None:

@@ -205,7 +205,8 @@ def test_predict_py_needs_nothing_of_this_project(
 @pytest.mark.parametrize("kind", ["16 bits", "transparent", "palette", "turned", "CMYK", "1 bit"])
 def test_predict_py_takes_pixels_as_treehead_does(kind: str, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (9, 5, 4), dtype=np.uint8)
-    image, path, more = Image.fromarray(colours[..., :3]), tmp_path / "image.png", {}
+    image, path = Image.fromarray(colours[..., :3]), tmp_path / "image.png"
+    more: dict[str, Any] = {}
     if kind == "16 bits":
         image = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
     elif kind == "turned":
@@ -219,7 +220,7 @@ def test_predict_py_takes_pixels_as_treehead_does(kind: str, tmp_path: Path) -> 
         image = Image.fromarray(colours) if kind == "transparent" else image.convert("1")
     image.save(path, **more)
     expected = decode(path.read_bytes())
-    assert np.array_equal(standalone.read(str(path)), np.broadcast_to(expected, (*expected.shape[:2], 3)))
+    assert np.array_equal(np.asarray(standalone.read(str(path))), np.broadcast_to(expected, (*expected.shape[:2], 3)))
 
 
 def test_predict_py_says_of_each_image_what_is_wrong_and_goes_on(

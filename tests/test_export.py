@@ -21,6 +21,7 @@ from PIL import Image
 from benchmarks.export import DEFECTS
 from features.errors import TrunkError
 from features.sources.decode import decode
+from features.trunk.engine import onnx_forward
 from features.trunk.exported import FEATURES, IMAGES, PREPARED, export_square, export_trunk
 from features.trunk.trunk import Trunk
 from models.card import load_classifier, read_card
@@ -77,6 +78,17 @@ def test_a_trunk_gives_its_features(pool: str) -> None:
     assert np.array_equal(found, found.astype(np.float16))
     assert found == pytest.approx(expected, abs=2e-3)
     assert np.array_equal(np.hstack(trunk.forward(images)), expected)  # it is still frozen
+
+
+@pytest.mark.parametrize("pool", ["none", "avg3x3", "avg4x4", "avg5x5"])
+def test_a_trunk_of_onnx_runtime_gives_the_very_features(pool: str) -> None:
+    tiny = make_tiny_trunk("early")
+    forward = onnx_forward(tiny.module, ["early"], 16)
+    assert forward
+    trunk = Trunk([replace(tiny.spec, pool=pool)], tiny.module, CPU, forward=forward)
+    images = torch.randint(0, 256, (50, 3, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    found = run(export_trunk(trunk), FEATURES, prepared=images.permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(found, np.hstack(trunk.forward(images)))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 import torch
 from torch import nn
+from torch.nn import functional
 
 from features.errors import TrunkError, first_line
 from features.trunk.engine import exported
@@ -71,9 +72,27 @@ def _normalised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float
 
 
 def _pooled(output: torch.Tensor, pool: str) -> torch.Tensor:
-    """As `pool_output` does it; over a grid, by the share of each place in each mean, as ONNX has no such pooling."""
-    if not grid_of(pool):
+    """As `pool_output` does it; over a grid by sums, as ONNX has no such pooling.
+
+    They are taken in the order that torch's own has on CPUs: so features are those of the table to the last digit, and
+    no neighbour or threshold is another.
+    """
+    grid = grid_of(pool)
+    if not grid:
         return pool_output(output, pool)
-    height, width = output.shape[2:]
-    shares = pool_output(torch.eye(height * width).view(-1, 1, height, width), pool)
-    return torch.matmul(output.flatten(start_dim=2), shares).flatten(start_dim=1)
+    (rows, heights), (columns, widths) = (_windows(size, grid) for size in output.shape[2:])
+    padded = functional.pad(output, (0, 1, 0, 1))
+    lines = [padded[:, :, row] for row in rows]
+    total = sum(line[:, :, :, column] for line in lines for column in columns)
+    return (total / heights[:, None] / widths).flatten(start_dim=1)
+
+
+def _windows(size: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each cell of a grid covers of `size` places: the first of each, the second and so on, and how many.
+
+    It is (longest, cells); `size`, the place after the last, stands where a cell has no more.
+    """
+    cells = min(grid, size)
+    ends = torch.tensor([(start * size // cells, -(-(start + 1) * size // cells)) for start in range(cells)])
+    places = ends[:, 0] + torch.arange(int((ends[:, 1] - ends[:, 0]).max()))[:, None]
+    return torch.where(places < ends[:, 1], places, size), ends[:, 1] - ends[:, 0]

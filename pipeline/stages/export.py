@@ -19,6 +19,7 @@ from models.card import Card, load_classifier
 from models.export.classifier import export_classifier
 from models.export.heads import export_head
 from models.heads.head import Classifier, Probabilities
+from models.networks.settings import NETWORK
 from models.trained import trunks_of
 from pipeline.classifier_config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
@@ -43,7 +44,8 @@ class _Subject:
     @property
     def advice(self) -> str:
         """What to do where its images' probabilities are others."""
-        if all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks):
+        is_exact = all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks)
+        if is_exact or self.card.head == NETWORK:
             return TRY_AGAIN
         return f"make its table with --precision {FP32} --decoder {PILLOW}, as the file computes, and train again"
 

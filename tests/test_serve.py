@@ -490,7 +490,7 @@ def test_a_signal_lets_what_runs_finish(trees: Path, photos: list[Path], number:
         while True:  # until it no longer listens
             try:
                 socket.create_connection(("127.0.0.1", connection.port)).close()
-            except ConnectionRefusedError:
+            except ConnectionError:
                 break
         connection.send(content[100:])
         answer = connection.getresponse()

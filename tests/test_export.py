@@ -32,7 +32,7 @@ from models.heads.registry import HEADS
 from models.heads.settings import XgbSettings
 from pipeline.errors import ExportError
 from pipeline.export import standalone
-from pipeline.export.gate import check_features, session
+from pipeline.export.gate import Checked, agreement, check_features, session
 from pipeline.export.origin import table_of
 from tests.conftest import CPU, EXACT, ROOT, SMALL, Run, make_tiny_trunk, refused
 from tests.test_heads import MemoryTable, fitted, toy_rows, trees
@@ -290,12 +290,28 @@ def test_nothing_is_written_where_pixels_are_taken_otherwise(
 
 
 def test_a_table_in_less_precision_than_the_file(
-    split_photos: Path, treehead: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    split_photos: Path, treehead: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert treehead("xgb", split_photos, *SMALL, "--precision", "bf16") == 0
-    monkeypatch.setattr("pipeline.stages.export.BY_PIXELS", 1e-6)  # colours are told apart in any precision
-    line = refused(treehead, capsys, "export", next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib")))
-    assert "not exported: by pixels of 30 images ONNX Runtime is up to" in line
+    model = next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
+    assert treehead("export", model) == 0
+    card, _ = exported_card(Path("model.onnx"))
+    assert card["checks"]["pixels"]["off"] < 1e-2
+    assert card["checks"]["pixels, where it takes features in bf16"]["same"] == 1.0
+    assert "from pixels, where it takes features in bf16: 30 images" in capsys.readouterr().err
+
+
+def test_a_table_in_less_precision_that_gives_other_classes(
+    split_photos: Path, treehead: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def others(keys: Any, said: Any, theirs: Any, *, by: str, **more: Any) -> Checked:  # colours are easily told apart
+        return agreement(keys, said, theirs[:, ::-1] if "bf16" in by else theirs, by=by, **more)
+
+    assert treehead("xgb", split_photos, *SMALL, "--precision", "bf16") == 0
+    monkeypatch.setattr("pipeline.stages.export.agreement", others)
+    model = next(Path("artifacts").glob("models/*/xgb-*/xgb.joblib"))
+    line = refused(treehead, capsys, "export", model)
+    assert "not exported: by features in bf16 of 30 images" in line
     assert line.endswith("make its table with --precision fp32 --decoder pillow, as the file computes, and train again")
     assert not list(Path().rglob("*.onnx"))
 

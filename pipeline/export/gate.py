@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import DecodeError, first_line
-from features.loop import in_order
+from features.loop import in_order, run_batches
 from features.sources.decode import decode
 from features.sources.source import Source
 from features.table.joined import JoinedTable
@@ -120,11 +121,12 @@ def agreement(
 ) -> Checked:
     """How far `theirs` are those that the classifier `said` of images; raises ExportError where that is too far."""
     checked = off_by(said, theirs)
+    expected = f"{most:g} at most and {SAME_CLASS:.1%}" if most < 1 else f"{SAME_CLASS:.1%}"
     if checked.off > most or checked.same < SAME_CLASS:
         raise ExportError(
             f"not exported: by {by} of {checked.images:,} images ONNX Runtime is up to {checked.off:.2g} off the "
             f"classifier's probabilities ({keys[_distances(said, theirs).argmax()]}), and says its class of "
-            f"{checked.same:.2%}: expected {most:g} at most and {SAME_CLASS:.1%}, {advice}"
+            f"{checked.same:.2%}: expected {expected}, {advice}"
         )
     return checked
 
@@ -183,6 +185,12 @@ class Pixels:
 
         parts = (keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER))
         return _gathered(in_order(say, parts, torch.device("cpu")), len(keys), "pixels to classes")
+
+    def said_here(self, head: Classifier, keys: Sequence[str]) -> Probabilities:
+        """What the classifier says of images with features that `trunks` give now, (n, k)."""
+        readers = [partial(self.source.read, self._rows[key]) for key in keys]
+        features = (np.hstack(batch.features).astype(np.float32) for batch in run_batches(self.trunks, [readers]))
+        return _gathered((head.predict_proba(x) for x in features), len(keys), "pixels to classes, as trained")
 
 
 def _gathered(parts: Iterable[Probabilities], count: int, what: str) -> Probabilities:

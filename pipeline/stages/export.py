@@ -19,11 +19,10 @@ from models.card import Card, load_classifier
 from models.export.classifier import export_classifier
 from models.export.heads import export_head
 from models.heads.head import Classifier, Probabilities
-from models.networks.settings import NETWORK
 from models.trained import trunks_of
 from pipeline.classifier_config import FP32, PREPARED, ExportConfig
 from pipeline.console import remark
-from pipeline.export.gate import BY_PIXELS, TRY_AGAIN, Judged, Pixels, agreement, check_features, off_by
+from pipeline.export.gate import BY_PIXELS, Checked, Judged, Pixels, agreement, check_features, off_by
 from pipeline.export.origin import findings_of, images_of, table_of
 from pipeline.export.smaller import shrinking
 from pipeline.export.written import About, check_place, write_export
@@ -42,12 +41,9 @@ class _Subject:
     trunks: Sequence[Trunk]
 
     @property
-    def advice(self) -> str:
-        """What to do where its images' probabilities are others."""
-        is_exact = all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks)
-        if is_exact or self.card.head == NETWORK:
-            return TRY_AGAIN
-        return f"make its table with --precision {FP32} --decoder {PILLOW}, as the file computes, and train again"
+    def is_exact(self) -> bool:
+        """Whether its table was made with the arithmetic and the decoder that the export is made with."""
+        return all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks)
 
 
 def run_export(model: Path, config: ExportConfig) -> Path:
@@ -63,9 +59,9 @@ def run_export(model: Path, config: ExportConfig) -> Path:
     pixels = Pixels(source, subject.trunks, prepared=config.input == PREPARED)
     exported = export_classifier(head, subject.trunks, prepared=config.input == PREPARED)
     theirs = pixels.said_by(exported, list(judged.keys), head.classes_)
-    by_pixels = agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS, advice=subject.advice)
-    remark(f"from features: {by_features.in_words()}")
-    remark(f"from pixels: {by_pixels.in_words()}")
+    checks = {"features": by_features} | _check_pixels(subject, judged, pixels, theirs)
+    for name, checked in checks.items():
+        remark(f"from {name}: {checked.in_words()}")
     told: dict[str, Json] = {"test_accuracy": judged.accuracy(theirs)} if judged.tested.any() else {}
     if config.precision != FP32:
         exported, cost = _smaller(subject, judged, pixels, theirs, config)
@@ -75,7 +71,7 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         table=table,
         input=config.input,
         precision=config.precision,
-        checks={"features": asdict(by_features), "pixels": asdict(by_pixels)},
+        checks={name: asdict(checked) for name, checked in checks.items()},
         told=told,
         findings=findings_of(model, table),
     )
@@ -84,6 +80,22 @@ def run_export(model: Path, config: ExportConfig) -> Path:
         size, folder = write_web(config.out, config.web) / 1e6, quote(str(config.web))
         remark(f"{config.web}: {size:.1f} MB for any web server; here: python -m http.server --directory {folder}")
     return config.out
+
+
+def _check_pixels(subject: _Subject, judged: Judged, pixels: Pixels, theirs: Probabilities) -> dict[str, Checked]:
+    """How far what the export says of images is what the classifier does; raises ExportError where that is too far.
+
+    Features of less precision move the classifier's own probabilities, trees' by more than the gate allows. The export
+    is then held against what it says by exact ones, made anew, and must name the class that it names by its table.
+    """
+    if subject.is_exact:
+        return {"pixels": agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS)}
+    exact = pixels.said_here(subject.head, list(judged.keys))
+    by_pixels = agreement(judged.keys, exact, theirs, by="pixels", most=BY_PIXELS)
+    precision = subject.card.trunks[0].precision
+    advice = f"make its table with --precision {FP32} --decoder {PILLOW}, as the file computes, and train again"
+    moved = agreement(judged.keys, judged.said, theirs, by=f"features in {precision}", most=1.0, advice=advice)
+    return {"pixels": by_pixels, f"pixels, where it takes features in {precision}": moved}
 
 
 def _smaller(

@@ -190,7 +190,7 @@ class Pixels:
         """What the classifier says of images with features that `trunks` give now, (n, k)."""
         readers = [partial(self.source.read, self._rows[key]) for key in keys]
         features = (np.hstack(batch.features).astype(np.float32) for batch in run_batches(self.trunks, [readers]))
-        return _gathered((head.predict_proba(x) for x in features), len(keys), "pixels to classes, as trained")
+        return _gathered((head.predict_proba(x) for x in features), len(keys), "pixels to classes, by the classifier")
 
 
 def _gathered(parts: Iterable[Probabilities], count: int, what: str) -> Probabilities:

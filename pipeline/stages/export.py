@@ -45,6 +45,12 @@ class _Subject:
         """Whether its table was made with the arithmetic and the decoder that the export is made with."""
         return all((spec.precision, spec.decoder) == (FP32, PILLOW) for spec in self.card.trunks)
 
+    @property
+    def made_in(self) -> str:
+        """The precision of its table, of those trunks that are not in float32, or else what decoded their images."""
+        less = {spec.precision for spec in self.card.trunks} - {FP32}
+        return " and ".join(sorted(less)) or f"{FP32}, by {self.card.trunks[0].decoder}"
+
 
 def run_export(model: Path, config: ExportConfig) -> Path:
     """Export the classifier at `model`, or raise ExportError where the export does not say what it says."""
@@ -92,10 +98,9 @@ def _check_pixels(subject: _Subject, judged: Judged, pixels: Pixels, theirs: Pro
         return {"pixels": agreement(judged.keys, judged.said, theirs, by="pixels", most=BY_PIXELS)}
     exact = pixels.said_here(subject.head, list(judged.keys))
     by_pixels = agreement(judged.keys, exact, theirs, by="pixels", most=BY_PIXELS)
-    precision = subject.card.trunks[0].precision
     advice = f"make its table with --precision {FP32} --decoder {PILLOW}, as the file computes, and train again"
-    moved = agreement(judged.keys, judged.said, theirs, by=f"features in {precision}", most=1.0, advice=advice)
-    return {"pixels": by_pixels, f"pixels, where it takes features in {precision}": moved}
+    moved = agreement(judged.keys, judged.said, theirs, by=f"features in {subject.made_in}", most=1.0, advice=advice)
+    return {"pixels": by_pixels, f"pixels, where it takes features in {subject.made_in}": moved}
 
 
 def _smaller(
